@@ -1,0 +1,96 @@
+//! What can be typed: the only place that declares options.
+
+use std::ffi::OsString;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::label::{Categories, Level};
+
+/// Runs QEMU in an SELinux cage of its own
+///
+/// Put it in front of any QEMU command line. svirt-exec reads that line as QEMU would, draws a pair
+/// of MCS categories that nobody on the host has, labels what the guest will use with it, and
+/// becomes QEMU in the guest's domain. Labels go back when the guest has ended.
+#[derive(Debug, Parser)]
+#[command(
+    name = "svirt-exec",
+    disable_version_flag = true,
+    args_conflicts_with_subcommands = true,
+    subcommand_precedence_over_arg = true,
+    override_usage = "svirt-exec [OPTIONS] QEMU [QEMU-ARGS…]\n       svirt-exec plan [--json] [OPTIONS] QEMU [QEMU-ARGS…]\n       svirt-exec restore",
+    after_help = "Example: svirt-exec qemu-system-x86_64 -accel kvm -m 2G -drive file=disk.qcow2,format=qcow2,if=virtio"
+)]
+pub struct Cli {
+    /// Print the version
+    #[arg(short = 'V', long)]
+    pub version: bool,
+    /// What to do instead of launching.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The launch.
+    #[command(flatten)]
+    pub launch: Launch,
+}
+
+/// What can be done besides launching.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print what a launch would do, changing nothing
+    ///
+    /// Works without SELinux, without root, and without the files being there.
+    Plan {
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+        /// The launch.
+        #[command(flatten)]
+        launch: Launch,
+    },
+    /// Put back the labels of guests that have ended without it
+    Restore,
+}
+
+/// A launch.
+#[derive(Args, Clone, Debug)]
+pub struct Launch {
+    /// Call the guest NAME in messages (default: what -name says)
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Draw the pair from these categories only, e.g. c512.c1023
+    ///
+    /// Hosts that share storage, or tools on one host that do not look at each other's guests,
+    /// can split the categories between them. At least 8.
+    #[arg(long, value_name = "RANGE")]
+    pub mcs_range: Option<Categories>,
+    /// Use this level instead of drawing one, e.g. s0:c1,c2
+    #[arg(long, value_name = "LEVEL")]
+    pub level: Option<Level>,
+    /// Label nothing: the guest gets a pair, and files keep the labels they have
+    #[arg(long)]
+    pub no_relabel: bool,
+    /// What to do when the policy will refuse QEMU something
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Preflight::Refuse)]
+    pub preflight: Preflight,
+    /// Run QEMU unconfined where the host has no SELinux
+    ///
+    /// For CI runners without SELinux. Says so loudly; never applies where SELinux is on.
+    #[arg(long)]
+    pub allow_unconfined: bool,
+    /// Tell every step
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// QEMU and its arguments
+    #[arg(value_name = "QEMU", trailing_var_arg = true, num_args = 1..)]
+    pub qemu: Vec<OsString>,
+}
+
+/// What to do when the policy will refuse QEMU something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Preflight {
+    /// Say it and do not launch
+    Refuse,
+    /// Say it and launch
+    Warn,
+    /// Do not ask
+    Off,
+}

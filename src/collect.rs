@@ -1,0 +1,503 @@
+//! From what the command line names to what is on the host: paths made
+//! absolute and pinned, image headers followed, names for one file merged.
+//!
+//! Reads headers and asks for labels; changes nothing and needs no privilege.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use crate::host::{Host, Identity, Kind, Pinned};
+use crate::image::{self, ImageFormat};
+use crate::label::Context;
+use crate::qemu;
+use crate::resource::{Access, Backing, Class, Format, Image, Origin, Request, Target};
+
+/// Longest chain of backing files that is followed; libvirt's limit.
+const CHAIN_LIMIT: usize = 200;
+
+/// Where Debian's and Fedora's builds of QEMU look for firmware and other data
+/// (`qemu_find_file`, system/datadir.c), besides `../share/qemu` beside the program.
+const DATA_DIRS: [&str; 4] = [
+    "/usr/share/qemu",
+    "/usr/share/seabios",
+    "/usr/share/qemu-firmware",
+    "/usr/lib/ipxe/qemu",
+];
+
+/// A resource as it is on this host.
+#[derive(Debug)]
+pub struct Resource {
+    /// Absolute, as QEMU will resolve it, not canonicalised; none where the line gives no path.
+    pub path: Option<PathBuf>,
+    /// The inherited descriptor that it is.
+    pub fd: Option<i32>,
+    /// The address of the device that it is.
+    pub host: Option<String>,
+    /// Which label it needs.
+    pub class: Class,
+    /// What QEMU does with it.
+    pub access: Access,
+    /// Who named it.
+    pub origin: Origin,
+    /// In words.
+    pub reason: &'static str,
+    /// Whether QEMU fails without it.
+    pub required: bool,
+    /// Whether `path` ends in characters that QEMU will choose.
+    pub template: bool,
+    /// What it is.
+    pub kind: Kind,
+    /// The file, unless there is none.
+    pub pinned: Option<Pinned>,
+    /// Its label now.
+    pub current: Option<Context>,
+}
+
+impl Resource {
+    /// For messages: the path, or what stands for it.
+    pub fn name(&self) -> String {
+        match (&self.path, self.fd, &self.host) {
+            (Some(path), _, _) => quoted(path.as_os_str()),
+            (None, Some(fd), _) => format!("descriptor {fd}"),
+            (None, None, Some(host)) => host.clone(),
+            (None, None, None) => "nothing".to_owned(),
+        }
+    }
+}
+
+/// A name in quotes with control characters and bytes that are no UTF-8 escaped.
+pub fn quoted(name: &OsStr) -> String {
+    let mut out = String::from("'");
+    for chunk in name.as_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() || c == '\'' || c == '\\' {
+                out.extend(c.escape_default());
+            } else {
+                out.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out.push('\'');
+    out
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Word { word, option, key } if key.is_empty() => {
+                write!(f, "word {word}, {option}")
+            }
+            Self::Word { word, option, key } => write!(f, "word {word}, {option} {key}="),
+            Self::BackingOf { backing_of } => {
+                write!(f, "backing file of {}", quoted(backing_of.as_os_str()))
+            }
+            Self::DataFileOf { data_file_of } => {
+                write!(f, "data file of {}", quoted(data_file_of.as_os_str()))
+            }
+            Self::ExtentOf { extent_of } => {
+                write!(f, "extent of {}", quoted(extent_of.as_os_str()))
+            }
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// Every resource once, in the order of the line.
+    pub resources: Vec<Resource>,
+    /// What the caller should know.
+    pub warnings: Vec<String>,
+    /// What no host could launch.
+    pub errors: Vec<String>,
+    /// What stops a launch on this host as it is now; a plan goes on.
+    pub obstacles: Vec<String>,
+}
+
+/// A request on its way through the headers.
+struct Pending {
+    request: Request,
+    depth: usize,
+    /// The images above it.
+    above: Vec<Identity>,
+}
+
+/// What collecting needs to know besides the host.
+#[derive(Debug)]
+pub struct Surroundings<'a> {
+    /// QEMU's working directory.
+    pub cwd: &'a Path,
+    /// The program, for the data directory beside it.
+    pub program: &'a Path,
+    /// `-L`.
+    pub data_dirs: &'a [OsString],
+}
+
+/// Looks at everything that the requests name, and at what its headers name.
+pub fn collect(host: &dyn Host, requests: Vec<Request>, around: &Surroundings<'_>) -> Collected {
+    let mut out = Collected::default();
+    let mut seen: HashMap<Key, usize> = HashMap::new();
+    let mut queue: VecDeque<Pending> = requests
+        .into_iter()
+        .map(|request| Pending {
+            request,
+            depth: 0,
+            above: Vec::new(),
+        })
+        .collect();
+    while let Some(mut pending) = queue.pop_front() {
+        let image = pending.request.image.take();
+        let resource = look(host, &pending.request, around, &mut out);
+        if let (Some(image), Some(pinned)) = (&image, &resource.pinned) {
+            let found = follow(host, &pending, image, &resource, pinned, &mut out);
+            // Directly behind the image that names them, in the order of the chain.
+            for next in found.into_iter().rev() {
+                queue.push_front(next);
+            }
+        }
+        add(resource, &mut seen, &mut out);
+    }
+    out
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Identity(u64, u64),
+    Path(PathBuf),
+    Fd(i32),
+    Host(String),
+}
+
+/// Adds a resource, or merges it with one that is the same file.
+fn add(resource: Resource, seen: &mut HashMap<Key, usize>, out: &mut Collected) {
+    let key = match (&resource.pinned, &resource.path, resource.fd) {
+        (Some(pinned), _, _) => Key::Identity(pinned.identity.dev, pinned.identity.ino),
+        (None, Some(path), _) => Key::Path(path.clone()),
+        (None, None, Some(fd)) => Key::Fd(fd),
+        (None, None, None) => Key::Host(resource.host.clone().unwrap_or_default()),
+    };
+    let next = out.resources.len();
+    let index = *seen.entry(key).or_insert(next);
+    let Some(first) = out.resources.get_mut(index) else {
+        out.resources.push(resource);
+        return;
+    };
+    let classes = [first.class, resource.class];
+    if classes.contains(&Class::Exclusive) && classes.contains(&Class::Content) {
+        out.errors.push(format!(
+            "cannot use {} both as {} ({}) and as {} ({}): what one guest writes, other guests \
+             would read; make a copy, or an overlay of its own for each use",
+            first.name(),
+            first.reason,
+            first.origin,
+            resource.reason,
+            resource.origin
+        ));
+    }
+    first.class = first.class.max(resource.class);
+    first.access = first.access.max(resource.access);
+    first.required |= resource.required;
+}
+
+/// Finds and pins one resource.
+fn look(
+    host: &dyn Host,
+    request: &Request,
+    around: &Surroundings<'_>,
+    out: &mut Collected,
+) -> Resource {
+    let mut resource = Resource {
+        path: None,
+        fd: None,
+        host: None,
+        class: request.class,
+        access: request.access,
+        origin: request.origin.clone(),
+        reason: request.reason,
+        required: request.required,
+        template: false,
+        kind: Kind::Missing,
+        pinned: None,
+        current: None,
+    };
+    let path = match &request.target {
+        Target::Path(path) => around.cwd.join(path),
+        Target::DataFile(name) => find_data_file(host, name, around),
+        Target::Template(prefix) => {
+            let mut name = prefix.clone();
+            name.push("XXXXXX");
+            resource.template = true;
+            resource.path = Some(around.cwd.join(name));
+            return resource;
+        }
+        Target::Fd(fd) => {
+            resource.fd = Some(*fd);
+            return resource;
+        }
+        Target::HostDevice(address) => {
+            resource.host = Some(address.clone());
+            return resource;
+        }
+    };
+    match host.pin(&path) {
+        Ok(pinned) => {
+            resource.kind = pinned.kind;
+            match host.label_of(&pinned) {
+                Ok(label) => resource.current = label,
+                Err(error) => out.obstacles.push(format!(
+                    "cannot read the label of {} ({}): {error}",
+                    quoted(path.as_os_str()),
+                    request.origin
+                )),
+            }
+            resource.pinned = Some(pinned);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let made = matches!(request.access, Access::Create | Access::Bind);
+            if !made && request.required {
+                out.obstacles.push(format!(
+                    "cannot find {} ({}): no such file; QEMU runs in '{}', from where relative \
+                     names count",
+                    quoted(path.as_os_str()),
+                    request.origin,
+                    around.cwd.display()
+                ));
+            }
+        }
+        Err(error) => out.obstacles.push(format!(
+            "cannot look at {} ({}): {}",
+            quoted(path.as_os_str()),
+            request.origin,
+            explain(&error)
+        )),
+    }
+    resource.path = Some(path);
+    resource
+}
+
+/// An OS error with what can be done about it.
+fn explain(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EACCES) => {
+            "permission denied; a directory on the way may not be searched by this user, or by \
+             svirt_launcher_t (ausearch -m avc -ts recent)"
+                .to_owned()
+        }
+        Some(libc::ELOOP) => "too many symbolic links".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn find_data_file(host: &dyn Host, name: &OsStr, around: &Surroundings<'_>) -> PathBuf {
+    let given = around.cwd.join(name);
+    let beside = around
+        .program
+        .parent()
+        .and_then(Path::parent)
+        .map(|prefix| prefix.join("share/qemu"));
+    let dirs = around
+        .data_dirs
+        .iter()
+        .map(|dir| around.cwd.join(dir))
+        .chain(beside)
+        .chain(DATA_DIRS.iter().map(PathBuf::from));
+    std::iter::once(given.clone())
+        .chain(dirs.map(|dir| dir.join(name)))
+        .find(|path| host.pin(path).is_ok())
+        .unwrap_or(given)
+}
+
+/// Reads the header of an image and says what it makes QEMU open.
+fn follow(
+    host: &dyn Host,
+    pending: &Pending,
+    image: &Image,
+    resource: &Resource,
+    pinned: &Pinned,
+    out: &mut Collected,
+) -> Vec<Pending> {
+    let name = resource.name();
+    let origin = &resource.origin;
+    let stated = match &image.format {
+        Format::Stated(format) => Some(ImageFormat::from_name(format.as_bytes())),
+        Format::Unstated { .. } | Format::CannotState { .. } => None,
+    };
+    if stated == Some(ImageFormat::Raw) {
+        return Vec::new();
+    }
+    if pinned.kind == Kind::Block {
+        if stated.is_some() {
+            out.warnings.push(format!(
+                "{name} ({origin}): the header of a block device is not read before the device has \
+                 the guest's label; backing files that it names keep the labels they have"
+            ));
+        }
+        return Vec::new();
+    }
+    if pinned.kind != Kind::File {
+        return Vec::new();
+    }
+    let mut file = match host.open(pinned) {
+        Ok(file) => file,
+        Err(error) => {
+            out.obstacles.push(format!(
+                "cannot read the header of {name} ({origin}): {error}; the user who runs \
+                 svirt-exec, and svirt_launcher_t, must be able to read an image to label it"
+            ));
+            return Vec::new();
+        }
+    };
+    let format = match stated {
+        Some(format) => format,
+        None => match image::probe(&mut file, pinned.path.as_os_str().as_bytes()) {
+            Ok(format) => format,
+            Err(error) => {
+                out.obstacles
+                    .push(format!("cannot read the header of {name} ({origin}): {error}"));
+                return Vec::new();
+            }
+        },
+    };
+    let references = match image::references(&format, &mut file) {
+        Ok(references) => references,
+        Err(error) => {
+            out.obstacles
+                .push(format!("cannot read the header of {name} ({origin}): {error}"));
+            return Vec::new();
+        }
+    };
+    let unstated = !matches!(image.format, Format::Stated(_));
+    let from_header = match &image.backing {
+        Backing::FromHeader { format, writable } => Some((format, *writable)),
+        Backing::NotFromHeader => None,
+    };
+    let backing = references
+        .backing
+        .filter(|backing| from_header.is_some() && !backing.name.is_empty());
+    let data_file = references.data_file.filter(|_| !image.data_file_given);
+    if unstated && (backing.is_some() || data_file.is_some() || !references.extents.is_empty()) {
+        out.errors
+            .push(refusal(image, resource, &format, &pinned.path));
+        return Vec::new();
+    }
+
+    let depth = pending.depth.saturating_add(1);
+    if depth > CHAIN_LIMIT {
+        out.errors.push(format!(
+            "cannot follow the backing files of {name} ({origin}): more than {CHAIN_LIMIT} in a chain"
+        ));
+        return Vec::new();
+    }
+    if pending.above.contains(&pinned.identity) {
+        out.errors.push(format!(
+            "cannot follow the backing files of {name} ({origin}): the chain comes back to itself"
+        ));
+        return Vec::new();
+    }
+    let mut above = pending.above.clone();
+    above.push(pinned.identity);
+
+    let opened_as = match &pending.request.target {
+        Target::Path(path) => path.as_os_str(),
+        _ => pinned.path.as_os_str(),
+    };
+    let as_image = |target: OsString, origin: Origin| Request {
+        target: Target::Path(target),
+        class: resource.class,
+        access: resource.access,
+        origin,
+        reason: if resource.access == Access::Write {
+            "data of a writable disk"
+        } else {
+            "data of a read-only disk"
+        },
+        image: None,
+        required: true,
+    };
+    let mut found: Vec<Request> = Vec::new();
+    if let Some(data_file) = data_file {
+        found.push(as_image(
+            OsString::from_vec(data_file),
+            Origin::DataFileOf {
+                data_file_of: pinned.path.clone(),
+            },
+        ));
+    }
+    for extent in references.extents {
+        let directory = Path::new(opened_as).parent().unwrap_or(Path::new(""));
+        found.push(as_image(
+            directory.join(OsStr::from_bytes(&extent)).into_os_string(),
+            Origin::ExtentOf {
+                extent_of: pinned.path.clone(),
+            },
+        ));
+    }
+    if let (Some(backing), Some((format, writable))) = (backing, from_header) {
+        let format = format
+            .as_ref()
+            .map(|format| format.clone().into_bytes())
+            .or(backing.format);
+        let access = if writable {
+            Access::Write
+        } else {
+            Access::Read
+        };
+        let origin = Origin::BackingOf {
+            backing_of: pinned.path.clone(),
+        };
+        match qemu::backing_requests(opened_as, &backing.name, format.as_deref(), access, origin) {
+            Ok(requests) => found.extend(requests),
+            Err(error) => out.errors.push(format!(
+                "cannot follow the backing file of {name}: {error}"
+            )),
+        }
+    }
+    found
+        .into_iter()
+        .map(|request| Pending {
+            request,
+            depth,
+            above: above.clone(),
+        })
+        .collect()
+}
+
+/// An image of unstated format names another file: the bytes that do so may be
+/// a guest's (CVE-2010-2237), so they are not followed, and QEMU must not either.
+fn refusal(image: &Image, resource: &Resource, format: &ImageFormat, path: &Path) -> String {
+    let name = resource.name();
+    let format = String::from_utf8_lossy(format.name());
+    let remedy = match (&image.format, &resource.origin) {
+        (_, Origin::BackingOf { backing_of }) => format!(
+            "if that is so, say it in the image above: qemu-img rebase -u -F {format} -b {} {}",
+            quoted(path.as_os_str()),
+            quoted(backing_of.as_os_str())
+        ),
+        (Format::CannotState { instead }, _) => format!(
+            "{} cannot state a format; if that is so, replace it with: -drive file={},format={format},{instead}",
+            option_of(&resource.origin),
+            path.display().to_string().replace(',', ",,"),
+        ),
+        (Format::Unstated { add }, _) => format!("if that is so, add: {add}{format}"),
+        (Format::Stated(_), _) => String::new(),
+    };
+    format!(
+        "cannot trust the format of {name} ({}): nothing states it, it looks like {format}, and its \
+         header names another file, which a guest may have written there; {remedy}",
+        resource.origin
+    )
+}
+
+fn option_of(origin: &Origin) -> &str {
+    match origin {
+        Origin::Word { option, .. } => option,
+        Origin::BackingOf { .. } | Origin::DataFileOf { .. } | Origin::ExtentOf { .. } => "it",
+    }
+}

@@ -1,0 +1,175 @@
+//! Which domain a guest runs in and which types its images get.
+//!
+//! Both come from the policy's own files, as libvirt reads them, and from
+//! questions to the policy; no distribution is known by name.
+
+use std::io;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::host::Host;
+use crate::label::{Context, Level};
+
+/// What runs the guest's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// The kernel's virtualisation.
+    Kvm,
+    /// QEMU's translator, which writes code and runs it: needs `execmem`.
+    Tcg,
+    /// Neither (qtest, or no guest at all).
+    None,
+}
+
+/// Why no domain or image type could be found.
+#[derive(Debug, Error)]
+pub enum DomainError {
+    /// The policy's files are missing or unreadable.
+    #[error(
+        "cannot read which domain the policy has for guests: {0}; \
+         install a policy with virtual machine support (selinux-policy-default, selinux-policy-targeted)"
+    )]
+    Files(#[source] io::Error),
+    /// A file without the line that is needed.
+    #[error("cannot tell which {0}: the policy's file for it is empty")]
+    Empty(&'static str),
+    /// The first line's domain is not in the policy.
+    #[error(
+        "cannot run the guest as '{0}': the policy does not know this context; \
+         load the svirt_launcher module (semodule -i), and check that the SELinux user may have \
+         this role and categories (semanage user -l)"
+    )]
+    Unknown(Context),
+    /// TCG has no domain.
+    #[error(
+        "cannot run the guest with TCG: no guest domain of the policy may run code that it wrote \
+         (execmem); run with -accel kvm, or setsebool virt_use_execmem on"
+    )]
+    NoExecmem,
+    /// No image type suits the domain.
+    #[error("cannot label images for {domain}: the policy lets it write none of {tried}")]
+    NoImageType {
+        /// The domain.
+        domain: String,
+        /// The types tried.
+        tried: String,
+    },
+    /// The policy could not be asked.
+    #[error("cannot ask the policy: {0}")]
+    Ask(#[source] io::Error),
+}
+
+/// Contexts of a guest before it has a pair: all at the bare sensitivity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestTypes {
+    /// Of the process.
+    pub domain: Context,
+    /// Of what only this guest uses.
+    pub image: Context,
+    /// Of what every guest may read.
+    pub content: Context,
+}
+
+/// The domain of Fedora's and Debian's policy whose guests may run code they
+/// wrote, where `virtual_domain_context` has no second line.
+const TCG_DOMAINS: [&str; 2] = ["svirt_tcg_t", "svirt_prot_exec_t"];
+
+/// What a writable image needs of its type.
+const IMAGE_PERMISSIONS: [&str; 5] = ["getattr", "lock", "open", "read", "write"];
+
+/// Finds the domain and image types for a guest started by `own`.
+///
+/// # Errors
+/// Where the policy has none that fit.
+pub fn guest_types(
+    host: &dyn Host,
+    own: &Context,
+    accelerator: Accelerator,
+) -> Result<GuestTypes, DomainError> {
+    let files = host.virtual_contexts().map_err(DomainError::Files)?;
+    let first = files
+        .domains
+        .first()
+        .ok_or(DomainError::Empty("domain guests run in"))?;
+    let domain_of = |kind: &str| {
+        // User and role are the caller's, as in libvirt: a change of either needs
+        // exemptions that few domains have.
+        let mut domain = own.with_type(kind);
+        domain.range = own
+            .range
+            .as_ref()
+            .map(|_| crate::label::Range::single(Level::bare(own.sensitivity())));
+        domain
+    };
+    let ask = |source: &Context, target: &Context, class, permissions: &[&'static str]| {
+        host.denied(source, target, class, permissions)
+            .map(|denied| denied.is_empty())
+            .map_err(DomainError::Ask)
+    };
+
+    let domain = if accelerator == Accelerator::Tcg {
+        let second = files.domains.get(1).map(|context| context.kind.as_str());
+        let [fedora, debian] = TCG_DOMAINS;
+        let candidates = second
+            .into_iter()
+            .chain([fedora, first.kind.as_str(), debian]);
+        let mut found = None;
+        for kind in candidates {
+            let domain = domain_of(kind);
+            if host.is_valid(&domain) && ask(&domain, &domain, "process", &["execmem"])? {
+                found = Some(domain);
+                break;
+            }
+        }
+        match found {
+            Some(domain) => domain,
+            None if !host.is_valid(&domain_of(&first.kind)) => {
+                return Err(DomainError::Unknown(domain_of(&first.kind)));
+            }
+            None => return Err(DomainError::NoExecmem),
+        }
+    } else {
+        let domain = domain_of(&first.kind);
+        if !host.is_valid(&domain) {
+            return Err(DomainError::Unknown(domain));
+        }
+        domain
+    };
+
+    let stated = files
+        .images
+        .first()
+        .ok_or(DomainError::Empty("label images get"))?;
+    // A domain that may not write the stated type has one named after itself
+    // (Debian: svirt_prot_exec_t, svirt_prot_exec_image_t).
+    let named = format!(
+        "{}_image_t",
+        domain.kind.strip_suffix("_t").unwrap_or(&domain.kind)
+    );
+    let mut image = None;
+    for kind in [stated.kind.as_str(), named.as_str()] {
+        let mut candidate = stated.with_type(kind);
+        candidate.user.clone_from(&own.user);
+        candidate.range.clone_from(&domain.range);
+        if host.is_valid(&candidate) && ask(&domain, &candidate, "file", &IMAGE_PERMISSIONS)? {
+            image = Some(candidate);
+            break;
+        }
+    }
+    let image = image.ok_or_else(|| DomainError::NoImageType {
+        domain: domain.kind.clone(),
+        tried: format!("{}, {named}", stated.kind),
+    })?;
+    let content = files
+        .images
+        .get(1)
+        .ok_or(DomainError::Empty("label read-only content gets"))?
+        .clone();
+    Ok(GuestTypes {
+        domain,
+        image,
+        content,
+    })
+}

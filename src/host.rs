@@ -1,0 +1,375 @@
+//! The host as the rest of the program sees it: a dozen verbs behind one trait.
+//!
+//! The real one speaks to the kernel through `selinux` and procfs; tests have
+//! one that keeps labels in a table. Code that takes `&dyn Host` never asks which.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use nix::fcntl::{OFlag, open, openat, readlink};
+use nix::sys::stat::Mode as FileMode;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::label::Context;
+use crate::selinux::{self, Mode};
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A block device.
+    Block,
+    /// A character device.
+    Char,
+    /// A directory.
+    Dir,
+    /// A socket.
+    Socket,
+    /// A named pipe.
+    Fifo,
+    /// Nothing yet.
+    Missing,
+}
+
+impl Kind {
+    /// The SELinux class of such an object.
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::File | Self::Missing => "file",
+            Self::Block => "blk_file",
+            Self::Char => "chr_file",
+            Self::Dir => "dir",
+            Self::Socket => "sock_file",
+            Self::Fifo => "fifo_file",
+        }
+    }
+}
+
+/// Who a file is, for as long as the host runs; with the birth time also
+/// when its inode number was given to another file since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Identity {
+    /// Device of the file system (`st_dev`); the same only within one boot.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Birth time in nanoseconds since 1970, where the file system keeps one.
+    pub born: Option<u64>,
+}
+
+/// A file that was opened once, O_PATH, and is what it was checked to be from
+/// then on, whatever its path comes to mean.
+#[derive(Debug)]
+pub struct Pinned {
+    fd: OwnedFd,
+    /// The path it was opened by.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// Which it is.
+    pub identity: Identity,
+    /// Number of hard links.
+    pub links: u64,
+    /// Owner.
+    pub uid: u32,
+}
+
+impl Pinned {
+    /// The name by which system calls that take a path reach the pinned file.
+    pub fn proc_path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
+    }
+
+    /// Its path without symbolic links, as the kernel knows it now.
+    pub fn real_path(&self) -> PathBuf {
+        readlink(&self.proc_path()).map_or_else(|_| self.path.clone(), PathBuf::from)
+    }
+}
+
+/// What a process is labelled with.
+#[derive(Clone, Debug)]
+pub struct ProcessLabels {
+    /// Process ID.
+    pub pid: Pid,
+    /// `attr/exec`: what it has asked for at its next execve(2).
+    pub pending: Option<Context>,
+    /// `attr/current`.
+    pub current: Option<Context>,
+    /// Set when the kernel would not tell.
+    pub hidden: bool,
+}
+
+/// What launching needs of the host.
+pub trait Host {
+    /// Whether SELinux is on, and enforcing.
+    fn mode(&self) -> Mode;
+    /// The launcher's own context.
+    fn own_context(&self) -> io::Result<Context>;
+    /// Opens a path once; follows symbolic links.
+    fn pin(&self, path: &Path) -> io::Result<Pinned>;
+    /// Opens a pinned regular file for reading.
+    fn open(&self, pinned: &Pinned) -> io::Result<File>;
+    /// The label of a pinned file; none where its file system has no labels.
+    fn label_of(&self, pinned: &Pinned) -> io::Result<Option<Context>>;
+    /// Labels a pinned file.
+    fn set_label(&self, pinned: &Pinned, label: &Context) -> io::Result<()>;
+    /// Which of these permissions the policy does not give.
+    fn denied<'p>(
+        &self,
+        source: &Context,
+        target: &Context,
+        class: &str,
+        permissions: &[&'p str],
+    ) -> io::Result<Vec<&'p str>>;
+    /// Whether the policy knows this context.
+    fn is_valid(&self, context: &Context) -> bool;
+    /// Lines of `virtual_domain_context` and `virtual_image_context`.
+    fn virtual_contexts(&self) -> io::Result<VirtualContexts>;
+    /// Every process but this one, with its labels.
+    fn processes(&self) -> io::Result<Vec<ProcessLabels>>;
+    /// Asks for a context at the next execve(2), and reads it back.
+    fn claim(&self, context: &Context) -> io::Result<()>;
+}
+
+/// What the policy's two files for virtual machines say, as libvirt reads them.
+#[derive(Clone, Debug, Default)]
+pub struct VirtualContexts {
+    /// Domains of guests: with KVM, and, where there is a second line, with TCG.
+    pub domains: Vec<Context>,
+    /// Labels: of a guest's own images, and of what guests only read.
+    pub images: Vec<Context>,
+}
+
+/// This host.
+#[derive(Debug)]
+pub struct RealHost {
+    /// A procfs that was checked to be one, so that no file of another kind can be
+    /// put in the place of attr/exec (the mistake behind CVE-2025-52881).
+    proc: OwnedFd,
+}
+
+impl RealHost {
+    /// # Errors
+    /// Where /proc is no procfs.
+    pub fn new() -> io::Result<Self> {
+        let proc = open(
+            "/proc",
+            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            FileMode::empty(),
+        )?;
+        let kind = nix::sys::statfs::fstatfs(&proc)?.filesystem_type();
+        if kind != nix::sys::statfs::PROC_SUPER_MAGIC {
+            return Err(io::Error::other("/proc is not a proc file system"));
+        }
+        Ok(Self { proc })
+    }
+
+    /// Text of a file below /proc.
+    pub fn read_proc(&self, name: &str) -> io::Result<String> {
+        let fd = openat(
+            self.proc.as_fd(),
+            name,
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            FileMode::empty(),
+        )?;
+        let mut text = String::new();
+        File::from(fd).read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    fn context_in_proc(&self, name: &str) -> io::Result<Option<Context>> {
+        let text = self.read_proc(name)?;
+        if text.trim_end_matches(['\0', '\n']).is_empty() {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(io::Error::other)
+    }
+
+    /// The labels of one process; none when it has ended.
+    pub fn labels_of(&self, pid: Pid) -> Option<ProcessLabels> {
+        // `exec` before `current`: the kernel clears the first only once the second
+        // has changed, so in this order a claim cannot slip through in between.
+        let pending = self.context_in_proc(&format!("{pid}/attr/exec"));
+        let current = self.context_in_proc(&format!("{pid}/attr/current"));
+        let gone = |error: &io::Error| {
+            matches!(
+                error.raw_os_error(),
+                Some(libc::ENOENT | libc::ESRCH | libc::EINVAL)
+            )
+        };
+        if pending.as_ref().is_err_and(gone) || current.as_ref().is_err_and(gone) {
+            return None;
+        }
+        Some(ProcessLabels {
+            pid,
+            hidden: pending.is_err() || current.is_err(),
+            pending: pending.unwrap_or_default(),
+            current: current.unwrap_or_default(),
+        })
+    }
+
+    fn pids(&self) -> io::Result<Vec<Pid>> {
+        let mut dir = nix::dir::Dir::openat(
+            self.proc.as_fd(),
+            ".",
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            FileMode::empty(),
+        )?;
+        let mut pids = Vec::new();
+        for entry in dir.iter() {
+            if let Some(number) = entry?
+                .file_name()
+                .to_str()
+                .ok()
+                .and_then(|name| name.parse().ok())
+            {
+                pids.push(Pid::from_raw(number));
+            }
+        }
+        Ok(pids)
+    }
+}
+
+fn kind_of(metadata: &std::fs::Metadata) -> Kind {
+    let kind = metadata.file_type();
+    if kind.is_dir() {
+        Kind::Dir
+    } else if kind.is_block_device() {
+        Kind::Block
+    } else if kind.is_char_device() {
+        Kind::Char
+    } else if kind.is_socket() {
+        Kind::Socket
+    } else if kind.is_fifo() {
+        Kind::Fifo
+    } else {
+        Kind::File
+    }
+}
+
+/// Opens a path once, O_PATH, and looks at what it opened.
+pub fn pin(path: &Path) -> io::Result<Pinned> {
+    let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, FileMode::empty())?;
+    let file = File::from(fd);
+    let metadata = file.metadata()?;
+    let born = metadata
+        .created()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+        .and_then(|time| u64::try_from(time.as_nanos()).ok());
+    Ok(Pinned {
+        path: path.to_path_buf(),
+        kind: kind_of(&metadata),
+        identity: Identity {
+            dev: metadata.dev(),
+            ino: metadata.ino(),
+            born,
+        },
+        links: metadata.nlink(),
+        uid: metadata.uid(),
+        fd: file.into(),
+    })
+}
+
+impl Host for RealHost {
+    fn mode(&self) -> Mode {
+        selinux::mode()
+    }
+
+    fn own_context(&self) -> io::Result<Context> {
+        selinux::own_context()
+    }
+
+    fn pin(&self, path: &Path) -> io::Result<Pinned> {
+        pin(path)
+    }
+
+    fn open(&self, pinned: &Pinned) -> io::Result<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        Ok(open(&pinned.proc_path(), flags, FileMode::empty())?.into())
+    }
+
+    fn label_of(&self, pinned: &Pinned) -> io::Result<Option<Context>> {
+        match selinux::label_of_path(&pinned.proc_path()) {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+            other => other,
+        }
+    }
+
+    fn set_label(&self, pinned: &Pinned, label: &Context) -> io::Result<()> {
+        selinux::set_label_of_path(&pinned.proc_path(), label)
+    }
+
+    fn denied<'p>(
+        &self,
+        source: &Context,
+        target: &Context,
+        class: &str,
+        permissions: &[&'p str],
+    ) -> io::Result<Vec<&'p str>> {
+        selinux::denied(source, target, class, permissions)
+    }
+
+    fn is_valid(&self, context: &Context) -> bool {
+        selinux::is_valid(context)
+    }
+
+    fn virtual_contexts(&self) -> io::Result<VirtualContexts> {
+        let read = |path: &Path| -> io::Result<Vec<Context>> {
+            let name = |error: io::Error| {
+                io::Error::new(error.kind(), format!("'{}': {error}", path.display()))
+            };
+            std::fs::read_to_string(path)
+                .map_err(name)?
+                .lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty() && !line.starts_with('#'))
+                .map(|line| line.parse().map_err(|e| name(io::Error::other(e))))
+                .collect()
+        };
+        Ok(VirtualContexts {
+            domains: read(selinux::virtual_domain_context()?)?,
+            images: read(selinux::virtual_image_context()?)?,
+        })
+    }
+
+    fn processes(&self) -> io::Result<Vec<ProcessLabels>> {
+        let own = Pid::this();
+        let mut seen = std::collections::HashSet::new();
+        let mut found = Vec::new();
+        // A process that started while the list was read may have claimed a pair
+        // already: list again until a whole pass finds nobody new.
+        loop {
+            let mut fresh = false;
+            for pid in self.pids()? {
+                if pid == own || !seen.insert(pid) {
+                    continue;
+                }
+                fresh = true;
+                found.extend(self.labels_of(pid));
+            }
+            if !fresh {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn claim(&self, context: &Context) -> io::Result<()> {
+        selinux::set_exec_context(context)?;
+        let set = self.context_in_proc("thread-self/attr/exec")?;
+        if set.as_ref() != Some(context) {
+            return Err(io::Error::other(format!(
+                "the kernel has noted '{}' instead",
+                set.map_or_else(String::new, |set| set.to_string())
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! Why a header is not read: a variant per situation. Each text is a clause that fits behind
+//! `cannot read the header of '/path': `. Bytes that come from the image are escaped.
+
+use std::io;
+
+use thiserror::Error;
+
+/// A header that QEMU would refuse, or that cannot be read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    /// The magic number is that of no or another format.
+    #[error("it is not a {format} image")]
+    WrongMagic {
+        /// The stated format.
+        format: &'static str,
+    },
+    /// A format name that this program has no parser for.
+    #[error("format '{}' is not one that can be looked into", .name.escape_ascii())]
+    UnknownFormat {
+        /// The stated format.
+        name: Vec<u8>,
+    },
+    /// A version QEMU has no support for.
+    #[error("{format} version {version} is not supported by QEMU")]
+    UnsupportedVersion {
+        /// The stated format.
+        format: &'static str,
+        /// As the header has it.
+        version: u64,
+    },
+    /// Incompatible feature bits QEMU does not know.
+    #[error("{format} feature bits {bits:#x} are not supported by QEMU")]
+    UnsupportedFeatures {
+        /// The stated format.
+        format: &'static str,
+        /// The unknown ones among the bits.
+        bits: u64,
+    },
+    /// A header field has a value QEMU refuses.
+    #[error("the {field} {value} is out of range")]
+    FieldOutOfRange {
+        /// What the field is for.
+        field: &'static str,
+        /// As the header has it.
+        value: u64,
+    },
+    /// An offset that no file can have.
+    #[error("offset {offset} lies beyond the end of any file")]
+    OffsetBeyondAnyFile {
+        /// bytes
+        offset: u64,
+    },
+    /// The qcow2 header does not fit into the first cluster.
+    #[error("the header of {length} bytes does not fit into the first cluster ({cluster} bytes)")]
+    HeaderLength {
+        /// bytes
+        length: u64,
+        /// bytes
+        cluster: u64,
+    },
+    /// The backing file name starts behind the first cluster.
+    #[error("backing file name at offset {offset} lies beyond the first cluster ({cluster} bytes)")]
+    BackingNameOutside {
+        /// bytes
+        offset: u64,
+        /// bytes
+        cluster: u64,
+    },
+    /// The backing file name is longer than QEMU takes, or leaves the header.
+    #[error("backing file name of {length} bytes is longer than the {limit} bytes allowed there")]
+    BackingNameTooLong {
+        /// bytes
+        length: u64,
+        /// bytes
+        limit: u64,
+    },
+    /// The name of the data file is longer than a path can be.
+    #[error("data file name of {length} bytes is longer than the {limit} bytes of a path")]
+    DataFileNameTooLong {
+        /// bytes
+        length: u64,
+        /// bytes
+        limit: u64,
+    },
+    /// A qcow2 header extension leaves the header area.
+    #[error(
+        "header extension at offset {offset} with {length} bytes leaves the header, which ends at {end}"
+    )]
+    ExtensionTooLarge {
+        /// bytes, from the start of the image
+        offset: u64,
+        /// bytes
+        length: u64,
+        /// bytes, from the start of the image
+        end: u64,
+    },
+    /// A qcow2 header extension has contents QEMU refuses.
+    #[error("the {extension} header extension is invalid")]
+    InvalidExtension {
+        /// What the extension is for.
+        extension: &'static str,
+    },
+    /// The image needs an external data file and does not name one.
+    #[error(
+        "it needs an external data file, and its header does not name one (state it with data-file=)"
+    )]
+    DataFileNotNamed,
+    /// The data-file-raw bit without the data file bit.
+    #[error("it is marked as having a raw data file without having a data file")]
+    RawWithoutDataFile,
+    /// A table (L1, reference counts, snapshots) that QEMU refuses.
+    #[error("the {table} does not fit the image")]
+    InvalidTable {
+        /// Which table.
+        table: &'static str,
+    },
+    /// Encryption that system emulators do not open.
+    #[error("encryption method {method} is not supported by QEMU's emulators")]
+    UnsupportedEncryption {
+        /// As the header has it.
+        method: u32,
+    },
+    /// The image is a difference to a parent, which QEMU does not support for this format.
+    #[error("it depends on a parent image, which QEMU does not support for {format}")]
+    UnsupportedParent {
+        /// The stated format.
+        format: &'static str,
+    },
+    /// A VMDK descriptor without a creation type.
+    #[error("its descriptor has no valid createType")]
+    CreateTypeMissing,
+    /// A VMDK creation type QEMU has no support for.
+    #[error("createType '{}' is not supported by QEMU", .0.escape_ascii())]
+    UnsupportedCreateType(Vec<u8>),
+    /// A VMDK extent line QEMU refuses; the start of the line.
+    #[error("its descriptor has an invalid extent line '{}'", .0.escape_ascii())]
+    InvalidExtentLine(Vec<u8>),
+    /// The parent name of a VMDK descriptor has no end.
+    #[error("the parentFileNameHint of its descriptor has no closing quote")]
+    ParentNameUnterminated,
+    /// A VMDK descriptor without content identifiers.
+    #[error("its descriptor has no valid {key}")]
+    ContentIdMissing {
+        /// `CID` or `parentCID`.
+        key: &'static str,
+    },
+    /// The footer that should replace the header of a VMDK is invalid.
+    #[error("its footer is invalid")]
+    InvalidFooter,
+}

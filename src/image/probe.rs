@@ -1,0 +1,177 @@
+//! What QEMU takes an image for when no format is stated. Facts: QEMU `block.c` find_image_format and
+//! bdrv_probe_all, and the probe function of each driver.
+
+use std::io::{self, Read, Seek};
+
+use super::bytes::{self, Window};
+use super::{ImageError, ImageFormat, nameless, qcow, qed, vhdx, vmdk};
+
+/// bytes; BLOCK_PROBE_BUF_SIZE. Shorter images are filled up with zeros.
+const PROBED: usize = 512;
+/// bytes; dmg_probe takes names that are longer than their suffix.
+const DMG_SUFFIX: &[u8] = b".dmg";
+/// `block/cloop.c`
+const CLOOP_MAGIC: &[u8] =
+    b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n";
+/// First lines of a VMDK descriptor behind comments, with either line end (vmdk_probe).
+const VMDK_VERSIONS: [&[u8]; 6] = [
+    b"version=1\n",
+    b"version=2\n",
+    b"version=3\n",
+    b"version=1\r\n",
+    b"version=2\r\n",
+    b"version=3\r\n",
+];
+
+/// What QEMU's probing would take the image for; `name` is the file name it would be opened by.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn probe(image: &mut (impl Read + Seek), name: &[u8]) -> io::Result<ImageFormat> {
+    if bytes::size(image)? == 0 {
+        return Ok(ImageFormat::Raw);
+    }
+    let head = Window::read(image, 0, PROBED).map_err(|error| match error {
+        ImageError::Read(error) => error,
+        other => io::Error::other(other),
+    })?;
+    Ok(by_magic(&head)
+        .or_else(|| by_weak_sign(&head, name))
+        .unwrap_or(ImageFormat::Raw))
+}
+
+/// Formats with the full score of 100. The VDI signature at 64 can share a header with a magic at 0; QEMU then takes
+/// the driver that comes first in its list, and so does the order here (tried with qemu-img 10.0.2).
+fn by_magic(head: &Window) -> Option<ImageFormat> {
+    let version = head.be32(4);
+    if head.slice(0, 8) == nameless::VPC_MAGIC {
+        Some(ImageFormat::Vpc)
+    } else if is_vmdk(head) {
+        Some(ImageFormat::Vmdk)
+    } else if head.slice(0, 8) == vhdx::MAGIC {
+        Some(ImageFormat::Vhdx)
+    } else if nameless::is_parallels(head) {
+        Some(ImageFormat::Parallels)
+    } else if head.le32(0) == qed::MAGIC {
+        Some(ImageFormat::Qed)
+    } else if head.le32(nameless::VDI_MAGIC_AT) == nameless::VDI_MAGIC {
+        Some(ImageFormat::Vdi)
+    } else if head.be32(0) == qcow::MAGIC && version > qcow::VERSION {
+        Some(ImageFormat::Qcow2)
+    } else if head.be32(0) == qcow::MAGIC && version == qcow::VERSION {
+        Some(ImageFormat::Qcow)
+    } else if nameless::is_luks(head) {
+        Some(ImageFormat::Luks)
+    } else if nameless::is_bochs(head) {
+        Some(ImageFormat::Bochs)
+    } else {
+        None
+    }
+}
+
+/// Formats with a score of 2, which is still above raw.
+fn by_weak_sign(head: &Window, name: &[u8]) -> Option<ImageFormat> {
+    if name.len() > DMG_SUFFIX.len() && name.ends_with(DMG_SUFFIX) {
+        Some(ImageFormat::Dmg)
+    } else if head.bytes().starts_with(CLOOP_MAGIC) {
+        Some(ImageFormat::Cloop)
+    } else {
+        None
+    }
+}
+
+fn is_vmdk(head: &Window) -> bool {
+    matches!(head.be32(0), vmdk::MAGIC_3 | vmdk::MAGIC_4) || is_vmdk_descriptor(head.bytes())
+}
+
+/// Whether a version line follows after nothing but comments and lines of blanks.
+fn is_vmdk_descriptor(head: &[u8]) -> bool {
+    let mut rest = head;
+    loop {
+        let line_end = rest.iter().position(|byte| *byte == b'\n');
+        let line = line_end.and_then(|end| rest.get(..end));
+        let is_skipped = match rest.first() {
+            Some(b'#') => true,
+            Some(b' ') => line.is_some_and(is_blank_line),
+            _ => {
+                return VMDK_VERSIONS
+                    .iter()
+                    .any(|version| rest.starts_with(version));
+            }
+        };
+        let next = line_end
+            .and_then(|end| rest.get(end..))
+            .and_then(<[u8]>::split_first);
+        match next {
+            Some((_, tail)) if is_skipped => rest = tail,
+            _ => return false,
+        }
+    }
+}
+
+/// Blanks, perhaps with a carriage return at the end.
+fn is_blank_line(line: &[u8]) -> bool {
+    let blanks = line.strip_suffix(b"\r").unwrap_or(line);
+    blanks.iter().all(|byte| *byte == b' ')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    fn probed(bytes: &[u8], name: &str) -> String {
+        let format = probe(&mut Cursor::new(bytes), name.as_bytes()).unwrap();
+        String::from_utf8(format.name().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn table() {
+        let mut polyglot = vec![0; 512];
+        polyglot[64..68].copy_from_slice(&nameless::VDI_MAGIC.to_le_bytes());
+        let with = |magic: &[u8]| {
+            let mut bytes = polyglot.clone();
+            bytes[..magic.len()].copy_from_slice(magic);
+            bytes
+        };
+        let table: &[(&[u8], &str, &str)] = &[
+            (b"", "x", "raw"),
+            (b"", "x.dmg", "raw"),
+            (&[0; 600], "x", "raw"),
+            (&[0; 600], "x.dmg", "dmg"),
+            (&[0; 600], ".dmg", "raw"),
+            (b"QFI\xfb\0\0\0\x01", "x", "qcow"),
+            (b"QFI\xfb\0\0\0\x02", "x", "qcow2"),
+            (b"QFI\xfb\0\0\0\x09", "x", "qcow2"),
+            (b"QFI\xfb\0\0\0\0", "x", "raw"),
+            (b"QED\0", "x", "qed"),
+            (b"KDMV", "x", "vmdk"),
+            (b"COWD", "x", "vmdk"),
+            (b"# c\n   \n \r\nversion=3\r\n", "x", "vmdk"),
+            (b"version=1\n", "x", "vmdk"),
+            (b"version=4\n", "x", "raw"),
+            (b"\nversion=1\n", "x", "raw"),
+            (b" x\nversion=1\n", "x", "raw"),
+            (b"# no line end", "x", "raw"),
+            (b"conectix", "x", "vpc"),
+            (b"vhdxfile", "x", "vhdx"),
+            (b"WithoutFreeSpace\x02", "x", "parallels"),
+            (b"WithoutFreeSpace\x03", "x", "raw"),
+            (b"LUKS\xba\xbe\0\x01", "x", "luks"),
+            (b"LUKS\xba\xbe\0\x02", "x", "raw"),
+            (CLOOP_MAGIC, "x", "cloop"),
+            (CLOOP_MAGIC, "x.dmg", "dmg"),
+            (&with(b""), "x", "vdi"),
+            (&with(b"QFI\xfb\0\0\0\x02"), "x", "vdi"),
+            (&with(b"LUKS\xba\xbe\0\x01"), "x", "vdi"),
+            (&with(b"QED\0"), "x", "qed"),
+            (&with(b"KDMV"), "x", "vmdk"),
+            (&with(b"conectix"), "x", "vpc"),
+            (&with(b"vhdxfile"), "x", "vhdx"),
+        ];
+        for (bytes, name, expected) in table {
+            assert_eq!(probed(bytes, name), *expected, "{}", bytes.escape_ascii());
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! The text descriptor of VMDK images. QEMU reads it with C string functions (`block/vmdk.c` vmdk_parse_description,
+//! vmdk_parse_extents, vmdk_parent_open, vmdk_read_cid): strstr finds a key anywhere, even in a comment, and sscanf
+//! takes line ends for blanks. A stricter reader would see other files than QEMU, so this one does the same.
+
+use std::collections::BTreeSet;
+
+use super::ImageError;
+use super::bytes::{MAX_NAME, c_string};
+
+/// createType values QEMU opens (vmdk_open_desc_file).
+const CREATE_TYPES: &[&str] = &[
+    "monolithicFlat",
+    "vmfs",
+    "vmfsSparse",
+    "seSparse",
+    "twoGbMaxExtentSparse",
+    "twoGbMaxExtentFlat",
+];
+/// bytes; `char ct[128]` without the NUL.
+const MAX_CREATE_TYPE: usize = 127;
+/// bytes; `%10s`
+const MAX_WORD: usize = 10;
+/// bytes; `%511[^\n\r"]`
+const MAX_EXTENT_NAME: usize = 511;
+/// bytes of an invalid line that a message shows
+const SHOWN: usize = 60;
+/// characters between a key and its value: `="`
+const QUOTED: usize = 2;
+/// characters between a key and its value: `=`
+const PLAIN: usize = 1;
+
+/// What follows the first occurrence of `key`. The search ends at the first NUL, but the `skip` characters behind
+/// the key are stepped over unseen, a NUL among them included.
+fn after<'a>(text: &'a [u8], key: &str, skip: usize) -> Option<&'a [u8]> {
+    let found = c_string(text)
+        .windows(key.len())
+        .position(|part| part == key.as_bytes())?;
+    let value = found.checked_add(key.len())?.checked_add(skip)?;
+    text.get(value..)
+}
+
+/// The bytes up to the closing quote.
+fn quoted(value: &[u8]) -> Option<&[u8]> {
+    let value = c_string(value);
+    let end = value.iter().position(|byte| *byte == b'"')?;
+    value.get(..end)
+}
+
+/// Checks that createType is one QEMU opens a descriptor for.
+pub(super) fn check_create_type(text: &[u8]) -> Result<(), ImageError> {
+    let kind = after(c_string(text), "createType", QUOTED)
+        .and_then(quoted)
+        .filter(|kind| kind.len() <= MAX_CREATE_TYPE)
+        .ok_or(ImageError::CreateTypeMissing)?;
+    if CREATE_TYPES.iter().any(|known| known.as_bytes() == kind) {
+        Ok(())
+    } else {
+        Err(ImageError::UnsupportedCreateType(kind.to_vec()))
+    }
+}
+
+/// The parent's name; `None` where there is no key or the name is empty.
+pub(super) fn parent(text: &[u8]) -> Result<Option<Vec<u8>>, ImageError> {
+    const KEY: &str = "parentFileNameHint";
+    if after(c_string(text), KEY, 0).is_none() {
+        return Ok(None);
+    }
+    let name = after(text, KEY, QUOTED)
+        .and_then(quoted)
+        .ok_or(ImageError::ParentNameUnterminated)?;
+    if name.len() > MAX_NAME {
+        let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+        return Err(ImageError::BackingNameTooLong {
+            length: number(name.len()),
+            limit: number(MAX_NAME),
+        });
+    }
+    Ok((!name.is_empty()).then(|| name.to_vec()))
+}
+
+/// Checks that both content identifiers are there: hexadecimal numbers, as `%x` reads them.
+pub(super) fn check_content_ids(text: &[u8]) -> Result<(), ImageError> {
+    for key in ["CID", "parentCID"] {
+        let value = after(text, key, PLAIN).unwrap_or_default();
+        let digits = sign_stripped(blanks_stripped(c_string(value)));
+        if !digits.first().is_some_and(u8::is_ascii_hexdigit) {
+            return Err(ImageError::ContentIdMissing { key });
+        }
+    }
+    Ok(())
+}
+
+/// The names of the extents QEMU opens, in order, each once.
+pub(super) fn extents(text: &[u8]) -> Result<Vec<Vec<u8>>, ImageError> {
+    let mut names = Vec::new();
+    let mut seen = BTreeSet::new();
+    // To sscanf a line of blanks is the extent behind it once more: all of them are stepped over at once, as reading
+    // an extent again changes nothing and would take quadratic time.
+    let mut rest = blanks_stripped(c_string(text));
+    while !rest.is_empty() {
+        if let Some(name) = extent(rest)?
+            && seen.insert(name)
+        {
+            names.push(name.to_vec());
+        }
+        let line = rest.iter().take_while(|byte| **byte != b'\n').count();
+        rest = blanks_stripped(rest.get(line..).unwrap_or_default());
+    }
+    Ok(names)
+}
+
+/// The file an extent line makes QEMU open: `RW SECTORS TYPE "NAME" [OFFSET]`.
+fn extent(line: &[u8]) -> Result<Option<&[u8]>, ImageError> {
+    let Some(Fields {
+        access,
+        sectors,
+        kind,
+        name,
+        offset,
+    }) = Fields::scan(line)
+    else {
+        return Ok(None);
+    };
+    if access != b"RW" {
+        return Ok(None);
+    }
+    // Flat extents need an offset, all others must not have one; that is checked before the type is.
+    let valid = match kind {
+        b"FLAT" => matches!(offset, Some(Sign::Zero | Sign::Positive)),
+        _ => offset.is_none(),
+    };
+    if !valid {
+        let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let shown = line.get(..SHOWN).unwrap_or(line);
+        return Err(ImageError::InvalidExtentLine(shown.to_vec()));
+    }
+    let opened = matches!(
+        kind,
+        b"FLAT" | b"SPARSE" | b"VMFS" | b"VMFSSPARSE" | b"SESPARSE"
+    );
+    Ok((opened && sectors == Sign::Positive).then_some(name))
+}
+
+/// What sscanf finds with `%10s %lld %10s "%511[^\n\r"]" %lld`, if it finds at least a name.
+struct Fields<'a> {
+    access: &'a [u8],
+    sectors: Sign,
+    kind: &'a [u8],
+    name: &'a [u8],
+    offset: Option<Sign>,
+}
+
+impl<'a> Fields<'a> {
+    fn scan(text: &'a [u8]) -> Option<Self> {
+        let (access, rest) = word(text)?;
+        let (sectors, rest) = number(rest)?;
+        let (kind, rest) = word(rest)?;
+        let rest = blanks_stripped(rest).strip_prefix(b"\"")?;
+        let length = rest
+            .iter()
+            .take(MAX_EXTENT_NAME)
+            .take_while(|byte| !matches!(**byte, b'\n' | b'\r' | b'"'))
+            .count();
+        let (name, rest) = rest.split_at_checked(length)?;
+        if name.is_empty() {
+            return None;
+        }
+        // The name counts even when its closing quote is missing; the offset then does not.
+        let offset = rest
+            .strip_prefix(b"\"")
+            .and_then(number)
+            .map(|(offset, _)| offset);
+        Some(Self {
+            access,
+            sectors,
+            kind,
+            name,
+            offset,
+        })
+    }
+}
+
+/// All that matters of a number.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    Negative,
+    Zero,
+    Positive,
+}
+
+/// `%10s`
+fn word(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let text = blanks_stripped(text);
+    let length = text
+        .iter()
+        .take(MAX_WORD)
+        .take_while(|byte| !is_blank(**byte))
+        .count();
+    text.split_at_checked(length)
+        .filter(|(word, _)| !word.is_empty())
+}
+
+/// `%lld`; glibc gives the limits of the type for numbers beyond them, so the sign is always right.
+fn number(text: &[u8]) -> Option<(Sign, &[u8])> {
+    let text = blanks_stripped(text);
+    let digits = sign_stripped(text);
+    let length = digits
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    let (digits, rest) = digits.split_at_checked(length)?;
+    if digits.is_empty() {
+        return None;
+    }
+    let sign = if digits.iter().all(|digit| *digit == b'0') {
+        Sign::Zero
+    } else if text.first() == Some(&b'-') {
+        Sign::Negative
+    } else {
+        Sign::Positive
+    };
+    Some((sign, rest))
+}
+
+/// isspace of the C locale
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
+}
+
+fn blanks_stripped(text: &[u8]) -> &[u8] {
+    let blanks = text.iter().take_while(|byte| is_blank(**byte)).count();
+    text.get(blanks..).unwrap_or_default()
+}
+
+fn sign_stripped(text: &[u8]) -> &[u8] {
+    match text.split_first() {
+        Some((b'+' | b'-', rest)) => rest,
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str) -> Option<Vec<String>> {
+        let found = extents(text.as_bytes()).ok()?;
+        Some(
+            found
+                .into_iter()
+                .map(|name| String::from_utf8(name).unwrap())
+                .collect(),
+        )
+    }
+
+    /// Each line tried with strace and qemu-io 10.0.2.
+    #[test]
+    fn extent_lines_are_read_as_sscanf_does() {
+        let long = format!("RW 10 VMFS \"{}\"\n", "x".repeat(600));
+        let cut = "x".repeat(511);
+        for (text, expected) in [
+            ("RW 10 FLAT \"a\" 0\n", Some(vec!["a"])),
+            (
+                "RW 10 FLAT \"a\" 0\nRW 10 SPARSE \"b\"\n",
+                Some(vec!["a", "b"]),
+            ),
+            ("\n \n\tRW 10 FLAT \"a\" 0\n", Some(vec!["a"])),
+            ("RW\n10\nFLAT\n\"a\"\n0\n", Some(vec!["a"])),
+            ("RW 10 VMFS \"a\n", Some(vec!["a"])),
+            ("RW 10VMFS \"a\"\n", Some(vec!["a"])),
+            ("RW 10 VMFSSPARSE\"a\"\n", Some(vec!["a"])),
+            ("RW +10 FLAT \"a\" +0\n", Some(vec!["a"])),
+            ("RW 99999999999999999999999 FLAT \"a\" 0\n", Some(vec!["a"])),
+            ("RW 10 VMFS \"file:a\"\n", Some(vec!["file:a"])),
+            (&long, Some(vec![&cut])),
+            ("RW -1 FLAT \"a\" 0\n", Some(vec![])),
+            ("RW 0 FLAT \"a\" 0\n", Some(vec![])),
+            ("RW10 VMFS \"a\"\n", Some(vec![])),
+            ("RDONLY 10 FLAT \"a\" 0\n", Some(vec![])),
+            ("NOACCESS 10 FLAT \"a\"\n", Some(vec![])),
+            ("#RW 10 FLAT \"a\" 0\n", Some(vec![])),
+            ("RW 10 ZERO\n", Some(vec![])),
+            ("RW 10 ZERO \"a\"\n", Some(vec![])),
+            ("RW 10 VMFS \"\"\n", Some(vec![])),
+            ("\0RW 10 FLAT \"a\" 0\n", Some(vec![])),
+            ("RW 10 ZERO \"a\" 0\n", None),
+            ("RW 10 FLAT \"a\"\n", None),
+            ("RW 10 FLAT \"a\" -1\n", None),
+            ("RW 10 VMFS \"a\"\n5\n", None),
+        ] {
+            let expected = expected.map(|list| list.into_iter().map(str::to_owned).collect());
+            assert_eq!(names(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_megabyte_of_blank_lines_takes_no_time() {
+        let text = format!("{0}RW{0}1{0}FLAT{0}\"a\"{0}0", "\n".repeat(200_000));
+        assert_eq!(names(&text), Some(vec!["a".to_owned()]));
+    }
+
+    #[test]
+    fn parent_names() {
+        for (text, expected) in [
+            (&b"x=1\n"[..], Some(None)),
+            (
+                b"parentFileNameHint=\"b\"\nparentFileNameHint=\"c\"",
+                Some(Some(&b"b"[..])),
+            ),
+            (b"#parentFileNameHint=\"b\"", Some(Some(b"b"))),
+            (b"parentFileNameHintXXb\"", Some(Some(b"b"))),
+            (b"parentFileNameHint=\0b\"", Some(Some(b"b"))),
+            (b"parentFileNameHint=\"\"", Some(None)),
+            (b"parentFileNameHint=\"b\n", None),
+            (b"parentFileNameHint=\"b\0\"", None),
+            (b"parentFileNameHint", None),
+            (b"\0parentFileNameHint=\"b\"", Some(None)),
+        ] {
+            let found = parent(text).ok();
+            let expected = expected.map(|name| name.map(<[u8]>::to_vec));
+            assert_eq!(found, expected, "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn content_ids() {
+        for text in [
+            "CID=1\nparentCID=f",
+            "parentCID=1",
+            "CID=\n -12\nparentCID=0xg",
+            "CID\0 1",
+        ] {
+            let good = text != "CID\0 1";
+            assert_eq!(check_content_ids(text.as_bytes()).is_ok(), good, "{text:?}");
+        }
+        for text in ["", "CID=1", "CID=zz\nparentCID=1", "parentCID"] {
+            assert!(check_content_ids(text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn create_types() {
+        assert!(check_create_type(b"createType=\"vmfs\"").is_ok());
+        for text in [
+            "",
+            "createType",
+            "createType=\"vmfs",
+            "createType=\"custom\"",
+            "createType\0=\"vmfs\"",
+        ] {
+            assert!(check_create_type(text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
+}

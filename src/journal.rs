@@ -1,0 +1,377 @@
+//! Original labels on disk: written and fsynced before the first label changes,
+//! removed when the last is back.
+//!
+//! One JSON file a guest, in a directory of the user who started it. Whoever
+//! reads an entry does not trust it: it says what to look at, not what to do
+//! (`keeper`).
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Uid, User};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::host::Identity;
+use crate::resource::Class;
+
+/// Version of the entries that this program writes and reads.
+const VERSION: u32 = 1;
+
+/// Made by the package, through tmpfiles.
+const STATE: &str = "/var/lib/svirt-exec";
+
+/// Largest entry that is read, in bytes: 10,000 resources of 4 KiB names fit.
+const LARGEST: u64 = 64 << 20;
+
+/// Why an entry could not be written or read.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// The directory cannot be used.
+    #[error(
+        "cannot keep the original labels in '{}': {source}; nothing was changed. The directory must \
+         exist, belong to the user who runs svirt-exec, and be writable (systemd-tmpfiles --create)",
+        path.display()
+    )]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An entry cannot be written.
+    #[error("cannot write the original labels to '{}': {source}; nothing was changed", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An entry cannot be read.
+    #[error("cannot read the original labels from '{}': {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A label to put back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Where the file was, without symbolic links.
+    #[serde(with = "path_text")]
+    pub path: PathBuf,
+    /// Which file it was.
+    pub identity: Identity,
+    /// What the guest used it for.
+    pub class: Class,
+    /// The label it had; none where it was made for the guest.
+    pub original: String,
+    /// The label it gets.
+    pub label: String,
+}
+
+/// A guest and what was labelled for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Its name, for people.
+    pub name: String,
+    /// Process ID of the launcher, and then of QEMU.
+    pub pid: i32,
+    /// When that process started, in clock ticks since boot (`/proc/PID/stat`, field 22).
+    pub started: u64,
+    /// Which boot of the host that was (`/proc/sys/kernel/random/boot_id`).
+    pub boot: String,
+    /// The guest's context.
+    pub context: String,
+    /// What to put back, in the order in which it was labelled.
+    pub records: Vec<Record>,
+}
+
+impl Entry {
+    /// An entry of the current version without records.
+    pub fn new(name: String, pid: i32, started: u64, boot: String, context: String) -> Self {
+        Self {
+            version: VERSION,
+            name,
+            pid,
+            started,
+            boot,
+            context,
+            records: Vec::new(),
+        }
+    }
+}
+
+/// A directory of entries.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    directory: PathBuf,
+}
+
+impl Journal {
+    /// The one of the user who runs this, made where it is missing.
+    ///
+    /// Never below $HOME: libvirt gives its QEMU a HOME that it deletes. The home
+    /// that the password file states is used only where the package, and with it
+    /// the directory below /var/lib, is not installed.
+    ///
+    /// # Errors
+    /// Where it cannot be made, or belongs to somebody else.
+    pub fn open() -> Result<Self, JournalError> {
+        let uid = Uid::effective();
+        let directory = if uid.is_root() {
+            Path::new(STATE).join("guests")
+        } else if Path::new(STATE).join("users").is_dir() {
+            Path::new(STATE).join("users").join(uid.to_string())
+        } else {
+            User::from_uid(uid)
+                .ok()
+                .flatten()
+                .map(|user| user.dir.join(".local/state/svirt-exec"))
+                .unwrap_or_else(|| Path::new(STATE).join("users").join(uid.to_string()))
+        };
+        let journal = Self { directory };
+        journal.prepare().map_err(|source| JournalError::Directory {
+            path: journal.directory.clone(),
+            source,
+        })?;
+        Ok(journal)
+    }
+
+    /// The one in a directory that exists.
+    pub fn at(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.directory)?;
+        let metadata = fs::symlink_metadata(&self.directory)?;
+        if !metadata.is_dir() || metadata.uid() != Uid::effective().as_raw() {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("it belongs to user {}", metadata.uid()),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Writes an entry so that it is on disk when this returns, whole or not at all.
+    ///
+    /// # Errors
+    /// Where the directory is read-only, full or over quota.
+    pub fn write(&self, entry: &Entry) -> Result<PathBuf, JournalError> {
+        let path = self
+            .directory
+            .join(format!("{}-{}.json", entry.pid, entry.started));
+        let result = self.write_to(&path, entry);
+        result.map_err(|source| JournalError::Write {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(path)
+    }
+
+    fn write_to(&self, path: &Path, entry: &Entry) -> io::Result<()> {
+        let new = path.with_extension("new");
+        let result = (|| {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&new)?;
+            let mut text = serde_json::to_vec_pretty(entry)?;
+            text.push(b'\n');
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&new, path)?;
+            self.sync()
+        })();
+        if result.is_err() {
+            let _ = fs::remove_file(&new);
+            let _ = fs::remove_file(path);
+        }
+        result
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+
+    /// Reads an entry.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or is none of this program's.
+    pub fn read(path: &Path) -> Result<Entry, JournalError> {
+        let read = || -> io::Result<Entry> {
+            use std::io::Read;
+            let file = OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                .open(path)?;
+            let mut text = Vec::new();
+            file.take(LARGEST).read_to_end(&mut text)?;
+            let entry: Entry = serde_json::from_slice(&text)?;
+            if entry.version != VERSION {
+                return Err(io::Error::other(format!(
+                    "version {} is not known to this svirt-exec",
+                    entry.version
+                )));
+            }
+            Ok(entry)
+        };
+        read().map_err(|source| JournalError::Read {
+            path: path.to_path_buf(),
+            source,
+        })
+    }
+
+    /// Removes an entry for good.
+    ///
+    /// # Errors
+    /// Where the directory cannot be changed.
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)?;
+        self.sync()
+    }
+
+    /// Every entry, in no order.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed.
+    pub fn entries(&self) -> io::Result<Vec<PathBuf>> {
+        Ok(fs::read_dir(&self.directory)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+            .collect())
+    }
+
+    /// Whether an entry lies in this directory.
+    pub fn holds(&self, entry: &Path) -> bool {
+        entry.parent() == Some(&self.directory)
+    }
+}
+
+/// Paths as text where they are text, and in hexadecimal where they are not.
+mod path_text {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Text {
+        Plain(String),
+        Bytes { hex: String },
+    }
+
+    pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        match path.to_str() {
+            Some(text) => Text::Plain(text.to_owned()),
+            None => Text::Bytes {
+                hex: path
+                    .as_os_str()
+                    .as_bytes()
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect(),
+            },
+        }
+        .serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        Ok(match Text::deserialize(deserializer)? {
+            Text::Plain(text) => PathBuf::from(text),
+            Text::Bytes { hex } => {
+                let bytes = hex
+                    .as_bytes()
+                    .chunks(2)
+                    .map(|pair| {
+                        std::str::from_utf8(pair)
+                            .ok()
+                            .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+                    })
+                    .collect::<Option<Vec<u8>>>()
+                    .ok_or_else(|| serde::de::Error::custom("not hexadecimal"))?;
+                PathBuf::from(OsString::from_vec(bytes))
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    fn entry() -> Entry {
+        let mut entry = Entry::new(
+            "web".to_owned(),
+            7,
+            99,
+            "boot".to_owned(),
+            "u:r:svirt_t:s0:c1,c2".to_owned(),
+        );
+        for name in [&b"/srv/a.img"[..], b"/srv/not \xff utf8\n.img"] {
+            entry.records.push(Record {
+                path: PathBuf::from(std::ffi::OsStr::from_bytes(name)),
+                identity: Identity {
+                    dev: 1,
+                    ino: 2,
+                    born: None,
+                },
+                class: Class::Exclusive,
+                original: "u:object_r:user_home_t:s0".to_owned(),
+                label: "u:object_r:svirt_image_t:s0:c1,c2".to_owned(),
+            });
+        }
+        entry
+    }
+
+    #[test]
+    fn an_entry_is_read_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::at(directory.path().to_path_buf());
+        let path = journal.write(&entry()).unwrap();
+        assert_eq!(Journal::read(&path).unwrap(), entry());
+        assert_eq!(journal.entries().unwrap(), [path.clone()]);
+        journal.remove(&path).unwrap();
+        assert!(journal.entries().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_entry_of_another_version_or_no_entry_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        for text in [
+            r#"{"version":2,"name":"x","pid":1,"started":1,"boot":"","context":"","records":[]}"#,
+            "{}",
+            "",
+            "\0\0\0",
+        ] {
+            let path = directory.path().join("x.json");
+            fs::write(&path, text).unwrap();
+            assert!(Journal::read(&path).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_directory_is_an_error_that_names_it() {
+        let journal = Journal::at("/nonexistent/dir".into());
+        let error = journal.write(&entry()).unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/dir"), "{error}");
+    }
+}

@@ -1,0 +1,559 @@
+//! The keeper: a process of its own that waits for QEMU's end and puts labels back.
+//!
+//! It is started before the first label changes, so that it also rolls back a
+//! launcher that was killed half way, and it is entered by execve, in a domain
+//! of its own: what the launcher's memory may have become does not follow. The
+//! launcher may take objects from a bare level only; taking them from a level
+//! with somebody's pair, which undoing needs, is the keeper's alone.
+//!
+//! It does not trust the journal. It acts only on a file that is still the one
+//! recorded and that still carries the guest's categories, or the label that
+//! the launcher gave it.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+
+use crate::host::{self, Host, Kind, RealHost};
+use crate::journal::{Entry, Journal, Record};
+use crate::label::Context;
+use crate::resource::Class;
+use crate::selinux::{self, Mode};
+use crate::sys;
+
+/// The name by which this program is called as a keeper.
+pub const NAME: &str = "svirt-exec-keeper";
+
+/// The keeper's domain: the launcher's type with this in the place of `_t`.
+pub const DOMAIN: &str = "svirt_launcher_keeper_t";
+
+/// Descriptors of the keeper: the launcher's end, and the way to talk to it.
+const PIDFD: i32 = 3;
+const TALK: i32 = 4;
+
+/// What the keeper says: it is ready, it has put everything back, it has not.
+const READY: u8 = b'R';
+const DONE: u8 = b'D';
+const FAILED: u8 = b'F';
+/// What the launcher says: put everything back now.
+const UNDO: u8 = b'U';
+
+const PROGRAM: &CStr = c"/proc/self/exe";
+
+/// The launcher's end of a running keeper.
+#[derive(Debug)]
+pub struct Keeper {
+    talk: UnixStream,
+}
+
+fn null() -> io::Result<OwnedFd> {
+    Ok(nix::fcntl::open(
+        "/dev/null",
+        OFlag::O_RDWR | OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    )?)
+}
+
+/// Starts this program as a keeper, in the keeper's domain.
+fn start(own: &Context, args: &[&[u8]], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut words = vec![CString::new(NAME)?];
+    for arg in args {
+        words.push(CString::new(*arg)?);
+    }
+    let domain = own.with_type(DOMAIN);
+    sys::start_detached(PROGRAM, &words, fds, &|| {
+        nix::unistd::chdir("/")?;
+        // Nothing is labelled where SELinux is off, but a relay may be needed.
+        if selinux::mode() == Mode::Disabled {
+            return Ok(());
+        }
+        selinux::set_exec_context(&domain)
+    })
+}
+
+/// Copies one pipe to another in a process of its own; see `fds`.
+///
+/// # Errors
+/// Where no process can be started.
+pub fn start_relay(own: &Context, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    start(own, &[b"relay"], &[from, to])
+}
+
+impl Keeper {
+    /// Starts a keeper for an entry and waits until it is ready.
+    ///
+    /// # Errors
+    /// Where it cannot be started, or finds a file in use by another guest.
+    pub fn start(own: &Context, entry: &Path) -> io::Result<Self> {
+        use std::os::unix::ffi::OsStrExt;
+        let (ours, theirs) = UnixStream::pair()?;
+        let null = null()?;
+        let pidfd = sys::pidfd(Pid::this())?;
+        start(
+            own,
+            &[b"keep", entry.as_os_str().as_bytes()],
+            &[
+                null.as_fd(),
+                null.as_fd(),
+                null.as_fd(),
+                pidfd.as_fd(),
+                theirs.as_fd(),
+            ],
+        )?;
+        drop(theirs);
+        let mut keeper = Self { talk: ours };
+        keeper.expect(READY)?;
+        Ok(keeper)
+    }
+
+    /// Has everything put back, and waits until it is.
+    ///
+    /// # Errors
+    /// Where it is not all back; the entry stays.
+    pub fn undo(mut self) -> io::Result<()> {
+        self.talk.write_all(&[UNDO])?;
+        self.expect(DONE)
+    }
+
+    fn expect(&mut self, wanted: u8) -> io::Result<()> {
+        let mut said = Vec::new();
+        let mut byte = [0_u8; 1];
+        self.talk.read_exact(&mut byte).map_err(|_| {
+            io::Error::other(
+                "the keeper ended at once; svirt-exec must be labelled svirt_launcher_exec_t and \
+                 the svirt_launcher module loaded",
+            )
+        })?;
+        if byte == [wanted] {
+            return Ok(());
+        }
+        self.talk.read_to_end(&mut said)?;
+        Err(io::Error::other(String::from_utf8_lossy(&said).into_owned()))
+    }
+}
+
+/// Puts back what guests that have ended left, in a keeper, and waits for it.
+///
+/// # Errors
+/// What could not be put back, one reason a line.
+pub fn restore_ended(own: &Context) -> io::Result<()> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let null = null()?;
+    start(
+        own,
+        &[b"restore"],
+        &[
+            null.as_fd(),
+            null.as_fd(),
+            null.as_fd(),
+            null.as_fd(),
+            theirs.as_fd(),
+        ],
+    )?;
+    drop(theirs);
+    Keeper { talk: ours }.expect(DONE)
+}
+
+/// The keeper's own main.
+pub fn run(args: &[Vec<u8>]) -> u8 {
+    let mut words = args.iter().map(Vec::as_slice);
+    match (words.next(), words.next()) {
+        (Some(b"relay"), None) => relay(),
+        (Some(b"keep"), Some(path)) => {
+            use std::os::unix::ffi::OsStrExt;
+            keep(Path::new(std::ffi::OsStr::from_bytes(path)))
+        }
+        (Some(b"restore"), None) => restore(),
+        _ => 125,
+    }
+}
+
+/// Copies standard input to standard output until either end is closed.
+fn relay() -> u8 {
+    let (Some(from), Some(to)) = (sys::inherited(0), sys::inherited(1)) else {
+        return 125;
+    };
+    let mut buffer = vec![0_u8; 64 << 10];
+    loop {
+        let mut ends = [
+            PollFd::new(from, PollFlags::POLLIN),
+            // Only its end: a reader that went away must be noticed while nothing comes in.
+            PollFd::new(to, PollFlags::empty()),
+        ];
+        match poll(&mut ends, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            Err(_) => return 1,
+            Ok(_) => {}
+        }
+        if ends[1].revents().is_some_and(|events| !events.is_empty()) {
+            return 0;
+        }
+        let Ok(count) = nix::unistd::read(from, &mut buffer) else {
+            return 1;
+        };
+        let mut rest = buffer.get(..count).unwrap_or_default();
+        if rest.is_empty() {
+            return 0;
+        }
+        while !rest.is_empty() {
+            match nix::unistd::write(to, rest) {
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(Errno::EINTR) => {}
+                Err(_) => return 0,
+            }
+        }
+    }
+}
+
+/// Says one thing to the launcher, if it still listens.
+fn say(talk: Option<BorrowedFd<'static>>, what: u8, detail: &str) {
+    let Some(talk) = talk else { return };
+    let mut text = vec![what];
+    text.extend_from_slice(detail.as_bytes());
+    let _ = nix::sys::socket::send(
+        std::os::fd::AsRawFd::as_raw_fd(&talk),
+        &text,
+        nix::sys::socket::MsgFlags::MSG_NOSIGNAL,
+    );
+}
+
+/// Whether to wait for other guests that use the same file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    Never,
+    ForOthers,
+}
+
+/// Files of a guest that the keeper holds locked: as long as it does, no other
+/// guest takes them and nobody changes their labels.
+#[derive(Debug, Default)]
+struct Locks(Vec<(usize, Flock<File>)>);
+
+impl Locks {
+    /// Locks every regular file of an entry.
+    fn take(host: &RealHost, entry: &Entry) -> Result<Self, String> {
+        let mut locks = Self::default();
+        for (index, record) in entry.records.iter().enumerate() {
+            let Some(file) = openable(host, record) else {
+                continue;
+            };
+            let how = match record.class {
+                Class::Exclusive => FlockArg::LockExclusiveNonblock,
+                Class::Content | Class::Shared | Class::Keep => FlockArg::LockSharedNonblock,
+            };
+            let lock = Flock::lock(file, how).map_err(|(_, error)| {
+                format!(
+                    "'{}' is in use by another guest that svirt-exec started ({error}); stop that \
+                     guest first, or give this one a copy or an overlay",
+                    record.path.display()
+                )
+            })?;
+            locks.0.push((index, lock));
+        }
+        Ok(locks)
+    }
+
+    /// Tries to hold a file alone. False while other guests hold it.
+    fn alone(&self, index: usize, wait: Wait) -> io::Result<bool> {
+        let Some((_, lock)) = self.0.iter().find(|(held, _)| *held == index) else {
+            return Ok(true);
+        };
+        let how = match wait {
+            Wait::Never => FlockArg::LockExclusiveNonblock,
+            Wait::ForOthers => FlockArg::LockExclusive,
+        };
+        match lock.relock(how) {
+            Ok(()) => Ok(true),
+            Err(Errno::EWOULDBLOCK) => {
+                // A failed change of a lock drops it; flock(2).
+                lock.relock(FlockArg::LockShared)?;
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The file of a record, if it is still that file and regular.
+fn openable(host: &RealHost, record: &Record) -> Option<File> {
+    let pinned = host::pin(&record.path).ok()?;
+    let same = pinned.identity == record.identity && pinned.kind == Kind::File;
+    same.then(|| host.open(&pinned).ok()).flatten()
+}
+
+fn keep(path: &Path) -> u8 {
+    let talk = sys::inherited(TALK);
+    let fail = |why: String| {
+        say(talk, FAILED, &why);
+        125
+    };
+    let Some(pidfd) = sys::inherited(PIDFD) else {
+        return 125;
+    };
+    let _ = nix::sys::prctl::set_name(c"svirt-keeper");
+    // A service manager ends everything in the guest's control group at once; labels
+    // go back first. Nothing here lasts longer than the guest.
+    sys::ignore_termination();
+    let setup = || -> Result<(RealHost, Journal, Entry, Locks, Context), String> {
+        let host = RealHost::new().map_err(|error| error.to_string())?;
+        let journal = Journal::open().map_err(|error| error.to_string())?;
+        if !journal.holds(path) {
+            return Err(format!("'{}' is no journal entry", path.display()));
+        }
+        let entry = Journal::read(path).map_err(|error| error.to_string())?;
+        let context: Context = entry
+            .context
+            .parse()
+            .map_err(|error| format!("'{}': {error}", path.display()))?;
+        let locks = Locks::take(&host, &entry)?;
+        // The pair stays claimed until the labels are back.
+        host.claim(&context)
+            .map_err(|error| format!("cannot keep the claim of {context}: {error}"))?;
+        Ok((host, journal, entry, locks, context))
+    };
+    let (host, journal, entry, locks, context) = match setup() {
+        Ok(all) => all,
+        Err(why) => {
+            if let Ok(journal) = Journal::open()
+                && journal.holds(path)
+            {
+                // Nothing was labelled yet.
+                let _ = journal.remove(path);
+            }
+            return fail(why);
+        }
+    };
+    say(talk, READY, "");
+
+    let undo = wait_for_end(pidfd, talk);
+    if !undo {
+        wait_for_cage(&host, &context);
+    }
+    let (shared, failures) = put_back_own(&host, &entry, &locks);
+    if undo {
+        report(talk, &failures);
+    }
+    let mut failures = failures;
+    // The pair is free again: what is left carries none.
+    let _ = selinux::clear_exec_context();
+    for index in shared {
+        match (entry.records.get(index), locks.alone(index, Wait::ForOthers)) {
+            (Some(record), Ok(_)) => failures.extend(one_back(&host, &entry, record)),
+            (_, Err(error)) => failures.push(error.to_string()),
+            (None, Ok(_)) => {}
+        }
+    }
+    forget(&journal, path, &mut failures);
+    u8::from(!failures.is_empty())
+}
+
+/// Tells the launcher how it went.
+fn report(talk: Option<BorrowedFd<'static>>, failures: &[String]) {
+    if failures.is_empty() {
+        say(talk, DONE, "");
+    } else {
+        say(talk, FAILED, &failures.join("; "));
+    }
+}
+
+/// Waits for the end of the process behind a pidfd, or for the launcher's word.
+/// True when the launcher asked for everything to be put back.
+fn wait_for_end(pidfd: BorrowedFd<'static>, talk: Option<BorrowedFd<'static>>) -> bool {
+    let mut talk = talk;
+    loop {
+        let mut ends = vec![PollFd::new(pidfd, PollFlags::POLLIN)];
+        ends.extend(talk.map(|talk| PollFd::new(talk, PollFlags::POLLIN)));
+        match poll(&mut ends, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            Err(_) => return false,
+            Ok(_) => {}
+        }
+        let ready = |index: usize| {
+            ends.get(index)
+                .and_then(PollFd::revents)
+                .is_some_and(|events| !events.is_empty())
+        };
+        if ready(1)
+            && let Some(from) = talk
+        {
+            let mut byte = [0_u8; 1];
+            match nix::unistd::read(from, &mut byte) {
+                Ok(1) if byte == [UNDO] => return true,
+                // Closed: the launcher has become QEMU, or is gone.
+                _ => talk = None,
+            }
+        } else if ready(0) {
+            return false;
+        }
+    }
+}
+
+/// Waits until no process is in the guest's cage any more (`-daemonize`, helpers).
+fn wait_for_cage(host: &RealHost, context: &Context) {
+    loop {
+        let Ok(processes) = host.processes() else {
+            return;
+        };
+        let ends: Vec<OwnedFd> = processes
+            .iter()
+            .filter(|process| process.current.as_ref() == Some(context))
+            .filter_map(|process| {
+                let end = sys::pidfd(process.pid).ok()?;
+                // Still the process that was looked at, not a later one of its number.
+                let still = host.labels_of(process.pid)?.current;
+                (still.as_ref() == Some(context)).then_some(end)
+            })
+            .collect();
+        if ends.is_empty() {
+            return;
+        }
+        for end in &ends {
+            let mut poll_end = [PollFd::new(end.as_fd(), PollFlags::POLLIN)];
+            while poll(&mut poll_end, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        }
+    }
+}
+
+/// Puts back every label that no other guest needs. Returns the records that
+/// others still use, and what failed.
+fn put_back_own(host: &RealHost, entry: &Entry, locks: &Locks) -> (Vec<usize>, Vec<String>) {
+    let mut shared = Vec::new();
+    let mut failures = Vec::new();
+    for (index, record) in entry.records.iter().enumerate().rev() {
+        match locks.alone(index, Wait::Never) {
+            Ok(true) => failures.extend(one_back(host, entry, record)),
+            Ok(false) => shared.push(index),
+            Err(error) => failures.push(format!("'{}': {error}", record.path.display())),
+        }
+    }
+    (shared, failures)
+}
+
+/// Removes an entry once nothing of it is left to do.
+fn forget(journal: &Journal, path: &Path, failures: &mut Vec<String>) {
+    if failures.is_empty()
+        && let Err(error) = journal.remove(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        failures.push(format!("cannot remove '{}': {error}", path.display()));
+    }
+}
+
+/// Puts one label back, if the file is still the guest's. Returns what failed.
+fn one_back(host: &RealHost, entry: &Entry, record: &Record) -> Option<String> {
+    let back = || -> Result<(), String> {
+        let pinned = match host::pin(&record.path) {
+            Ok(pinned) => pinned,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let same = pinned.identity.ino == record.identity.ino
+            && pinned.identity.born == record.identity.born;
+        if !same {
+            return Ok(());
+        }
+        let parse = |text: &str| text.parse::<Context>().map_err(|e| e.to_string());
+        let (given, original) = (parse(&record.label)?, parse(&record.original)?);
+        let cage = parse(&entry.context)?.cage();
+        let Some(current) = host.label_of(&pinned).map_err(|e| e.to_string())? else {
+            return Ok(());
+        };
+        // restorecon on Debian resets the type and keeps the categories: still ours.
+        let ours = current == given
+            || (record.class == Class::Exclusive && current.cage() == cage && !cage.is_empty());
+        if current == original || !ours {
+            return Ok(());
+        }
+        host.set_label(&pinned, &original)
+            .map_err(|e| format!("cannot set {original}: {e}"))?;
+        // On disk before the entry that could repeat it is gone.
+        if let Some(directory) = record.path.parent()
+            && let Ok(directory) = File::open(directory)
+        {
+            nix::unistd::syncfs(&directory).map_err(|e| format!("cannot sync: {e}"))?;
+        }
+        Ok(())
+    };
+    back().err().map(|why| {
+        format!(
+            "cannot put back the label of '{}': {why}",
+            record.path.display()
+        )
+    })
+}
+
+/// Whether the process of an entry still runs.
+fn alive(host: &RealHost, entry: &Entry) -> bool {
+    let boot = host.read_proc("sys/kernel/random/boot_id");
+    boot.is_ok_and(|boot| boot.trim() == entry.boot)
+        && start_time(host, entry.pid).is_some_and(|started| started == entry.started)
+}
+
+/// When a process started, in clock ticks since boot; field 22 of `/proc/PID/stat`, proc(5).
+pub fn start_time(host: &RealHost, pid: i32) -> Option<u64> {
+    let stat = host.read_proc(&format!("{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything; fields count from behind it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(19)?.parse().ok()
+}
+
+fn restore() -> u8 {
+    let talk = sys::inherited(TALK);
+    sys::ignore_termination();
+    let outcome = || -> Result<Vec<String>, String> {
+        let host = RealHost::new().map_err(|error| error.to_string())?;
+        let journal = Journal::open().map_err(|error| error.to_string())?;
+        let mut failures = Vec::new();
+        for path in journal.entries().map_err(|error| error.to_string())? {
+            let entry = match Journal::read(&path) {
+                Ok(entry) => entry,
+                Err(error) => {
+                    failures.push(error.to_string());
+                    continue;
+                }
+            };
+            let Ok(context) = entry.context.parse::<Context>() else {
+                failures.push(format!("'{}' names no context", path.display()));
+                continue;
+            };
+            let processes = host.processes().map_err(|error| error.to_string())?;
+            let caged = processes.iter().any(|process| {
+                process.current.as_ref() == Some(&context)
+                    || process.pending.as_ref() == Some(&context)
+            });
+            // A live guest, or a keeper that is at work.
+            if caged || alive(&host, &entry) {
+                continue;
+            }
+            match Locks::take(&host, &entry) {
+                Ok(locks) => {
+                    let (shared, mut failed) = put_back_own(&host, &entry, &locks);
+                    if shared.is_empty() {
+                        forget(&journal, &path, &mut failed);
+                    }
+                    failures.append(&mut failed);
+                }
+                Err(why) => failures.push(why),
+            }
+        }
+        Ok(failures)
+    };
+    match outcome() {
+        Ok(failures) => {
+            report(talk, &failures);
+            u8::from(!failures.is_empty())
+        }
+        Err(why) => {
+            say(talk, FAILED, &why);
+            125
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! SELinux contexts as values: user, role, type, and MCS/MLS levels.
+//!
+//! Pure code. A [`CategoryPair`] cannot hold two equal categories and two
+//! [`Categories`] can be asked whether one contains the other, so the mistakes
+//! behind CVE-2021-3631 (a "pair" of one category, which is a subset of other
+//! guests' pairs) cannot be written down.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// Categories that a policy can define: c0 to c1023 (refpolicy and Fedora, `MCS_CATS`).
+pub const CATEGORY_COUNT: u16 = 1024;
+
+/// Why a text is no context, level or category.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum LabelError {
+    /// Fewer than three fields.
+    #[error("'{0}' is no SELinux context (user:role:type:level)")]
+    NoContext(String),
+    /// Not `sN` or `sN:categories`.
+    #[error("'{0}' is no level (s0:c1,c2)")]
+    NoLevel(String),
+    /// Not `cN`, or a number above 1023.
+    #[error("'{0}' is no category (c0 to c1023)")]
+    NoCategory(String),
+    /// Not two different categories.
+    #[error("'{0}' is no pair of two different categories")]
+    NoPair(String),
+}
+
+/// One MCS category, 0 to 1023.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Category(u16);
+
+impl Category {
+    /// The category with this number, if a policy can define it.
+    pub fn new(number: u16) -> Option<Self> {
+        (number < CATEGORY_COUNT).then_some(Self(number))
+    }
+
+    /// Its number.
+    pub fn number(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for Category {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "c{}", self.0)
+    }
+}
+
+impl FromStr for Category {
+    type Err = LabelError;
+
+    fn from_str(text: &str) -> Result<Self, LabelError> {
+        let bad = || LabelError::NoCategory(text.to_owned());
+        let digits = text.strip_prefix('c').ok_or_else(bad)?;
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(bad());
+        }
+        digits.parse().ok().and_then(Self::new).ok_or_else(bad)
+    }
+}
+
+/// Two different categories, the smaller first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CategoryPair {
+    low: Category,
+    high: Category,
+}
+
+impl CategoryPair {
+    /// The pair of two categories, in either order; none when they are equal (CVE-2021-3631).
+    pub fn new(a: Category, b: Category) -> Option<Self> {
+        (a != b).then(|| Self {
+            low: a.min(b),
+            high: a.max(b),
+        })
+    }
+
+    /// As a set.
+    pub fn categories(self) -> Categories {
+        let mut set = Categories::default();
+        set.insert(self.low);
+        set.insert(self.high);
+        set
+    }
+}
+
+impl fmt::Display for CategoryPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{}", self.low, self.high)
+    }
+}
+
+/// A set of categories.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Categories([u64; 16]);
+
+impl Categories {
+    /// Every category that a policy can define.
+    pub fn all() -> Self {
+        Self([u64::MAX; 16])
+    }
+
+    /// Adds one.
+    pub fn insert(&mut self, category: Category) {
+        let number = usize::from(category.0);
+        if let Some(word) = self.0.get_mut(number / 64) {
+            *word |= 1 << (number % 64);
+        }
+    }
+
+    /// Whether one is in it.
+    pub fn contains(&self, category: Category) -> bool {
+        let number = usize::from(category.0);
+        self.0
+            .get(number / 64)
+            .is_some_and(|word| word & (1 << (number % 64)) != 0)
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    /// Whether every category of `self` is in `other`.
+    pub fn is_subset(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(a, b)| a & !b == 0)
+    }
+
+    /// Whether one of two cages contains the other: then a process in one of
+    /// them may touch what the other labels. Empty sets are in no cage.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        !self.is_empty() && !other.is_empty() && (self.is_subset(other) || other.is_subset(self))
+    }
+
+    /// What both hold.
+    pub fn intersection(&self, other: &Self) -> Self {
+        let mut both = *self;
+        for (a, b) in both.0.iter_mut().zip(&other.0) {
+            *a &= b;
+        }
+        both
+    }
+
+    /// In ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = Category> + '_ {
+        (0..CATEGORY_COUNT)
+            .map(Category)
+            .filter(|category| self.contains(*category))
+    }
+}
+
+impl fmt::Display for Categories {
+    /// As the kernel prints them: runs of three and more as `c0.c5`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut first = true;
+        let mut rest = self.iter().peekable();
+        while let Some(start) = rest.next() {
+            let mut end = start;
+            while let Some(next) = rest.next_if(|next| next.0 == end.0.saturating_add(1)) {
+                end = next;
+            }
+            if !first {
+                f.write_str(",")?;
+            }
+            first = false;
+            match end.0.saturating_sub(start.0) {
+                0 => write!(f, "{start}")?,
+                1 => write!(f, "{start},{end}")?,
+                _ => write!(f, "{start}.{end}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Categories {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{{self}}}")
+    }
+}
+
+impl FromStr for Categories {
+    type Err = LabelError;
+
+    fn from_str(text: &str) -> Result<Self, LabelError> {
+        let mut set = Self::default();
+        for part in text.split(',') {
+            let (start, end) = match part.split_once('.') {
+                Some((start, end)) => (start.parse()?, end.parse()?),
+                None => {
+                    let one: Category = part.parse()?;
+                    (one, one)
+                }
+            };
+            if start > end {
+                return Err(LabelError::NoCategory(part.to_owned()));
+            }
+            for number in start.0..=end.0 {
+                set.insert(Category(number));
+            }
+        }
+        Ok(set)
+    }
+}
+
+/// A sensitivity with categories.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Level {
+    /// `s0`; more than one only in MLS policies.
+    pub sensitivity: String,
+    /// The categories.
+    pub categories: Categories,
+}
+
+impl Level {
+    /// The level without categories.
+    pub fn bare(sensitivity: &str) -> Self {
+        Self {
+            sensitivity: sensitivity.to_owned(),
+            categories: Categories::default(),
+        }
+    }
+
+    /// The level with a pair.
+    pub fn with_pair(sensitivity: &str, pair: CategoryPair) -> Self {
+        Self {
+            sensitivity: sensitivity.to_owned(),
+            categories: pair.categories(),
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sensitivity)?;
+        if !self.categories.is_empty() {
+            write!(f, ":{}", self.categories)?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Level {
+    type Err = LabelError;
+
+    fn from_str(text: &str) -> Result<Self, LabelError> {
+        let (sensitivity, categories) = match text.split_once(':') {
+            Some((sensitivity, categories)) => (sensitivity, categories.parse()?),
+            None => (text, Categories::default()),
+        };
+        let numbered = sensitivity
+            .strip_prefix('s')
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+        if !numbered {
+            return Err(LabelError::NoLevel(text.to_owned()));
+        }
+        Ok(Self {
+            sensitivity: sensitivity.to_owned(),
+            categories,
+        })
+    }
+}
+
+/// From a low level to a clearance. Only the low level is a cage: a login
+/// shell at `s0-s0:c0.c1023` is cleared for every category and caged by none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Range {
+    /// The level that the process works at.
+    pub low: Level,
+    /// The clearance, where it differs from the low level.
+    pub high: Option<Level>,
+}
+
+impl Range {
+    /// One level only.
+    pub fn single(level: Level) -> Self {
+        Self {
+            low: level,
+            high: None,
+        }
+    }
+
+    /// The upper end.
+    pub fn clearance(&self) -> &Level {
+        self.high.as_ref().unwrap_or(&self.low)
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.low)?;
+        match &self.high {
+            Some(high) => write!(f, "-{high}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Range {
+    type Err = LabelError;
+
+    fn from_str(text: &str) -> Result<Self, LabelError> {
+        Ok(match text.split_once('-') {
+            Some((low, high)) => Self {
+                low: low.parse()?,
+                high: Some(high.parse()?),
+            },
+            None => Self::single(text.parse()?),
+        })
+    }
+}
+
+/// A whole context, of a process or of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Context {
+    /// SELinux user.
+    pub user: String,
+    /// Role; `object_r` for files.
+    pub role: String,
+    /// Type; the domain, for processes.
+    pub kind: String,
+    /// Level or range; none in a policy without MLS and MCS.
+    pub range: Option<Range>,
+}
+
+impl Context {
+    /// The same with another type.
+    pub fn with_type(&self, kind: &str) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// The same at another level.
+    pub fn at(&self, level: Level) -> Self {
+        Self {
+            range: Some(Range::single(level)),
+            ..self.clone()
+        }
+    }
+
+    /// The categories that cage a process, or bind an object to one.
+    pub fn cage(&self) -> Categories {
+        self.range
+            .as_ref()
+            .map(|range| range.low.categories)
+            .unwrap_or_default()
+    }
+
+    /// Sensitivity of the low level.
+    pub fn sensitivity(&self) -> &str {
+        self.range
+            .as_ref()
+            .map_or("s0", |range| range.low.sensitivity.as_str())
+    }
+
+    /// Type and level: what a person needs of a context in a message.
+    pub fn short(&self) -> String {
+        match &self.range {
+            Some(range) => format!("{}:{range}", self.kind),
+            None => self.kind.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.user, self.role, self.kind)?;
+        match &self.range {
+            Some(range) => write!(f, ":{range}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Context {
+    type Err = LabelError;
+
+    fn from_str(text: &str) -> Result<Self, LabelError> {
+        // The kernel ends some of them with a NUL, files with a newline.
+        let text = text.trim_end_matches(['\0', '\n']);
+        let bad = || LabelError::NoContext(text.to_owned());
+        let mut fields = text.splitn(4, ':');
+        let mut field = || {
+            fields
+                .next()
+                .filter(|field| !field.is_empty())
+                .ok_or_else(bad)
+        };
+        let (user, role, kind) = (field()?, field()?, field()?);
+        Ok(Self {
+            user: user.to_owned(),
+            role: role.to_owned(),
+            kind: kind.to_owned(),
+            range: fields.next().map(Range::from_str).transpose()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(text: &str) -> Categories {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn contexts_print_as_they_were_read() {
+        for text in [
+            "system_u:system_r:svirt_t:s0:c344,c902",
+            "unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023",
+            "system_u:object_r:svirt_image_t:s0",
+            "u:r:t:s2:c1,c3.c5-s15:c0.c1023",
+            "system_u:object_r:unlabeled_t",
+        ] {
+            assert_eq!(text.parse::<Context>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_context_is_refused() {
+        for text in [
+            "",
+            "a:b",
+            "a::c:s0",
+            "a:b:c:x",
+            "a:b:c:s0:c1024",
+            "a:b:c:s0:c5.c2",
+            "a:b:c:s",
+        ] {
+            assert!(text.parse::<Context>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn equal_categories_make_no_pair_cve_2021_3631() {
+        let five = Category::new(5).unwrap();
+        assert_eq!(CategoryPair::new(five, five), None);
+        let pair = CategoryPair::new(Category::new(9).unwrap(), five).unwrap();
+        assert_eq!(pair.to_string(), "c5,c9");
+    }
+
+    #[test]
+    fn a_cage_within_another_overlaps_it_in_both_directions() {
+        assert!(set("c5").overlaps(&set("c5,c7")));
+        assert!(set("c5,c7").overlaps(&set("c5")));
+        assert!(set("c1,c2").overlaps(&set("c1,c2")));
+        assert!(set("c1,c2").overlaps(&set("c1,c2,c3")));
+        assert!(!set("c1,c2").overlaps(&set("c2,c3")));
+        assert!(!Categories::default().overlaps(&set("c1,c2")));
+    }
+
+    #[test]
+    fn a_clearance_is_no_cage() {
+        let shell: Context = "u:r:unconfined_t:s0-s0:c0.c1023".parse().unwrap();
+        assert!(shell.cage().is_empty());
+        assert_eq!(shell.range.unwrap().clearance().categories.len(), 1024);
+    }
+}

@@ -1,0 +1,770 @@
+//! The launch, in the order in which it happens:
+//!
+//! 1. find QEMU, read its command line, look at what it names;
+//! 2. choose the domain, claim a pair, decide every label;
+//! 3. ask the policy about everything that will be done, and stop at the first
+//!    doubt, with all of them: nothing has changed so far;
+//! 4. write the original labels down, start the keeper that will put them back;
+//! 5. make files, set labels, read each one back;
+//! 6. make inherited pipes usable for the guest;
+//! 7. become QEMU. The claim of step 2 is what the kernel applies now.
+//!
+//! Where step 5, 6 or 7 fails the keeper undoes it before this process ends.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, Pid, Uid, access, execve};
+
+use crate::cli::{Launch, Preflight};
+use crate::collect::{self, Surroundings, quoted};
+use crate::domain::{self, Accelerator};
+use crate::fds::{self, Replacement};
+use crate::host::{Host, Kind, Pinned, RealHost};
+use crate::journal::{Entry, Journal, Record};
+use crate::keeper::{self, Keeper};
+use crate::label::{Context, Level};
+use crate::mcs;
+use crate::plan::{self, Action, GuestLabels, Plan, Relabel};
+use crate::preflight::{self, Privilege};
+use crate::qemu::{self, Invocation, Purpose};
+use crate::resource::Class;
+use crate::selinux::{self, Mode};
+use crate::sys;
+
+/// Exit status when the launcher refused or failed, as of env(1) and timeout(1).
+pub const REFUSED: u8 = 125;
+/// QEMU is there and cannot be executed.
+pub const NOT_EXECUTABLE: u8 = 126;
+/// There is no such QEMU.
+pub const NOT_FOUND: u8 = 127;
+
+/// The launcher's own domain, of the svirt_launcher module.
+const OWN_DOMAIN: &str = "svirt_launcher_t";
+
+/// The domain of lines that start no guest (`-version`, capability probes).
+const INFO_DOMAIN: &str = "svirt_launcher_info_t";
+
+/// Why nothing was launched: one message a line, and the exit status.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Lines for standard error.
+    pub messages: Vec<String>,
+    /// Exit status.
+    pub status: u8,
+}
+
+impl Refusal {
+    fn new(messages: Vec<String>) -> Self {
+        Self {
+            messages,
+            status: REFUSED,
+        }
+    }
+}
+
+impl<E: std::error::Error> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::new(vec![error.to_string()])
+    }
+}
+
+fn refuse(message: impl Into<String>) -> Refusal {
+    Refusal::new(vec![message.into()])
+}
+
+/// Writes lines to standard error, each with the program's name; a closed or
+/// full standard error stops nothing.
+pub fn say(message: impl fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(io::stderr(), "svirt-exec: {message}");
+}
+
+/// A QEMU and how it is called.
+#[derive(Debug)]
+pub struct Command {
+    /// The program.
+    pub program: PathBuf,
+    /// Its name as the caller gave it; QEMU's argument 0.
+    pub word: OsString,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+}
+
+impl Command {
+    /// Finds the program as execvp(3) does.
+    ///
+    /// # Errors
+    /// With 127 where there is none, with 126 where it is not executable.
+    pub fn find(words: &[OsString], search: Option<&OsStr>) -> Result<Self, Refusal> {
+        let Some((word, args)) = words.split_first() else {
+            return Err(refuse("no QEMU given; see svirt-exec --help"));
+        };
+        let mut denied = false;
+        let mut usable = |path: &Path| match access(path, AccessFlags::X_OK) {
+            Ok(()) if path.is_dir() => {
+                denied = true;
+                false
+            }
+            Ok(()) => true,
+            Err(Errno::EACCES) => {
+                denied = true;
+                false
+            }
+            Err(_) => false,
+        };
+        let found = if word.as_bytes().contains(&b'/') {
+            Some(PathBuf::from(word)).filter(|path| usable(path))
+        } else {
+            std::env::split_paths(search.unwrap_or(OsStr::new("/usr/bin:/bin")))
+                .map(|directory| directory.join(word))
+                .find(|path| usable(path))
+        };
+        match found {
+            Some(program) => Ok(Self {
+                program,
+                word: word.clone(),
+                args: args.to_vec(),
+            }),
+            None if denied => Err(Refusal {
+                messages: vec![format!(
+                    "cannot execute {}: permission denied; it needs execute permission (chmod +x)",
+                    quoted(word)
+                )],
+                status: NOT_EXECUTABLE,
+            }),
+            None => Err(Refusal {
+                messages: vec![format!(
+                    "{}; install it, or give its path",
+                    preflight::not_found(word)
+                )],
+                status: NOT_FOUND,
+            }),
+        }
+    }
+}
+
+/// What a launch and a plan have in common.
+struct Reading {
+    invocation: Invocation,
+    cwd: PathBuf,
+    accelerator: Accelerator,
+}
+
+fn read(command: &Command, environment: &[CString]) -> Result<Reading, Refusal> {
+    let cwd = std::env::current_dir().map_err(|error| {
+        refuse(format!(
+            "cannot tell the working directory, from where relative names count: {error}"
+        ))
+    })?;
+    let mut configs = BTreeMap::new();
+    let mut missing = Vec::new();
+    for config in qemu::config_files(&command.args) {
+        match fs::read(cwd.join(&config.path)) {
+            Ok(text) => {
+                configs.insert(config.path, text);
+            }
+            Err(error) if config.required || error.kind() != io::ErrorKind::NotFound => {
+                missing.push(format!(
+                    "cannot read {}, which the command line is made of (word {}): {error}",
+                    quoted(&config.path),
+                    config.word
+                ));
+            }
+            Err(_) => {}
+        }
+    }
+    if !missing.is_empty() {
+        return Err(Refusal::new(missing));
+    }
+    let invocation = qemu::parse(
+        &command.word,
+        &command.args,
+        &configs,
+        &qemu::Environment {
+            tmpdir: sys::variable(environment, "TMPDIR"),
+            xdg_runtime_dir: sys::variable(environment, "XDG_RUNTIME_DIR"),
+            ..qemu::Environment::default()
+        },
+    );
+    let accelerator = accelerator(&invocation);
+    Ok(Reading {
+        invocation,
+        cwd,
+        accelerator,
+    })
+}
+
+/// The accelerator that QEMU will get to use: the first of its list that works.
+fn accelerator(invocation: &Invocation) -> Accelerator {
+    let device = invocation
+        .kvm_device
+        .as_deref()
+        .unwrap_or(OsStr::new("/dev/kvm"));
+    let mut rest = invocation.accelerators.iter().peekable();
+    while let Some(next) = rest.next() {
+        match next {
+            qemu::Accelerator::Tcg => return Accelerator::Tcg,
+            qemu::Accelerator::Kvm => {
+                let usable = access(device, AccessFlags::R_OK | AccessFlags::W_OK).is_ok();
+                if usable || rest.peek().is_none() {
+                    return Accelerator::Kvm;
+                }
+            }
+            qemu::Accelerator::Other(_) => return Accelerator::None,
+        }
+    }
+    Accelerator::None
+}
+
+fn messages(diagnostics: &[qemu::Diagnostic]) -> Vec<String> {
+    diagnostics
+        .iter()
+        .map(|d| format!("word {}, {}: {}", d.word, d.option, d.message))
+        .collect()
+}
+
+/// Everything up to the decision. With labels where the host can give some.
+fn make_plan(
+    host: &dyn Host,
+    command: &Command,
+    reading: Reading,
+    labels: Option<GuestLabels>,
+    relabel: Relabel,
+) -> Result<Plan, Refusal> {
+    let Reading {
+        invocation,
+        cwd,
+        accelerator,
+    } = reading;
+    let program = std::path::absolute(&command.program)?;
+    let collected = collect::collect(
+        host,
+        invocation.requests,
+        &Surroundings {
+            cwd: &cwd,
+            program: &program,
+            data_dirs: &invocation.data_dirs,
+        },
+    );
+    let processes = match labels {
+        Some(_) => host.processes()?,
+        None => Vec::new(),
+    };
+    let (steps, mut warnings, mut errors, obstacles) =
+        plan::decide(host, collected, labels.as_ref(), relabel, &processes);
+    errors.splice(0..0, messages(&invocation.errors));
+    warnings.splice(0..0, messages(&invocation.warnings));
+    Ok(Plan {
+        program,
+        accelerator,
+        labels,
+        steps,
+        warnings,
+        errors,
+        obstacles,
+    })
+}
+
+fn relabelling(options: &Launch) -> Relabel {
+    if options.no_relabel {
+        Relabel::No
+    } else {
+        Relabel::Yes
+    }
+}
+
+/// The plan of a launch, which changes nothing: also not which pairs are claimed.
+///
+/// # Errors
+/// Where the line cannot be read at all.
+pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> {
+    let path = sys::variable(environment, "PATH");
+    let command = match Command::find(&options.qemu, path.as_deref()) {
+        Ok(command) => command,
+        Err(refusal) if options.qemu.is_empty() => return Err(refusal),
+        // A plan can be made on a host that has no QEMU.
+        Err(_) => Command {
+            program: options.qemu.first().map(PathBuf::from).unwrap_or_default(),
+            word: options.qemu.first().cloned().unwrap_or_default(),
+            args: options.qemu.get(1..).unwrap_or_default().to_vec(),
+        },
+    };
+    let host = RealHost::new()?;
+    let reading = read(&command, environment)?;
+    let mut problems = Vec::new();
+    let mut labels = None;
+    if host.mode() != Mode::Disabled && reading.invocation.purpose == Purpose::Guest {
+        let planned = || -> Result<GuestLabels, Refusal> {
+            let own = host.own_context()?;
+            let types = domain::guest_types(&host, &own, reading.accelerator)?;
+            let level = match &options.level {
+                Some(level) => level.clone(),
+                None => {
+                    let range = mcs::range(&own, options.mcs_range)?;
+                    let pair = mcs::draw(&range, &mcs::taken(&host.processes()?))?;
+                    Level::with_pair(own.sensitivity(), pair)
+                }
+            };
+            Ok(GuestLabels::new(&types, level))
+        };
+        match planned() {
+            Ok(planned) => labels = Some(planned),
+            Err(refusal) => problems = refusal.messages,
+        }
+    }
+    let mut plan = make_plan(&host, &command, reading, labels, relabelling(options))?;
+    plan.obstacles.append(&mut problems);
+    if options.preflight != Preflight::Off {
+        let mut failures = preflight::guest(&host, &plan)?;
+        plan.obstacles.append(&mut failures);
+    }
+    Ok(plan)
+}
+
+/// Launches. Returns only when nothing was launched.
+///
+/// # Errors
+/// Every reason not to.
+pub fn launch(options: &Launch, environment: &[CString]) -> Result<std::convert::Infallible, Refusal> {
+    let path = sys::variable(environment, "PATH");
+    let command = Command::find(&options.qemu, path.as_deref())?;
+    let unconfined = options.allow_unconfined
+        || sys::variable(environment, "SVIRT_EXEC_UNCONFINED").is_some_and(|value| value == "allow");
+    let step = Steps::new(options.verbose);
+    let host = RealHost::new()?;
+    let mode = host.mode();
+    if mode == Mode::Disabled {
+        return without_selinux(&host, &command, environment, unconfined);
+    }
+    let own = host.own_context()?;
+    if !own.cage().is_empty() {
+        step.tell(format_args!("already confined as {own}"));
+        return Err(become_qemu(&command, environment, &[]));
+    }
+    check_own_domain(&own, mode)?;
+    let program = host.pin(&command.program).map_err(|error| {
+        refuse(format!(
+            "cannot look at {}: {error}",
+            quoted(command.program.as_os_str())
+        ))
+    })?;
+    let privilege = Privilege {
+        uid: Uid::effective().as_raw(),
+        fowner: caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_FOWNER)
+            .unwrap_or(false),
+        no_new_privs: nix::sys::prctl::get_no_new_privs().unwrap_or(false),
+    };
+    let reading = read(&command, environment)?;
+    step.tell(format_args!(
+        "read the command line: {} resources named",
+        reading.invocation.requests.len()
+    ));
+    match reading.invocation.purpose {
+        Purpose::Guest => {}
+        Purpose::Information | Purpose::Probe => {
+            return without_guest(&host, &command, environment, &own, &program, mode, privilege);
+        }
+    }
+    clean_up(&host, &own, &step);
+
+    let range = mcs::range(&own, options.mcs_range)?;
+    let types = domain::guest_types(&host, &own, reading.accelerator)?;
+    let claim = match &options.level {
+        Some(level) => mcs::claim_level(&host, types.domain.at(level.clone()))?,
+        None => mcs::claim(&host, &types.domain, &range, &[])?,
+    };
+    if claim.hidden > 0 {
+        say(format_args!(
+            "warning: {} processes do not show their labels (hidepid, a PID namespace, or the \
+             policy): that nobody else has this guest's categories is not proven",
+            claim.hidden
+        ));
+    }
+    let level = Level {
+        sensitivity: claim.context.sensitivity().to_owned(),
+        categories: claim.context.cage(),
+    };
+    step.tell(format_args!("claimed {}", claim.context));
+    let labels = GuestLabels::new(&types, level);
+    let name = options
+        .name
+        .clone()
+        .or_else(|| {
+            let name = reading.invocation.name.as_ref()?;
+            Some(name.to_string_lossy().into_owned())
+        })
+        .unwrap_or_else(|| Pid::this().to_string());
+    let plan = make_plan(&host, &command, reading, Some(labels), relabelling(options))?;
+    let repairs = judge(&host, &plan, &own, &program, &claim.context, privilege, options, mode)?;
+    step.tell(format_args!(
+        "decided: {} labels to set",
+        plan.steps.iter().filter(|s| s.action != Action::None).count()
+    ));
+
+    let keeper = prepare(&host, &plan, &own, &claim.context, &name)?;
+    step.tell(format_args!("wrote the journal, started the keeper"));
+    let failed = || -> Result<Vec<Replacement>, Refusal> {
+        label(&host, &plan)?;
+        recheck(&host, &plan)?;
+        step.tell(format_args!("set the labels"));
+        let replacements = repairs.apply(&host, &own, &claim.context).map_err(refuse)?;
+        fds::place(&replacements)?;
+        Ok(replacements)
+    };
+    let refusal = match failed() {
+        Ok(_placed) => {
+            step.tell(format_args!("becoming {}", quoted(command.program.as_os_str())));
+            become_qemu(&command, environment, &[])
+        }
+        Err(refusal) => refusal,
+    };
+    Err(roll_back(keeper, refusal))
+}
+
+/// Has the keeper undo everything, and adds what it could not.
+fn roll_back(keeper: Option<Keeper>, mut refusal: Refusal) -> Refusal {
+    if let Some(keeper) = keeper
+        && let Err(error) = keeper.undo()
+    {
+        refusal.messages.push(format!(
+            "cannot put all labels back: {error}; svirt-exec restore tries again"
+        ));
+    }
+    refusal
+}
+
+/// Says what each step did and when, with `-v`.
+struct Steps {
+    since: Option<Instant>,
+}
+
+impl Steps {
+    fn new(verbose: bool) -> Self {
+        Self {
+            since: verbose.then(Instant::now),
+        }
+    }
+
+    fn tell(&self, what: fmt::Arguments<'_>) {
+        if let Some(since) = self.since {
+            say(format_args!("{:6.1} ms  {what}", since.elapsed().as_secs_f64() * 1e3));
+        }
+    }
+}
+
+/// No SELinux: nothing can be confined, and only a caller who says so gets QEMU.
+fn without_selinux(
+    host: &RealHost,
+    command: &Command,
+    environment: &[CString],
+    allowed: bool,
+) -> Result<std::convert::Infallible, Refusal> {
+    // A container hides selinuxfs; the process is labelled all the same.
+    let hidden = host
+        .read_proc("self/attr/current")
+        .is_ok_and(|label| label.trim_end_matches('\0').matches(':').count() >= 2);
+    if hidden {
+        return Err(refuse(
+            "cannot confine QEMU: this process has an SELinux label, but selinuxfs is not visible \
+             here (a container hides it); run svirt-exec outside the container, or mount \
+             /sys/fs/selinux into it",
+        ));
+    }
+    if !allowed {
+        return Err(refuse(
+            "cannot confine QEMU: SELinux is off on this host; boot with selinux=1 security=selinux, \
+             or run QEMU without confinement: --allow-unconfined, or SVIRT_EXEC_UNCONFINED=allow",
+        ));
+    }
+    say("WARNING: SELinux is off on this host: QEMU runs WITHOUT confinement (--allow-unconfined)");
+    Err(become_qemu(command, environment, &[]))
+}
+
+/// The launcher must run in its own domain: an automatic transition that
+/// no_new_privs or a nosuid mount forbids falls away silently.
+fn check_own_domain(own: &Context, mode: Mode) -> Result<(), Refusal> {
+    if own.kind == OWN_DOMAIN {
+        return Ok(());
+    }
+    let message = format!(
+        "svirt-exec itself runs as {}, not in {OWN_DOMAIN}: load the policy module (semodule -i \
+         svirt_launcher.cil), label the program (restorecon {}), and start it without \
+         NoNewPrivileges from a domain that may (root login, systemd service, cron)",
+        own.short(),
+        std::env::current_exe()
+            .map_or_else(|_| "/usr/bin/svirt-exec".to_owned(), |exe| exe.display().to_string())
+    );
+    if mode == Mode::Enforcing {
+        return Err(refuse(message));
+    }
+    say(format_args!("warning: {message}"));
+    Ok(())
+}
+
+/// A line that starts no guest: no pair, no labels, a domain that may open next to nothing.
+fn without_guest(
+    host: &RealHost,
+    command: &Command,
+    environment: &[CString],
+    own: &Context,
+    program: &Pinned,
+    mode: Mode,
+    privilege: Privilege,
+) -> Result<std::convert::Infallible, Refusal> {
+    let domain = own.with_type(INFO_DOMAIN);
+    let mut failures = preflight::entry(host, own, program, &domain, privilege)?;
+    let mut repairs = fds::inspect(host, &domain)?;
+    failures.append(&mut repairs.failures);
+    stop_or_warn(failures, mode)?;
+    host.claim(&domain).map_err(|error| {
+        refuse(format!("cannot ask the kernel for '{domain}' at the next execve: {error}"))
+    })?;
+    let replacements = repairs.apply(host, own, &domain).map_err(refuse)?;
+    fds::place(&replacements)?;
+    Err(become_qemu(command, environment, &[]))
+}
+
+fn stop_or_warn(failures: Vec<String>, mode: Mode) -> Result<(), Refusal> {
+    if failures.is_empty() {
+        return Ok(());
+    }
+    if mode == Mode::Enforcing {
+        return Err(Refusal::new(failures));
+    }
+    for failure in failures {
+        say(format_args!("warning (SELinux is permissive): {failure}"));
+    }
+    Ok(())
+}
+
+/// Labels that guests left which ended without a keeper go back first.
+fn clean_up(host: &RealHost, own: &Context, step: &Steps) {
+    let Ok(journal) = Journal::open() else { return };
+    let left = journal.entries().unwrap_or_default().iter().any(|path| {
+        Journal::read(path).is_ok_and(|entry| {
+            keeper::start_time(host, entry.pid).is_none_or(|started| started != entry.started)
+        })
+    });
+    if !left {
+        return;
+    }
+    step.tell(format_args!("putting back what ended guests left"));
+    if let Err(error) = keeper::restore_ended(own) {
+        say(format_args!("warning: {error}"));
+    }
+}
+
+/// Asks about everything that will be done; refuses with every failure at once.
+#[allow(clippy::too_many_arguments)]
+fn judge(
+    host: &RealHost,
+    plan: &Plan,
+    own: &Context,
+    program: &Pinned,
+    domain: &Context,
+    privilege: Privilege,
+    options: &Launch,
+    mode: Mode,
+) -> Result<fds::Repairs, Refusal> {
+    for warning in &plan.warnings {
+        say(format_args!("warning: {warning}"));
+    }
+    let mut fatal = plan.errors.clone();
+    fatal.extend(plan.obstacles.iter().cloned());
+    if !fatal.is_empty() {
+        return Err(Refusal::new(fatal));
+    }
+    let mut repairs = fds::inspect(host, domain)?;
+    let mut failures = preflight::launcher(host, plan, own, program, domain, privilege)?;
+    failures.append(&mut repairs.failures);
+    if options.preflight != Preflight::Off {
+        let refused = preflight::guest(host, plan)?;
+        if options.preflight == Preflight::Warn {
+            for failure in refused {
+                say(format_args!("warning: {failure}"));
+            }
+        } else {
+            failures.extend(refused);
+        }
+    }
+    stop_or_warn(failures, mode)?;
+    Ok(repairs)
+}
+
+/// Writes the journal and starts the keeper, unless there is nothing to put back.
+fn prepare(
+    host: &RealHost,
+    plan: &Plan,
+    own: &Context,
+    guest: &Context,
+    name: &str,
+) -> Result<Option<Keeper>, Refusal> {
+    let caller = selinux::previous_context().unwrap_or_else(|_| own.clone());
+    let pid = Pid::this().as_raw();
+    let mut entry = Entry::new(
+        name.to_owned(),
+        pid,
+        keeper::start_time(host, pid).unwrap_or(0),
+        host.read_proc("sys/kernel/random/boot_id")?.trim().to_owned(),
+        guest.to_string(),
+    );
+    for step in &plan.steps {
+        let Some(label) = &step.label else { continue };
+        let record = match (step.action, &step.resource.pinned, &step.resource.current) {
+            // Already labelled: in use by another guest, perhaps. The lock is what
+            // keeps that label, its own entry puts it back.
+            (Action::Relabel, Some(pinned), Some(current)) => {
+                record(pinned, step.class, current, label)
+            }
+            (Action::None, Some(pinned), Some(current)) if step.class != Class::Keep => {
+                record(pinned, step.class, current, label)
+            }
+            (Action::Create, _, _) => {
+                let Some(path) = &step.resource.path else { continue };
+                let (pinned, original) = create(host, path, label, &caller)
+                    .map_err(|error| refuse(format!(
+                        "cannot make {} ({}) for QEMU: {error}; make it beforehand, or name a \
+                         directory where this user and svirt_launcher_t may",
+                        quoted(path.as_os_str()), step.resource.origin)))?;
+                record(&pinned, step.class, &original, label)
+            }
+            _ => continue,
+        };
+        entry.records.push(record);
+    }
+    if entry.records.is_empty() {
+        return Ok(None);
+    }
+    let journal = Journal::open()?;
+    let path = journal.write(&entry)?;
+    match Keeper::start(own, &path) {
+        Ok(keeper) => Ok(Some(keeper)),
+        Err(error) => {
+            let _ = journal.remove(&path);
+            Err(refuse(format!("cannot start the keeper of the labels: {error}")))
+        }
+    }
+}
+
+fn record(pinned: &Pinned, class: Class, original: &Context, label: &Context) -> Record {
+    Record {
+        path: pinned.real_path(),
+        identity: pinned.identity,
+        class,
+        original: original.to_string(),
+        label: label.to_string(),
+    }
+}
+
+/// Makes a file that QEMU would make, with the guest's label from the start.
+/// Returns it with the label it would have had from the caller.
+fn create(
+    host: &RealHost,
+    path: &Path,
+    label: &Context,
+    caller: &Context,
+) -> io::Result<(Pinned, Context)> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let parent = host
+        .label_of(&host.pin(directory)?)?
+        .ok_or_else(|| io::Error::other("its file system has no labels"))?;
+    let original = selinux::label_of_new_file(caller, &parent, &name)?;
+    selinux::set_create_context(Some(label))?;
+    let made = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o666)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path);
+    selinux::set_create_context(None)?;
+    made?;
+    Ok((host.pin(path)?, original))
+}
+
+/// Sets every label and reads it back.
+fn label(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
+    for step in &plan.steps {
+        let (Action::Relabel, Some(pinned), Some(label)) =
+            (step.action, &step.resource.pinned, &step.label)
+        else {
+            continue;
+        };
+        let fail = |why: String| {
+            refuse(format!(
+                "cannot label {} ({}) as {label}: {why}; all labels are put back",
+                step.resource.name(),
+                step.resource.origin
+            ))
+        };
+        host.set_label(pinned, label)
+            .map_err(|error| fail(error.to_string()))?;
+        let now = host.label_of(pinned).map_err(|error| fail(error.to_string()))?;
+        if now.as_ref() != Some(label) {
+            return Err(fail(format!(
+                "it has {} afterwards",
+                now.map_or_else(|| "no label".to_owned(), |now| now.to_string())
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A label that was right when the plan was made may have been put back by the
+/// keeper of another guest since; from now on the keeper's lock holds it.
+fn recheck(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
+    for step in &plan.steps {
+        if let (Action::None, Some(pinned), Some(label)) =
+            (step.action, &step.resource.pinned, &step.label)
+            && pinned.kind == Kind::File
+            && host.label_of(pinned)?.as_ref() != Some(label)
+        {
+            return Err(refuse(format!(
+                "cannot use {} ({}): another guest that used it has just ended and its label was \
+                 put back; start again",
+                step.resource.name(),
+                step.resource.origin
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// execve(2): returns only when it fails.
+fn become_qemu(command: &Command, environment: &[CString], _placed: &[Replacement]) -> Refusal {
+    let to_c = |word: &OsStr| CString::new(word.as_bytes());
+    let words = std::iter::once(&command.word)
+        .chain(&command.args)
+        .map(|word| to_c(word))
+        .collect::<Result<Vec<CString>, _>>();
+    let (Ok(program), Ok(words)) = (to_c(command.program.as_os_str()), words) else {
+        return refuse("cannot execute QEMU: a word of its command line holds a NUL byte");
+    };
+    let Err(error) = execve(&program, &words, environment);
+    let why = match error {
+        Errno::EACCES => {
+            "permission denied (SELinux refuses the transition, or a file system is mounted noexec; \
+             ausearch -m avc -ts recent)"
+                .to_owned()
+        }
+        Errno::ENOENT => "its interpreter or loader is missing".to_owned(),
+        Errno::ENOEXEC => "it is no program for this machine".to_owned(),
+        other => other.desc().to_owned(),
+    };
+    Refusal {
+        messages: vec![format!(
+            "cannot execute {}: {why}",
+            quoted(command.program.as_os_str())
+        )],
+        status: NOT_EXECUTABLE,
+    }
+}

@@ -1,0 +1,154 @@
+//! svirt-exec puts one QEMU process in an SELinux cage of its own, without a daemon.
+//!
+//! The way of the data: `qemu` parses the command line, `collect` looks at what it
+//! names on this host, `plan` decides every label, `journal` and `keeper` make
+//! that undoable, `launch` does it and becomes QEMU. Everything left of `launch`
+//! changes nothing.
+
+pub mod cli;
+pub mod collect;
+pub mod domain;
+pub mod fds;
+pub mod host;
+pub mod image;
+pub mod journal;
+pub mod keeper;
+pub mod label;
+pub mod launch;
+pub mod mcs;
+pub mod plan;
+pub mod preflight;
+pub mod qemu;
+pub mod report;
+pub mod resource;
+pub mod selinux;
+pub mod sys;
+
+use std::ffi::{CString, OsString};
+use std::io::Write;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use launch::{REFUSED, Refusal, say};
+
+/// The program: what its name and arguments ask for. Returns the exit status,
+/// unless this process has become QEMU.
+pub fn run() -> u8 {
+    sys::hold_standard_descriptors();
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_default();
+    let name = Path::new(&name).file_name().unwrap_or_default();
+    if name == keeper::NAME {
+        let args: Vec<Vec<u8>> = words.map(OsStringExt::into_vec).collect();
+        return keeper::run(&args);
+    }
+    let environment = match sys::caller_environment() {
+        Ok(environment) => environment,
+        Err(error) => {
+            say(format_args!("cannot read the environment from /proc: {error}; mount /proc"));
+            return REFUSED;
+        }
+    };
+    let done = if name.as_bytes().starts_with(b"qemu-") {
+        as_emulator(name.to_owned(), words.collect(), &environment)
+    } else {
+        match Cli::try_parse() {
+            Ok(cli) => dispatch(cli, &environment),
+            Err(error) => {
+                let _ = error.print();
+                return if error.use_stderr() { REFUSED } else { 0 };
+            }
+        }
+    };
+    match done {
+        Ok(status) => status,
+        Err(refusal) => {
+            for message in refusal.messages {
+                say(message);
+            }
+            refusal.status
+        }
+    }
+}
+
+fn dispatch(cli: Cli, environment: &[CString]) -> Result<u8, Refusal> {
+    if cli.version {
+        println(&format!("svirt-exec {}", env!("CARGO_PKG_VERSION")));
+        return Ok(0);
+    }
+    match cli.command {
+        Some(Command::Plan { json, launch }) => {
+            let plan = launch::plan(&launch, environment)?;
+            if json {
+                println(&report::json(&plan)?);
+            } else {
+                println(report::text(&plan).trim_end());
+                for warning in plan.warnings.iter().chain(&plan.obstacles) {
+                    say(format_args!("warning: {warning}"));
+                }
+            }
+            for error in &plan.errors {
+                say(error);
+            }
+            Ok(if plan.errors.is_empty() { 0 } else { REFUSED })
+        }
+        Some(Command::Restore) => restore(),
+        None => match launch::launch(&cli.launch, environment)? {},
+    }
+}
+
+fn restore() -> Result<u8, Refusal> {
+    if selinux::mode() == selinux::Mode::Disabled {
+        return Ok(0);
+    }
+    keeper::restore_ended(&selinux::own_context()?)?;
+    Ok(0)
+}
+
+/// Called by the name of a QEMU: every argument is QEMU's, and the QEMU is the
+/// next of that name in PATH that is not this program.
+fn as_emulator(
+    name: OsString,
+    args: Vec<OsString>,
+    environment: &[CString],
+) -> Result<u8, Refusal> {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |path: &Path| {
+        std::fs::metadata(path)
+            .ok()
+            .map(|metadata| (metadata.dev(), metadata.ino()))
+    };
+    let own = identity(Path::new("/proc/self/exe"));
+    let program = match sys::variable(environment, "SVIRT_EXEC_QEMU") {
+        Some(program) => Some(program),
+        None => std::env::split_paths(&sys::variable(environment, "PATH").unwrap_or_default())
+            .map(|directory| directory.join(&name))
+            .find(|path| path.is_file() && identity(path) != own)
+            .map(|path| path.into_os_string()),
+    };
+    let Some(program) = program else {
+        return Err(Refusal {
+            messages: vec![format!(
+                "cannot find the real {} in PATH, apart from svirt-exec itself; install it, or name \
+                 it with SVIRT_EXEC_QEMU",
+                collect::quoted(&name)
+            )],
+            status: launch::NOT_FOUND,
+        });
+    };
+    let mut words = vec![OsString::from("svirt-exec"), OsString::from("--"), program];
+    words.extend(args);
+    let cli = Cli::try_parse_from(words).map_err(|error| Refusal {
+        messages: vec![error.to_string()],
+        status: REFUSED,
+    })?;
+    match launch::launch(&cli.launch, environment)? {}
+}
+
+/// Prints to standard output; a reader that went away is no failure.
+fn println(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

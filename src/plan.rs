@@ -1,0 +1,255 @@
+//! Which label each resource gets, and why: a decision over what was collected,
+//! the guest's labels and the policy's answers. Changes nothing.
+
+use std::path::{Path, PathBuf};
+
+use crate::collect::{Collected, Resource, quoted};
+use crate::domain::{Accelerator, GuestTypes};
+use crate::host::{Host, Kind, ProcessLabels};
+use crate::label::{Context, Level};
+use crate::mcs;
+use crate::resource::{Access, Class};
+
+/// Labels of one guest.
+#[derive(Clone, Debug)]
+pub struct GuestLabels {
+    /// Of the process.
+    pub process: Context,
+    /// Of what only this guest uses.
+    pub image: Context,
+    /// Of what every guest may write.
+    pub shared: Context,
+    /// Of what every guest may read.
+    pub content: Context,
+}
+
+impl GuestLabels {
+    /// The guest's types at its level.
+    pub fn new(types: &GuestTypes, level: Level) -> Self {
+        Self {
+            process: types.domain.at(level.clone()),
+            image: types.image.at(level),
+            shared: types.image.clone(),
+            content: types.content.clone(),
+        }
+    }
+}
+
+/// What will be done to a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Its label is set.
+    Relabel,
+    /// It is made, with its label.
+    Create,
+    /// Nothing.
+    None,
+}
+
+impl Action {
+    /// As the plan names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Relabel => "relabel",
+            Self::Create => "create",
+            Self::None => "none",
+        }
+    }
+}
+
+/// A resource and what will be done to it.
+#[derive(Debug)]
+pub struct Step {
+    /// The resource.
+    pub resource: Resource,
+    /// Its class, [`Class::Keep`] where the label it has will do.
+    pub class: Class,
+    /// The label it gets; none where it keeps its own or the host has no SELinux.
+    pub label: Option<Context>,
+    /// What will be done.
+    pub action: Action,
+    /// In words.
+    pub reason: String,
+}
+
+/// All that a launch would do.
+#[derive(Debug)]
+pub struct Plan {
+    /// The real QEMU.
+    pub program: PathBuf,
+    /// What runs the guest's code.
+    pub accelerator: Accelerator,
+    /// The guest's labels; none where the host has no SELinux or there is no guest.
+    pub labels: Option<GuestLabels>,
+    /// Every resource.
+    pub steps: Vec<Step>,
+    /// What the caller should know.
+    pub warnings: Vec<String>,
+    /// Why no host could launch this.
+    pub errors: Vec<String>,
+    /// Why this host cannot launch this now.
+    pub obstacles: Vec<String>,
+}
+
+/// Whether labels are set at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relabel {
+    /// As the classes say.
+    Yes,
+    /// `--no-relabel`: everything keeps the label it has.
+    No,
+}
+
+/// System files and directories: what lies below them is the host's and is
+/// never relabelled, whatever the policy allows.
+const PROTECTED: [&str; 14] = [
+    "/bin",
+    "/boot",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/proc",
+    "/root/.ssh",
+    "/sbin",
+    "/sys",
+    "/usr",
+    "/var/lib/dpkg",
+    "/var/lib/rpm",
+    "/var/lib/selinux",
+];
+
+/// What reading a file needs of its label.
+const READ: [&str; 3] = ["getattr", "open", "read"];
+
+/// Decides for every resource.
+pub fn decide(
+    host: &dyn Host,
+    collected: Collected,
+    labels: Option<&GuestLabels>,
+    relabel: Relabel,
+    processes: &[ProcessLabels],
+) -> (Vec<Step>, Vec<String>, Vec<String>, Vec<String>) {
+    let Collected {
+        resources,
+        warnings,
+        mut errors,
+        mut obstacles,
+    } = collected;
+    let mut steps = Vec::with_capacity(resources.len());
+    for resource in resources {
+        let step = decide_one(host, resource, labels, relabel);
+        if step.action == Action::Relabel {
+            if let Some(error) = forbidden(&step.resource) {
+                errors.push(error);
+            } else if let Some(obstacle) = held(&step, processes) {
+                obstacles.push(obstacle);
+            }
+        }
+        steps.push(step);
+    }
+    (steps, warnings, errors, obstacles)
+}
+
+fn decide_one(
+    host: &dyn Host,
+    resource: Resource,
+    labels: Option<&GuestLabels>,
+    relabel: Relabel,
+) -> Step {
+    let mut reason = resource.reason.to_owned();
+    let mut class = resource.class;
+    let wanted = labels.and_then(|labels| match class {
+        Class::Keep => None,
+        Class::Content => Some(labels.content.clone()),
+        Class::Shared => Some(labels.shared.clone()),
+        Class::Exclusive => Some(labels.image.clone()),
+    });
+    let readable = || match (labels, &resource.current) {
+        (Some(labels), Some(current)) => host
+            .denied(&labels.process, current, resource.kind.class(), &READ)
+            .is_ok_and(|denied| denied.is_empty()),
+        _ => false,
+    };
+    let action = if relabel == Relabel::No {
+        class = Class::Keep;
+        reason.push_str(", not relabelled (--no-relabel)");
+        Action::None
+    } else if class == Class::Content && resource.current != wanted && readable() {
+        class = Class::Keep;
+        reason.push_str(", readable with the label it has");
+        Action::None
+    } else {
+        match (class, resource.kind) {
+            (Class::Keep, _) => Action::None,
+            (_, Kind::Missing) if resource.path.is_none() || resource.template => Action::None,
+            (_, Kind::Missing) if resource.access == Access::Create => Action::Create,
+            (_, Kind::Missing) => Action::None,
+            _ if wanted.is_some() && resource.current == wanted => Action::None,
+            _ => Action::Relabel,
+        }
+    };
+    Step {
+        label: wanted.filter(|_| class != Class::Keep),
+        class,
+        action,
+        reason,
+        resource,
+    }
+}
+
+/// Why this must not be relabelled on any host.
+fn forbidden(resource: &Resource) -> Option<String> {
+    let pinned = resource.pinned.as_ref()?;
+    let name = resource.name();
+    let origin = &resource.origin;
+    let real = pinned.real_path();
+    if let Some(root) = PROTECTED.iter().find(|root| real.starts_with(root)) {
+        return Some(format!(
+            "cannot label {name} ({origin}): files below {root} are the host's own; copy it to a \
+             directory of the guest's and name the copy"
+        ));
+    }
+    match pinned.kind {
+        Kind::File if pinned.links > 1 => Some(format!(
+            "cannot label {name} ({origin}): it has {} hard links, and all of them would change; \
+             make a copy (cp --reflink=auto)",
+            pinned.links
+        )),
+        Kind::Dir => Some(format!(
+            "cannot label {name} ({origin}): it is a directory, and {} needs a file",
+            resource.reason
+        )),
+        Kind::File | Kind::Block | Kind::Char | Kind::Socket | Kind::Fifo | Kind::Missing => None,
+    }
+}
+
+/// Why this cannot be relabelled now: it carries somebody's categories.
+fn held(step: &Step, processes: &[ProcessLabels]) -> Option<String> {
+    let resource = &step.resource;
+    let current = resource.current.as_ref()?;
+    let cage = current.cage();
+    if cage.is_empty() {
+        return None;
+    }
+    let name = resource.name();
+    Some(match mcs::holder(&cage, processes) {
+        Some((pid, label)) => format!(
+            "cannot label {name} ({}): process {pid} ({}) holds it; it has label {current}",
+            resource.origin,
+            label.short()
+        ),
+        None => format!(
+            "cannot label {name} ({}): it has label {current} of a guest that has ended; put the \
+             label back first: svirt-exec restore --all, or chcon -l s0 {}",
+            resource.origin,
+            quoted(
+                resource
+                    .path
+                    .as_deref()
+                    .unwrap_or(Path::new(""))
+                    .as_os_str()
+            )
+        ),
+    })
+}

@@ -1,0 +1,241 @@
+//! Before anything changes: will the policy let the guest do what QEMU will do,
+//! and let the launcher do what it is about to? Every failure is found, not the first.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::collect::quoted;
+use crate::host::{Host, Kind, Pinned};
+use crate::label::Context;
+use crate::plan::{Action, Plan, Step};
+use crate::resource::Access;
+
+/// What the launch can do to files of others.
+#[derive(Clone, Copy, Debug)]
+pub struct Privilege {
+    /// The user who runs it.
+    pub uid: u32,
+    /// Whether it holds CAP_FOWNER, which setting labels on others' files needs.
+    pub fowner: bool,
+    /// Whether no_new_privs is set.
+    pub no_new_privs: bool,
+}
+
+/// What QEMU does with an object of this kind, as permissions of its class.
+fn permissions(step: &Step) -> &'static [&'static str] {
+    let resource = &step.resource;
+    match (resource.access, resource.kind) {
+        (_, Kind::Dir) => &["getattr", "open", "read", "search"],
+        (Access::Connect | Access::Bind, Kind::Socket) => &["getattr", "write"],
+        (Access::Read | Access::Tree, _) => &["getattr", "open", "read"],
+        (Access::Exec, _) => &["execute", "getattr", "open", "read"],
+        (Access::Write | Access::Create | Access::Bind | Access::Connect, Kind::File) => {
+            &["getattr", "lock", "open", "read", "write"]
+        }
+        (Access::Write | Access::Create | Access::Bind | Access::Connect, Kind::Missing) => {
+            &["getattr", "open", "write"]
+        }
+        (Access::Write | Access::Create | Access::Bind | Access::Connect, _) => {
+            &["getattr", "ioctl", "open", "read", "write"]
+        }
+    }
+}
+
+/// What `source` may not do to `target`, as a clause.
+fn refused(
+    host: &dyn Host,
+    source: &Context,
+    target: &Context,
+    class: &str,
+    wanted: &[&str],
+) -> io::Result<Option<String>> {
+    let denied = host.denied(source, target, class, wanted)?;
+    Ok((!denied.is_empty()).then(|| {
+        format!(
+            "{} may not {} {} {class}",
+            source.short(),
+            denied.join(", "),
+            target.short()
+        )
+    }))
+}
+
+/// What the policy will refuse QEMU.
+pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
+    let Some(labels) = &plan.labels else {
+        return Ok(Vec::new());
+    };
+    let process = &labels.process;
+    let mut failures = Vec::new();
+    let mut directories: BTreeMap<PathBuf, String> = BTreeMap::new();
+    for step in &plan.steps {
+        let resource = &step.resource;
+        let Some(path) = &resource.path else { continue };
+        let label = step.label.as_ref().or(resource.current.as_ref());
+        if let Some(label) = label.filter(|_| !resource.template) {
+            let class = resource.kind.class();
+            if let Some(clause) = refused(host, process, label, class, permissions(step))? {
+                let advice = if step.label.is_some() {
+                    "the policy's image type does not suit it"
+                } else {
+                    advice(resource.kind, resource.access)
+                };
+                failures.push(format!(
+                    "QEMU will not be allowed to use {} ({}, {}): {clause}; {advice}",
+                    resource.name(),
+                    resource.origin,
+                    resource.reason
+                ));
+            }
+        }
+        let real = resource.pinned.as_ref().map(Pinned::real_path);
+        for path in [Some(path), real.as_ref()].into_iter().flatten() {
+            for directory in path.ancestors().skip(1) {
+                if !directories.contains_key(directory) {
+                    directories.insert(directory.to_path_buf(), resource.origin.to_string());
+                }
+            }
+        }
+    }
+    for (directory, origin) in directories {
+        let Ok(pinned) = host.pin(&directory) else {
+            continue;
+        };
+        let Some(label) = host.label_of(&pinned)? else {
+            continue;
+        };
+        if let Some(clause) = refused(host, process, &label, "dir", &["search"])? {
+            failures.push(format!(
+                "QEMU will not be allowed to pass through {} ({origin}): {clause}; move the file to \
+                 a directory that guests may search, such as /var/lib/libvirt/images, or give the \
+                 directory such a type: semanage fcontext -a -t virt_image_t {} && restorecon -F {}",
+                quoted(directory.as_os_str()),
+                quoted(directory.as_os_str()),
+                quoted(directory.as_os_str()),
+            ));
+        }
+    }
+    Ok(failures)
+}
+
+fn advice(kind: Kind, access: Access) -> &'static str {
+    match (kind, access) {
+        (Kind::File, Access::Read | Access::Write | Access::Create) => {
+            "let svirt-exec label it (without --no-relabel), or label it for this guest with chcon"
+        }
+        (Kind::Socket, _) => "its server decides its label; serve it from a directory labelled for guests",
+        (Kind::Char | Kind::Block, _) => {
+            "a boolean of the policy may allow it: getsebool -a | grep virt_use"
+        }
+        (Kind::File | Kind::Dir | Kind::Fifo | Kind::Missing, _) => {
+            "ausearch -m avc -ts recent shows the rule that is missing once it was tried"
+        }
+    }
+}
+
+/// What stops the launcher: labels it may not set, a program the guest's domain
+/// cannot be entered by, a transition that is not allowed.
+pub fn launcher(
+    host: &dyn Host,
+    plan: &Plan,
+    own: &Context,
+    program: &Pinned,
+    domain: &Context,
+    privilege: Privilege,
+) -> io::Result<Vec<String>> {
+    let mut failures = entry(host, own, program, domain, privilege)?;
+    for step in &plan.steps {
+        let resource = &step.resource;
+        let (Some(pinned), Some(label), Action::Relabel) =
+            (&resource.pinned, &step.label, step.action)
+        else {
+            continue;
+        };
+        let what = format!(
+            "cannot label {} ({}) as {label}",
+            resource.name(),
+            resource.origin
+        );
+        if pinned.uid != privilege.uid && !privilege.fowner {
+            failures.push(format!(
+                "{what}: it belongs to user {}, and setting a label needs the owner or CAP_FOWNER; \
+                 run svirt-exec as the owner, or make a copy",
+                pinned.uid
+            ));
+            continue;
+        }
+        let class = resource.kind.class();
+        if let Some(current) = &resource.current
+            && let Some(clause) = refused(host, own, current, class, &["relabelfrom"])?
+        {
+            failures.push(format!(
+                "{what}: {clause}; it is no image type: move the file to /var/lib/libvirt/images or \
+                 a home directory, or give it one (semanage fcontext -a -t virt_image_t {} && \
+                 restorecon -F {})",
+                quoted(pinned.path.as_os_str()),
+                quoted(pinned.path.as_os_str()),
+            ));
+        }
+        if let Some(clause) = refused(host, own, label, class, &["relabelto"])? {
+            failures.push(format!(
+                "{what}: {clause}; the launcher's clearance or the svirt_launcher module does not \
+                 cover it"
+            ));
+        }
+    }
+    Ok(failures)
+}
+
+/// Whether `own` may become `domain` through this program.
+pub fn entry(
+    host: &dyn Host,
+    own: &Context,
+    program: &Pinned,
+    domain: &Context,
+    privilege: Privilege,
+) -> io::Result<Vec<String>> {
+    let mut failures = Vec::new();
+    let name = quoted(program.path.as_os_str());
+    if let Some(label) = host.label_of(program)? {
+        if let Some(clause) = refused(host, domain, &label, "file", &["entrypoint"])? {
+            let real = program.real_path();
+            failures.push(format!(
+                "cannot run {name} in {}: {clause} (its type is no entry point of the domain); if it \
+                 is a QEMU: semanage fcontext -a -t qemu_exec_t {path} && restorecon -F {path}, or \
+                 until the next relabelling: chcon -t qemu_exec_t {path}",
+                domain.kind,
+                path = quoted(real.as_os_str()),
+            ));
+        } else if let Some(clause) = refused(host, own, &label, "file", &["execute", "read"])? {
+            failures.push(format!(
+                "cannot run {name}: {clause}; load the svirt_launcher module (semodule -i)"
+            ));
+        }
+    }
+    if let Some(clause) = refused(host, own, domain, "process", &["transition"])? {
+        failures.push(format!(
+            "cannot run {name} as {domain}: {clause} (transition denied); load the svirt_launcher \
+             module of this version (semodule -i), and check the caller's clearance (id -Z)"
+        ));
+    }
+    if privilege.no_new_privs
+        && let Some(clause) = refused(host, own, domain, "process2", &["nnp_transition"])?
+    {
+        failures.push(format!(
+            "cannot run {name} as {domain} with no_new_privs set: {clause}; start it without \
+             NoNewPrivileges=yes"
+        ));
+    }
+    Ok(failures)
+}
+
+/// The directories on the way to a program and the program itself, for messages.
+pub fn not_found(program: &OsStr) -> String {
+    if Path::new(program).components().count() > 1 {
+        format!("cannot find {}: no such file", quoted(program))
+    } else {
+        format!("cannot find {} in PATH", quoted(program))
+    }
+}

@@ -1,0 +1,167 @@
+//! The only module that names the `selinux` crate: labels of processes and
+//! files, and questions to the policy. Contexts are raw, never translated.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
+
+use selinux::{KernelSupport, SELinuxMode, SecurityClass, SecurityContext};
+
+use crate::label::Context;
+
+/// What SELinux does on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Not in the kernel, or not enabled.
+    Disabled,
+    /// Denials are logged only.
+    Permissive,
+    /// Denials are denials.
+    Enforcing,
+}
+
+fn to_io(error: selinux::errors::Error) -> io::Error {
+    use selinux::errors::Error;
+    match error {
+        Error::IO { source, .. }
+        | Error::IO1Process { source, .. }
+        | Error::IO1Name { source, .. }
+        | Error::IO1Path { source, .. } => source,
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+fn parse(context: &SecurityContext<'_>) -> io::Result<Context> {
+    std::str::from_utf8(context.as_bytes())
+        .map_err(io::Error::other)?
+        .parse()
+        .map_err(io::Error::other)
+}
+
+fn with<T>(context: &Context, f: impl FnOnce(&SecurityContext<'_>) -> T) -> io::Result<T> {
+    let text = std::ffi::CString::new(context.to_string())?;
+    Ok(f(&SecurityContext::from_c_str(&text, true)))
+}
+
+/// Whether SELinux is on, and enforcing; `is_selinux_enabled(3)`, `security_getenforce(3)`.
+pub fn mode() -> Mode {
+    if selinux::kernel_support() == KernelSupport::Unsupported {
+        return Mode::Disabled;
+    }
+    match selinux::current_mode() {
+        SELinuxMode::NotRunning => Mode::Disabled,
+        SELinuxMode::Permissive => Mode::Permissive,
+        _ => Mode::Enforcing,
+    }
+}
+
+/// This process's context; `getcon_raw(3)`.
+pub fn own_context() -> io::Result<Context> {
+    parse(&SecurityContext::current(true).map_err(to_io)?)
+}
+
+/// Asks for a context at the next execve(2); `setexeccon_raw(3)`.
+pub fn set_exec_context(context: &Context) -> io::Result<()> {
+    with(context, |c| c.set_for_next_exec())?.map_err(to_io)
+}
+
+/// Takes back what was asked for; `setexeccon_raw(3)` with no context.
+pub fn clear_exec_context() -> io::Result<()> {
+    SecurityContext::set_default_context_for_next_exec().map_err(to_io)
+}
+
+/// The context of the program that executed this one; `getprevcon_raw(3)`.
+pub fn previous_context() -> io::Result<Context> {
+    parse(&SecurityContext::previous(true).map_err(to_io)?)
+}
+
+/// The label that a process of context `source` gives a file that it makes in a
+/// directory; `security_compute_create_name_raw(3)`.
+pub fn label_of_new_file(source: &Context, directory: &Context, name: &str) -> io::Result<Context> {
+    let class = SecurityClass::from_name("file").map_err(to_io)?;
+    let label = with(source, |s| {
+        with(directory, |d| {
+            s.of_labeling_decision(d, class, name)
+                .map_err(to_io)
+                .and_then(|label| parse(&label))
+        })
+    })???;
+    Ok(label)
+}
+
+/// Labels files that this process makes from now on; `setfscreatecon_raw(3)`.
+pub fn set_create_context(label: Option<&Context>) -> io::Result<()> {
+    match label {
+        Some(label) => with(label, |l| l.set_for_new_file_system_objects(true))?,
+        None => SecurityContext::set_default_context_for_new_file_system_objects(),
+    }
+    .map_err(to_io)
+}
+
+/// Whether the policy knows this context; `security_check_context_raw(3)`.
+pub fn is_valid(context: &Context) -> bool {
+    with(context, |c| c.check()).is_ok_and(|valid| valid == Some(true))
+}
+
+/// The label behind a path, symbolic links followed; `getfilecon_raw(3)`.
+pub fn label_of_path(path: &Path) -> io::Result<Option<Context>> {
+    match SecurityContext::of_path(path, true, true).map_err(to_io)? {
+        Some(context) => parse(&context).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Labels what a path leads to; `setfilecon_raw(3)`.
+pub fn set_label_of_path(path: &Path, label: &Context) -> io::Result<()> {
+    with(label, |c| c.set_for_path(path, true, true))?.map_err(to_io)
+}
+
+/// The label of an open descriptor's object; `fgetfilecon_raw(3)`.
+pub fn label_of_fd(fd: BorrowedFd<'_>) -> io::Result<Option<Context>> {
+    match SecurityContext::of_file(&fd.as_raw_fd(), true).map_err(to_io)? {
+        Some(context) => parse(&context).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Labels an open descriptor's object; `fsetfilecon_raw(3)`.
+pub fn set_label_of_fd(fd: BorrowedFd<'_>, label: &Context) -> io::Result<()> {
+    with(label, |c| c.set_for_file(&fd.as_raw_fd()))?.map_err(to_io)
+}
+
+/// Which of these permissions the policy, constraints included, does not give;
+/// `security_compute_av_flags_raw(3)`. A permission or class that the policy
+/// does not define is not given.
+pub fn denied<'p>(
+    source: &Context,
+    target: &Context,
+    class: &str,
+    permissions: &[&'p str],
+) -> io::Result<Vec<&'p str>> {
+    let Ok(class) = SecurityClass::from_name(class) else {
+        return Ok(permissions.to_vec());
+    };
+    let decision = with(source, |s| {
+        with(target, |t| s.query_access_decision(t, class, u32::MAX))
+    })??
+    .map_err(to_io)?;
+    Ok(permissions
+        .iter()
+        .filter(|permission| {
+            class
+                .access_vector_bit(permission)
+                .map_or(true, |bit| decision.allowed & bit != bit)
+        })
+        .copied()
+        .collect())
+}
+
+/// The file that says which domains guests get; `selinux_virtual_domain_context_path(3)`.
+pub fn virtual_domain_context() -> io::Result<&'static Path> {
+    selinux::path::virtual_domain_context().map_err(to_io)
+}
+
+/// The file that says which labels images get; `selinux_virtual_image_context_path(3)`.
+pub fn virtual_image_context() -> io::Result<&'static Path> {
+    selinux::path::virtual_image_context().map_err(to_io)
+}

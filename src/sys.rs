@@ -1,0 +1,224 @@
+//! The only module with `unsafe`: one safe wrapper for each thing that nix and
+//! std do not offer.
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::unistd::Pid;
+
+/// Defines the program's C `main`, which calls a function `fn() -> u8`.
+///
+/// Rust's own start-up opens closed standard descriptors and ignores SIGPIPE,
+/// and both would reach QEMU through execve(2). With a C `main` the process
+/// stays as the caller made it.
+#[macro_export]
+macro_rules! c_main {
+    ($run:path) => {
+        // SAFETY: the C runtime calls exactly one function of this name, with
+        // these arguments; no other item of the program is called `main`.
+        #[allow(unsafe_code)]
+        #[unsafe(no_mangle)]
+        pub extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
+            i32::from($run())
+        }
+    };
+}
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// A descriptor by which the end of a process can be waited for; pidfd_open(2).
+pub fn pidfd(process: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two integers and touches no memory of ours.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, process.as_raw(), 0) })?;
+    let fd = RawFd::try_from(fd).map_err(|_| io::ErrorKind::InvalidData)?;
+    // SAFETY: the kernel just made this descriptor and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A descriptor that the caller handed down, borrowed for the rest of the program.
+///
+/// None where the number is not open.
+pub fn inherited(number: RawFd) -> Option<BorrowedFd<'static>> {
+    if number < 0 {
+        return None;
+    }
+    // SAFETY: F_GETFD only looks the number up.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
+        return None;
+    }
+    // SAFETY: it is open, and this program closes no descriptor that it was handed
+    // before it becomes another program.
+    Some(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// The address family of a socket (`AF_UNIX`, …); SO_DOMAIN of socket(7).
+pub fn socket_domain(socket: BorrowedFd<'_>) -> io::Result<i32> {
+    use std::os::fd::AsRawFd;
+    let mut domain: libc::c_int = 0;
+    let mut size = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
+    // SAFETY: the kernel writes at most `size` bytes to `domain`, which is that large.
+    check(libc::c_long::from(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_DOMAIN,
+            (&raw mut domain).cast(),
+            &raw mut size,
+        )
+    }))?;
+    Ok(domain)
+}
+
+/// Puts `from` in the place of descriptor `number`, to be inherited; dup2(2).
+pub fn place(from: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: dup2 takes two integers. What was open under `number` is closed, and
+    // callers pass only numbers that no owned descriptor of theirs has.
+    check(libc::c_long::from(unsafe {
+        libc::dup2(from.as_raw_fd(), number)
+    }))?;
+    Ok(())
+}
+
+/// Closes every descriptor from `first` on; close_range(2).
+fn close_from(first: libc::c_uint) {
+    // SAFETY: only called in a child that is about to become another program and
+    // uses no descriptor from `first` on any more.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0);
+    }
+}
+
+/// Starts a program that is nobody's child: init reaps it, and QEMU, which this
+/// process becomes, never sees an end of a child that it did not start.
+///
+/// `fds` become descriptors 0, 1, 2 … of the program; it gets no others. The
+/// program runs in a session of its own with no environment and with signals
+/// blocked by nobody.
+///
+/// # Errors
+/// Where fork(2) fails. That the program could not be executed shows only by the
+/// end of its descriptors.
+pub fn start_detached(
+    program: &std::ffi::CStr,
+    args: &[CString],
+    fds: &[BorrowedFd<'_>],
+    before_exec: &dyn Fn() -> io::Result<()>,
+) -> io::Result<()> {
+    use nix::sys::wait::waitpid;
+    use nix::unistd::{ForkResult, execve, fork, setsid};
+    use std::os::fd::AsRawFd;
+
+    // Above every number that `place` will fill, so that no source is overwritten
+    // before it was copied.
+    let base = RawFd::try_from(fds.len()).unwrap_or(RawFd::MAX).max(3);
+    let mut sources = Vec::with_capacity(fds.len());
+    for fd in fds {
+        // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor and touches no memory.
+        let copy = check(libc::c_long::from(unsafe {
+            libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, base)
+        }))?;
+        let copy = RawFd::try_from(copy).map_err(|_| io::ErrorKind::InvalidData)?;
+        // SAFETY: just made, known to nobody else.
+        sources.push(unsafe { OwnedFd::from_raw_fd(copy) });
+    }
+
+    // SAFETY: the program has one thread, so the child may do what the parent may.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => {
+            // The first child only starts the second one.
+            match waitpid(child, None)? {
+                nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(()),
+                _ => Err(io::Error::other("could not fork twice")),
+            }
+        }
+        ForkResult::Child => {
+            // SAFETY: as above.
+            match unsafe { fork() } {
+                Ok(ForkResult::Parent { .. }) => exit_now(0),
+                Err(_) => exit_now(1),
+                Ok(ForkResult::Child) => {}
+            }
+            let run = || -> io::Result<()> {
+                setsid()?;
+                for (number, source) in (0..).zip(&sources) {
+                    place(std::os::fd::AsFd::as_fd(source), number)?;
+                }
+                close_from(u32::try_from(sources.len()).unwrap_or(3));
+                before_exec()?;
+                execve::<CString, CString>(program, args, &[])?;
+                Ok(())
+            };
+            let _ = run();
+            exit_now(126)
+        }
+    }
+}
+
+/// Ends the process without running destructors or exit handlers.
+fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit(2) takes an integer and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Goes on when asked to end: SIGTERM, SIGINT and SIGHUP; signal(7).
+pub fn ignore_termination() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    for which in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        // SAFETY: ignoring a signal installs no handler that could run.
+        let _ = unsafe { signal(which, SigHandler::SigIgn) };
+    }
+}
+
+/// Occupies closed standard descriptors, so that no file that this program opens
+/// becomes its standard error. They close at execve(2): QEMU finds them as closed
+/// as the caller left them.
+pub fn hold_standard_descriptors() {
+    use nix::fcntl::{OFlag, open};
+    while let Ok(fd) = open(
+        "/dev/null",
+        OFlag::O_PATH | OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    ) {
+        let number = std::os::fd::IntoRawFd::into_raw_fd(fd);
+        if number > 2 {
+            // SAFETY: opened above and known to nobody else.
+            drop(unsafe { OwnedFd::from_raw_fd(number) });
+            return;
+        }
+    }
+}
+
+/// The environment as the caller set it.
+///
+/// Not `std::env`: when the kernel set AT_SECURE, the dynamic loader has taken
+/// variables such as TMPDIR out of it, and QEMU is to see what the caller said.
+///
+/// # Errors
+/// Where /proc/self/environ cannot be read.
+pub fn caller_environment() -> io::Result<Vec<CString>> {
+    let bytes = std::fs::read("/proc/self/environ")?;
+    Ok(bytes
+        .split_inclusive(|byte| *byte == 0)
+        .filter_map(|entry| std::ffi::CStr::from_bytes_until_nul(entry).ok())
+        .map(CString::from)
+        .collect())
+}
+
+/// A variable of [`caller_environment`].
+pub fn variable(environment: &[CString], name: &str) -> Option<OsString> {
+    environment.iter().find_map(|entry| {
+        let rest = entry.as_bytes().strip_prefix(name.as_bytes())?;
+        let value = rest.strip_prefix(b"=")?;
+        Some(OsStr::from_bytes(value).to_owned())
+    })
+}
