@@ -10,11 +10,11 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, readlink};
-use nix::sys::stat::{SFlag, fstat};
-use nix::sys::statfs::{FsType, fstatfs};
+use nix::sys::stat::{FileStat, SFlag, fstat};
 
 use crate::host::Host;
 use crate::keeper;
@@ -26,8 +26,8 @@ use crate::sys;
 /// guests may not open one anew.
 const PIPE_TYPE: &str = "svirt_launcher_pipe_t";
 
-/// Magic number of selinuxfs; statfs(2), `SELINUX_MAGIC` of linux/magic.h.
-const SELINUX_MAGIC: FsType = FsType(0xf97c_ff8c);
+/// Where the null device is that the kernel puts in the place of a descriptor.
+const SELINUXFS: &str = "/sys/fs/selinux";
 
 /// A descriptor that QEMU will inherit.
 #[derive(Debug)]
@@ -79,12 +79,11 @@ fn permissions(flags: OFlag) -> &'static [&'static str] {
     }
 }
 
-/// Whether the kernel has already replaced this descriptor, when svirt-exec was started.
-fn was_taken_away(fd: BorrowedFd<'_>) -> bool {
-    fstatfs(fd).is_ok_and(|fs| fs.filesystem_type() == SELINUX_MAGIC)
-        && fstat(fd).is_ok_and(|stat| {
-            SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR
-        })
+/// Whether the kernel has already replaced this descriptor, when svirt-exec was
+/// started: then it is the character device of selinuxfs.
+fn was_taken_away(stat: &FileStat) -> bool {
+    let character = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR;
+    character && fs::metadata(SELINUXFS).is_ok_and(|selinuxfs| selinuxfs.dev() == stat.st_dev)
 }
 
 fn numbers() -> io::Result<Vec<RawFd>> {
@@ -114,7 +113,8 @@ pub fn inspect(host: &dyn Host, domain: &Context) -> io::Result<Repairs> {
         let object = readlink(&PathBuf::from(format!("/proc/self/fd/{number}")))
             .map(PathBuf::from)
             .unwrap_or_default();
-        if was_taken_away(fd) {
+        let Ok(stat) = fstat(fd) else { continue };
+        if was_taken_away(&stat) {
             repairs.failures.push(format!(
                 "descriptor {number} was taken away by SELinux when svirt-exec was started (it is \
                  '{}' now): the caller's domain may not hand it to svirt_launcher_t; redirect it to \
@@ -127,7 +127,6 @@ pub fn inspect(host: &dyn Host, domain: &Context) -> io::Result<Repairs> {
         let Ok(Some(label)) = selinux::label_of_fd(fd) else {
             continue;
         };
-        let Ok(stat) = fstat(fd) else { continue };
         let class = match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
             SFlag::S_IFSOCK => socket_class(fd),
             SFlag::S_IFIFO => "fifo_file",

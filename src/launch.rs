@@ -17,11 +17,12 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::errno::Errno;
+use nix::sys::stat::{SFlag, mknod};
 use nix::unistd::{AccessFlags, Pid, Uid, access, execve};
 
 use crate::cli::{Launch, Preflight};
@@ -108,18 +109,19 @@ impl Command {
         let Some((word, args)) = words.split_first() else {
             return Err(refuse("no QEMU given; see svirt-exec --help"));
         };
+        // By its mode, not by access(2): whether SELinux lets the launcher execute it is
+        // asked of the policy, which can say more.
         let mut denied = false;
-        let mut usable = |path: &Path| match access(path, AccessFlags::X_OK) {
-            Ok(()) if path.is_dir() => {
+        let mut usable = |path: &Path| match fs::metadata(path) {
+            Ok(metadata) if metadata.is_file() && metadata.mode() & 0o111 != 0 => true,
+            Ok(_) => {
                 denied = true;
                 false
             }
-            Ok(()) => true,
-            Err(Errno::EACCES) => {
-                denied = true;
+            Err(error) => {
+                denied |= error.kind() == io::ErrorKind::PermissionDenied;
                 false
             }
-            Err(_) => false,
         };
         let found = if word.as_bytes().contains(&b'/') {
             Some(PathBuf::from(word)).filter(|path| usable(path))
@@ -680,12 +682,13 @@ fn create(
         .ok_or_else(|| io::Error::other("its file system has no labels"))?;
     let original = selinux::label_of_new_file(caller, &parent, &name)?;
     selinux::set_create_context(Some(label))?;
-    let made = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o666)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path);
+    // mknod, not open: the launcher may make files of guests and not write to them.
+    let made = mknod(
+        path,
+        SFlag::S_IFREG,
+        nix::sys::stat::Mode::from_bits_truncate(0o666),
+        0,
+    );
     selinux::set_create_context(None)?;
     made?;
     Ok((host.pin(path)?, original))

@@ -134,7 +134,7 @@ pub fn draw(range: &Categories, taken: &[Categories]) -> Result<CategoryPair, Pa
     };
     let bound = u32::try_from(categories.len()).unwrap_or(u32::MAX);
     for _ in 0..DRAWS {
-        let mut one = || -> Result<Option<Category>, PairError> {
+        let one = || -> Result<Option<Category>, PairError> {
             Ok(categories.get(random_below(bound)? as usize).copied())
         };
         if let (Some(a), Some(b)) = (one()?, one()?)

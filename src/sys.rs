@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 #[macro_export]
 macro_rules! c_main {
     ($run:path) => {
+        /// The C runtime's entry.
         // SAFETY: the C runtime calls exactly one function of this name, with
         // these arguments; no other item of the program is called `main`.
         #[allow(unsafe_code)]

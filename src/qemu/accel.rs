@@ -26,6 +26,10 @@ pub fn list(program: &[u8], entries: &[Entry], line: &mut Invocation, found: &mu
     let mut tried: Vec<(Accelerator, Site)> = Vec::new();
     for entry in entries.iter().filter(|entry| entry.name == "accel") {
         if let Some(name) = entry.text("accel") {
+            if name.contains(&b':') {
+                // Lists are for -machine accel= only (do_configure_accelerator's caller).
+                found.error(&entry.site, "takes one accelerator; repeat it for more");
+            }
             tried.push((Accelerator::from_name(name), entry.site.clone()));
         }
     }
@@ -58,9 +62,9 @@ pub fn list(program: &[u8], entries: &[Entry], line: &mut Invocation, found: &mu
         }
         None => {}
     }
-    let properties = entries.iter().filter(|entry| {
-        entry.name == "accel" && entry.text("accel") == Some(b"kvm")
-    });
+    let properties = entries
+        .iter()
+        .filter(|entry| entry.name == "accel" && entry.text("accel") == Some(b"kvm"));
     for entry in properties {
         if let Some(device) = entry.text("device") {
             line.kvm_device = Some(text::os(device));

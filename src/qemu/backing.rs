@@ -7,7 +7,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use super::found::{Found, Site};
-use super::graph::{Context, Graph, Keys};
+use super::graph::Graph;
+use super::open::{Context, Keys};
 use super::tree::{Scalar, Tree};
 use super::{Environment, filename, text};
 use crate::resource::{Access, Format, Origin, Request};
@@ -48,7 +49,10 @@ pub fn backing_requests(
         why,
     };
     let mut tree = Tree::default();
-    if let Some(format) = format.map(text::c_string).filter(|format| !format.is_empty()) {
+    if let Some(format) = format
+        .map(text::c_string)
+        .filter(|format| !format.is_empty())
+    {
         tree.insert(b"driver", Scalar::Text(format.to_vec()), None)
             .map_err(|error| refused(error.to_string()))?;
     }
@@ -108,9 +112,7 @@ fn combine(overlay: &[u8], name: &[u8]) -> Result<Vec<u8>, BackingError> {
     let (dir, _) = overlay
         .split_at_checked(prefix.max(slash))
         .ok_or_else(no_directory)?;
-    let combined = [dir, name].concat();
-    // A relative name in the working directory must not become a protocol.
-    Ok(combined)
+    Ok([dir, name].concat())
 }
 
 #[cfg(test)]
@@ -150,10 +152,18 @@ mod tests {
             ("/srv/a:b.qcow2", "./c:d", "/srv/./c:d"),
             ("/srv/a", "file:base.raw", "base.raw"),
             ("/srv/a", "nbd:unix:/run/n.sock", "/run/n.sock"),
-            ("/srv/a", "json:{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"/b\"}}", "/b"),
+            (
+                "/srv/a",
+                "json:{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"/b\"}}",
+                "/b",
+            ),
         ];
         for (overlay, name, want) in table {
-            assert_eq!(paths(overlay, name, Some("raw")), Ok(vec![want.to_owned()]), "{name}");
+            assert_eq!(
+                paths(overlay, name, Some("raw")),
+                Ok(vec![want.to_owned()]),
+                "{name}"
+            );
         }
         assert_eq!(paths("/a", "", None), Ok(Vec::new()));
         assert_eq!(paths("/a", "b\0c", None), Ok(vec!["/b".to_owned()]));

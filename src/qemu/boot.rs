@@ -4,7 +4,7 @@
 //! hw/smbios/smbios.c, hw/i386/multiboot.c (QEMU 10).
 
 use super::found::{Found, Use};
-use super::line::Entry;
+use super::line::{Entry, merged};
 use super::text;
 use super::tree::Leaf;
 
@@ -49,6 +49,10 @@ pub fn list(program: &[u8], entries: &[Entry], found: &mut Found<'_>) {
             "initrd" => initrd(entry, key_written, leaf, found),
             _ => found.path(origin, leaf.text, *how),
         }
+    }
+    if let Some((entry, leaf)) = merged(entries, "boot", "splash") {
+        let how = Use::content("boot splash picture").optional();
+        found.data_file(entry.site.origin("splash", leaf.set_by), leaf.text, how);
     }
     for entry in entries {
         one(entry, found);
@@ -101,12 +105,6 @@ fn one(entry: &Entry, found: &mut Found<'_>) {
                 found.data_file(origin, leaf.text, Use::content("option ROM"));
             }
         }
-        "boot" => {
-            if let Some(leaf) = tree.leaf("splash") {
-                let how = Use::content("boot splash picture").optional();
-                found.data_file(site.origin("splash", leaf.set_by), leaf.text, how);
-            }
-        }
         "acpitable" => {
             for key in ["file", "data"] {
                 let Some(leaf) = tree.leaf(key) else { continue };
@@ -125,7 +123,12 @@ fn one(entry: &Entry, found: &mut Found<'_>) {
             }
         }
         "fw_cfg" => {
-            found.prop(site, tree, "file", Use::content("firmware configuration blob"));
+            found.prop(
+                site,
+                tree,
+                "file",
+                Use::content("firmware configuration blob"),
+            );
         }
         "k" => {
             // Looked up as it is, then among the keymaps (ui/keymaps.c).

@@ -197,9 +197,7 @@ pub const DRIVERS: &[Driver] = &[
 
 /// The driver of that name.
 pub fn lookup(name: &[u8]) -> Option<&'static Driver> {
-    DRIVERS
-        .iter()
-        .find(|driver| driver.name.as_bytes() == name)
+    DRIVERS.iter().find(|driver| driver.name.as_bytes() == name)
 }
 
 #[cfg(test)]

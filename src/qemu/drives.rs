@@ -4,8 +4,10 @@
 //! in system/vl.c (QEMU 10).
 
 use super::found::{Found, Use};
-use super::graph::{Context, Graph, Keys, User, overlay_start};
+use super::graph::{Graph, User};
+use super::leaf::overlay_start;
 use super::line::{Entry, IMAGE};
+use super::open::{Context, Keys};
 use super::text;
 use super::tree::{Scalar, Tree};
 use crate::resource::Format;
@@ -28,6 +30,10 @@ const SHORT_FORMS: &[(&str, &str, bool)] = &[
 
 /// Devices that only read their drive (hw/ide/ide-dev.c, hw/scsi/scsi-disk.c).
 const READERS: &[&str] = &["ide-cd", "scsi-cd"];
+
+/// The first flash holds the firmware's code (hw/i386/pc_sysfw.c).
+const FLASH_WARNING: &str = "the firmware code is opened for writing; \
+     -drive if=pflash,unit=0,readonly=on,format=raw,file=… would protect it";
 
 /// Lists everything that the block layer opens.
 pub fn list(entries: &[Entry], found: &mut Found<'_>) {
@@ -58,13 +64,11 @@ pub fn list(entries: &[Entry], found: &mut Found<'_>) {
                     }
                 }
             }
-            "pflash" if !code_seen => {
+            "pflash" | "drive" if !code_seen && is_flash(entry) => {
                 code_seen = true;
-                found.warn(
-                    &entry.site,
-                    "the firmware code is opened for writing; \
-                     -drive if=pflash,unit=0,readonly=on,format=raw,file=… would protect it",
-                );
+                if entry.name == "pflash" || !is_read_only(entry) {
+                    found.warn(&entry.site, FLASH_WARNING);
+                }
             }
             _ => {}
         }
@@ -150,12 +154,11 @@ fn drive<'s>(
         // An empty drive.
         return;
     }
-    let cdrom = tree.text("media") == Some(b"cdrom");
-    let read_only = cdrom
-        || tree.boolean("readonly").unwrap_or(false)
-        || tree.boolean("read-only").unwrap_or(false);
+    let read_only = is_read_only(entry);
     let snapshot = tree.boolean("snapshot").unwrap_or(snapshot);
     let mut options = tree.clone();
+    // At the top of -drive it is a file name, everywhere else it would be a node's name.
+    options.clear_value("file");
     let mut put = |key: &str, value: Scalar| {
         // One fragment is never too deep.
         let _ = options.insert(key.as_bytes(), value, None);
@@ -187,6 +190,20 @@ fn drive<'s>(
     if snapshot {
         overlay(entry, "snapshot", found);
     }
+}
+
+fn is_read_only(entry: &Entry) -> bool {
+    entry.text("media") == Some(b"cdrom")
+        || ["readonly", "read-only"]
+            .iter()
+            .any(|key| entry.tree.boolean(key) == Some(true))
+}
+
+/// A flash that can be unit 0: no unit means the next free one.
+fn is_flash(entry: &Entry) -> bool {
+    entry.name == "pflash"
+        || (entry.text("if") == Some(b"pflash")
+            && entry.text("unit").is_none_or(|unit| unit == b"0"))
 }
 
 fn overlay(entry: &Entry, key: &str, found: &mut Found<'_>) {

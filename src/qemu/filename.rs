@@ -275,16 +275,36 @@ mod tests {
             ("fat:floppy:16:rw:/srv/dos", "dir", "/srv/dos"),
             ("fat:rw:/srv/dos", "rw", "on"),
             ("fat:/srv/dos", "rw", ""),
-            ("nbd:unix:/run/n.sock:exportname=e", "server.path", "/run/n.sock"),
-            ("nbd+unix:///e?socket=/run/a%20b.sock", "server.path", "/run/a b.sock"),
+            (
+                "nbd:unix:/run/n.sock:exportname=e",
+                "server.path",
+                "/run/n.sock",
+            ),
+            (
+                "nbd+unix:///e?socket=/run/a%20b.sock",
+                "server.path",
+                "/run/a b.sock",
+            ),
             ("nbd://host/e", "server.path", ""),
-            ("gluster+unix:///v/i?socket=/s&logfile=/l", "server.0.path", "/s"),
+            (
+                "gluster+unix:///v/i?socket=/s&logfile=/l",
+                "server.0.path",
+                "/s",
+            ),
             ("gluster+unix:///v/i?socket=/s&logfile=/l", "logfile", "/l"),
-            ("rbd:pool/img@snap:id=x:conf=/etc/a\\:b.conf", "conf", "/etc/a:b.conf"),
+            (
+                "rbd:pool/img@snap:id=x:conf=/etc/a\\:b.conf",
+                "conf",
+                "/etc/a:b.conf",
+            ),
             ("blkdebug:/c.ini:nbd:unix:/x", "x-image", "nbd:unix:/x"),
             ("blkverify:/raw:/img", "x-raw", "/raw"),
             ("nvme://0000:04:00.0/1", "device", "0000:04:00.0"),
-            ("json:{'driver':'raw','file.filename':'/x'}", "file.filename", "/x"),
+            (
+                "json:{'driver':'raw','file.filename':'/x'}",
+                "file.filename",
+                "/x",
+            ),
         ];
         for (name, key, want) in table {
             assert_eq!(get(name, key), want, "{name}");
@@ -293,7 +313,15 @@ mod tests {
 
     #[test]
     fn refusals() {
-        for bad in ["foo:bar", ":x", "json:[1]", "json:{", "blkdebug:x", "nbd+unix:///e", "gluster+unix:///v/i"] {
+        for bad in [
+            "foo:bar",
+            ":x",
+            "json:[1]",
+            "json:{",
+            "blkdebug:x",
+            "nbd+unix:///e",
+            "gluster+unix:///v/i",
+        ] {
             assert!(options(bad.as_bytes()).is_err(), "{bad}");
         }
     }

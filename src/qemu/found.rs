@@ -196,7 +196,7 @@ impl<'e> Found<'e> {
             return;
         }
         if let (true, Some(set)) = (how.fdset, path.strip_prefix(b"/dev/fdset/")) {
-            self.from_fdset(origin, set, how, image.as_ref());
+            self.use_fdset(origin, set, how, image.as_ref());
             return;
         }
         self.add(origin, Target::Path(text::os(path)), how, image);
@@ -204,19 +204,27 @@ impl<'e> Found<'e> {
 
     /// `monitor_fdset_dup_fd_add` picks the member with the same access mode, which the line
     /// does not tell: all members are listed.
-    fn from_fdset(&mut self, origin: Origin, set: &[u8], how: Use, image: Option<&Image>) {
+    fn use_fdset(&mut self, origin: Origin, set: &[u8], how: Use, image: Option<&Image>) {
         let Some(set) = text::number::<i64>(set)
             .and_then(|set| self.fdsets.get_mut(&set))
             .filter(|set| !set.members.is_empty())
         else {
-            let message = format!("no -add-fd puts a descriptor into fd set {}", text::show(set));
+            let message = format!(
+                "no -add-fd puts a descriptor into fd set {}",
+                text::show(set)
+            );
             self.error_at(&origin, message);
             return;
         };
         set.used = true;
         let members: Vec<i32> = set.members.iter().map(|(fd, _)| *fd).collect();
         for fd in members {
-            self.add(origin.clone(), Target::Fd(fd), descriptor(how.reason), image.cloned());
+            self.add(
+                origin.clone(),
+                Target::Fd(fd),
+                descriptor(how.reason),
+                image.cloned(),
+            );
         }
     }
 
@@ -278,7 +286,12 @@ impl<'e> Found<'e> {
         for set in std::mem::take(&mut self.fdsets).into_values() {
             for (fd, origin) in set.members {
                 if !set.used {
-                    self.add(origin, Target::Fd(fd), descriptor("descriptor of an fd set"), None);
+                    self.add(
+                        origin,
+                        Target::Fd(fd),
+                        descriptor("descriptor of an fd set"),
+                        None,
+                    );
                 }
             }
         }
@@ -331,7 +344,11 @@ fn tmp_dir(tmpdir: Option<&OsString>) -> Vec<u8> {
         }
         dir = head;
     }
-    if dir.is_empty() { b"/tmp".to_vec() } else { dir.to_vec() }
+    if dir.is_empty() {
+        b"/tmp".to_vec()
+    } else {
+        dir.to_vec()
+    }
 }
 
 /// An inherited descriptor is there already: nothing to label or to create.
@@ -350,9 +367,17 @@ mod tests {
         let site = Site::new(3, "-x");
         found.fdset_member(2, 11, site.origin("fd", None));
         found.fdset_member(2, 12, site.origin("fd", None));
-        found.path(site.origin("", None), b"/dev/fdset/2", Use::write("x").fdset());
+        found.path(
+            site.origin("", None),
+            b"/dev/fdset/2",
+            Use::write("x").fdset(),
+        );
         found.path(site.origin("", None), b"/dev/fdset/2", Use::write("x"));
-        found.path(site.origin("", None), b"/dev/fdset/3", Use::write("x").fdset());
+        found.path(
+            site.origin("", None),
+            b"/dev/fdset/3",
+            Use::write("x").fdset(),
+        );
         let targets: Vec<Target> = found.requests.iter().map(|r| r.target.clone()).collect();
         let literal = Target::Path("/dev/fdset/2".into());
         assert_eq!(targets, [Target::Fd(11), Target::Fd(12), literal]);
@@ -363,7 +388,12 @@ mod tests {
 
     #[test]
     fn temporary_directory() {
-        for (tmpdir, want) in [(None, "/tmp"), (Some(""), "/tmp"), (Some("/x//"), "/x"), (Some("/"), "/")] {
+        for (tmpdir, want) in [
+            (None, "/tmp"),
+            (Some(""), "/tmp"),
+            (Some("/x//"), "/x"),
+            (Some("/"), "/"),
+        ] {
             let tmpdir = tmpdir.map(OsString::from);
             assert_eq!(tmp_dir(tmpdir.as_ref()), want.as_bytes());
         }

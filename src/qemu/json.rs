@@ -450,7 +450,13 @@ mod tests {
             Ok(Value::Text("ä😀/\n'".into()))
         );
         assert_eq!(parse(br#""\u0000""#), Ok(Value::Text(vec![0xc0, 0x80])));
-        for bad in [r#""\ud83d""#, r#""\udc00""#, r#""\x""#, r#""\uffff""#, r#""\u12"#] {
+        for bad in [
+            r#""\ud83d""#,
+            r#""\udc00""#,
+            r#""\x""#,
+            r#""\uffff""#,
+            r#""\u12"#,
+        ] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad}");
         }
     }
@@ -458,12 +464,16 @@ mod tests {
     #[test]
     fn refusals() {
         for bad in [
-            "", "{", "{}x", "[1,]", "{'a':1,}", "01", "1.", "-", "tru", "{a:1}", "{'a' 1}", "\"", "1a", "'a\"",
+            "", "{", "{}x", "[1,]", "{'a':1,}", "01", "1.", "-", "tru", "{a:1}", "{'a' 1}", "\"",
+            "1a", "'a\"",
         ] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad}");
         }
         assert_eq!(parse(b"\"\xff\""), Err(JsonError::Utf8(0)));
-        assert!(matches!(parse(b"{'a':1,'a':2}"), Err(JsonError::Duplicate(_))));
+        assert!(matches!(
+            parse(b"{'a':1,'a':2}"),
+            Err(JsonError::Duplicate(_))
+        ));
     }
 
     #[test]

@@ -150,7 +150,18 @@ mod tests {
     #[test]
     fn refusals() {
         for bad in [
-            "a", "a,b=1", "=1", "a..b=1", ".a=1", "a.=1", "a=1,a.b=2", "a.1=x", "a.0=1,a.b=2", "0=1", "a=1,b", "a b=1",
+            "a",
+            "a,b=1",
+            "=1",
+            "a..b=1",
+            ".a=1",
+            "a.=1",
+            "a=1,a.b=2",
+            "a.1=x",
+            "a.0=1,a.b=2",
+            "0=1",
+            "a=1,b",
+            "a b=1",
         ] {
             assert!(parse(bad.as_bytes(), None).is_err(), "{bad}");
         }

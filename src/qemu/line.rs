@@ -11,6 +11,19 @@ use super::tree::{Scalar, Tree};
 use super::words::{Age, Item, Spec, Syntax};
 use super::{json, keyval, readconfig, text, words};
 
+/// The last value of a key among all words of an option whose words add up (`merge_lists`).
+pub fn merged<'a>(
+    entries: &'a [Entry],
+    option: &str,
+    key: &str,
+) -> Option<(&'a Entry, super::tree::Leaf<'a>)> {
+    entries
+        .iter()
+        .filter(|entry| entry.name == option)
+        .filter_map(|entry| Some((entry, entry.tree.leaf(key)?)))
+        .next_back()
+}
+
 /// The name under which positional images are listed.
 pub const IMAGE: &str = "image";
 
@@ -75,9 +88,9 @@ const CONFIG_GROUPS: &[&str] = &[
 pub fn config_files(args: &[OsString], default: &str) -> Vec<(OsString, bool, usize)> {
     let items = words::split(args);
     let mut files = Vec::new();
-    let user_config = !items.iter().any(
-        |item| matches!(item, Item::Option { spec, .. } if spec.name == "no-user-config"),
-    );
+    let user_config = !items
+        .iter()
+        .any(|item| matches!(item, Item::Option { spec, .. } if spec.name == "no-user-config"));
     if user_config {
         files.push((OsString::from(default), false, 1));
     }
@@ -161,11 +174,11 @@ impl Reader {
             Syntax::Flag | Syntax::Verbatim => Ok(()),
             Syntax::Opts(implied) => entry.read_opts(value, implied),
             Syntax::Keyval(implied) => entry.read_keyval(value, Some(implied)),
-            Syntax::KeyvalOrJson(implied) if is_json(value) => entry.read_json(value, implied),
+            Syntax::KeyvalOrJson(_) if is_json(value) => entry.read_json(value),
             Syntax::KeyvalOrJson(implied) => entry.read_keyval(value, implied),
-            Syntax::OptsOrJson(implied) if is_json(value) => entry.read_json(value, Some(implied)),
+            Syntax::OptsOrJson(_) if is_json(value) => entry.read_json(value),
             Syntax::OptsOrJson(implied) => entry.read_opts(value, Some(implied)),
-            Syntax::Netdev if is_json(value) => entry.read_json(value, Some("type")),
+            Syntax::Netdev if is_json(value) => entry.read_json(value),
             Syntax::Netdev if is_modern_netdev(value) => entry.read_keyval(value, Some("type")),
             Syntax::Netdev => entry.read_opts(value, Some("type")),
         };
@@ -237,7 +250,10 @@ impl Reader {
         site.prefix = format!("{group}.");
         let Some(name) = CONFIG_GROUPS.iter().find(|known| **known == name) else {
             if !IDLE_GROUPS.contains(&group.as_str()) {
-                found.error(&site, format!("there is no group '{group}' in config files"));
+                found.error(
+                    &site,
+                    format!("there is no group '{group}' in config files"),
+                );
             }
             return;
         };
@@ -306,8 +322,8 @@ impl Entry {
     fn read_opts(&mut self, word: &[u8], implied: Option<&str>) -> Result<(), String> {
         let opts = Opts::parse(word, implied);
         self.is_opts = true;
-        self.help = opts.help
-            || implied.is_some_and(|key| opts.get(key).is_some_and(text::is_help));
+        self.help =
+            opts.help || implied.is_some_and(|key| opts.get(key).is_some_and(text::is_help));
         self.take_opts(opts)
     }
 
@@ -324,7 +340,7 @@ impl Entry {
         Ok(())
     }
 
-    fn read_json(&mut self, word: &[u8], _implied: Option<&str>) -> Result<(), String> {
+    fn read_json(&mut self, word: &[u8]) -> Result<(), String> {
         let value = json::parse(word).map_err(|error| error.to_string())?;
         self.tree = Tree::from_json(&value).map_err(|error| error.to_string())?;
         Ok(())

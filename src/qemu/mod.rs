@@ -6,25 +6,38 @@
 //! The words are split (`words`), each value is parsed by its option's syntax (`opts`, `keyval`,
 //! `json`, `readconfig`) into one kind of tree (`tree`, `line`), and one module per family of
 //! options says what the trees mean.
+//!
+//! Host devices without a path are named `pci:DDDD:BB:SS.F` and `sysfs:DIRECTORY` when they are
+//! reached by their VFIO group, `pci-iommufd:…` and `sysfs-iommufd:…` when by a device node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::resource::Request;
 
 mod accel;
+mod audio;
 mod backing;
 mod boot;
+mod chardev;
+mod device;
+mod display;
 mod drivers;
 mod drives;
 mod filename;
 mod found;
+mod fsdev;
 mod graph;
 mod json;
 mod keyval;
+mod leaf;
 mod line;
+mod net;
+mod object;
+mod open;
 mod opts;
+mod process;
 mod purpose;
 mod readconfig;
 mod text;
@@ -32,6 +45,7 @@ mod tree;
 mod words;
 
 pub use backing::{BackingError, backing_requests};
+pub use object::GUEST_MEMORY;
 
 /// What pure code has to be told of the caller's environment and of how QEMU was built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,9 +196,20 @@ pub fn parse(
         errors: Vec::new(),
     };
     let program = program.as_bytes();
+    // First, because later families may name /dev/fdset/N.
+    process::descriptors(&entries, &mut found);
     accel::list(program, &entries, &mut line, &mut found);
     drives::list(&entries, &mut found);
     boot::list(program, &entries, &mut found);
+    chardev::list(&entries, &mut found);
+    net::list(&entries, &mut found);
+    object::list(&entries, &mut found);
+    device::list(&entries, &mut found);
+    fsdev::list(&entries, &mut found);
+    let name = line.name.as_ref().map(|name| name.as_bytes());
+    display::list(name, &entries, &mut found);
+    audio::list(&entries, &mut found);
+    process::list(&entries, &mut found);
     found.unused_fdsets();
     line.requests = match line.purpose {
         // QEMU prints and exits; nothing of the line is opened.
@@ -205,6 +230,17 @@ fn sorted(mut requests: Vec<Request>) -> Vec<Request> {
         Origin::Word { word, .. } => word,
         Origin::BackingOf { .. } | Origin::DataFileOf { .. } | Origin::ExtentOf { .. } => 0,
     });
+    // Requests with an image cannot be hashed; their duplicates stand side by side.
     requests.dedup();
+    let mut seen = HashSet::new();
+    requests.retain(|request| {
+        request.image.is_some()
+            || seen.insert((
+                request.target.clone(),
+                request.class,
+                request.access,
+                request.origin.clone(),
+            ))
+    });
     requests
 }

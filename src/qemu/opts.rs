@@ -117,11 +117,24 @@ mod tests {
 
     #[test]
     fn words_as_qemu_reads_them() {
-        let table: &[(&str, Option<&str>, &[(&str, &str)])] = &[
+        type Row<'a> = (&'a str, Option<&'a str>, &'a [(&'a str, &'a str)]);
+        let table: &[Row<'_>] = &[
             ("", Some("path"), &[]),
-            ("file=a,,b,if=none", None, &[("file", "a,b"), ("if", "none")]),
-            ("/x,,y,server", Some("path"), &[("path", "/x,y"), ("server", "on")]),
-            ("/x,nowait,nodelay", Some("path"), &[("path", "/x"), ("wait", "off"), ("delay", "off")]),
+            (
+                "file=a,,b,if=none",
+                None,
+                &[("file", "a,b"), ("if", "none")],
+            ),
+            (
+                "/x,,y,server",
+                Some("path"),
+                &[("path", "/x,y"), ("server", "on")],
+            ),
+            (
+                "/x,nowait,nodelay",
+                Some("path"),
+                &[("path", "/x"), ("wait", "off"), ("delay", "off")],
+            ),
             // '=' before any comma: a normal pair, not the implied key.
             ("/run/a=b.sock", Some("path"), &[("/run/a", "b.sock")]),
             ("a,,b=c", Some("path"), &[("path", "a,b=c")]),

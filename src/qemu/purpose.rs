@@ -9,8 +9,25 @@ use super::text;
 
 /// Options whose help is printed before any resource is opened.
 const EARLY_HELP: &[&str] = &[
-    "machine", "M", "accel", "audiodev", "audio", "object", "boot", "smp", "trace", "plugin",
-    "tpmdev", "vnc", "rtc", "msg", "overcommit", "run-with", "add-fd", "action", "device",
+    "machine",
+    "M",
+    "accel",
+    "audiodev",
+    "audio",
+    "object",
+    "boot",
+    "smp",
+    "trace",
+    "plugin",
+    "tpmdev",
+    "vnc",
+    "rtc",
+    "msg",
+    "overcommit",
+    "run-with",
+    "add-fd",
+    "action",
+    "device",
 ];
 
 /// The same for options whose value is one word.
@@ -18,9 +35,36 @@ const EARLY_HELP_WORDS: &[&str] = &["display", "cpu", "L", "d", "global"];
 
 /// Options that give a machine something to work with: no probe.
 const GUEST_OPTIONS: &[&str] = &[
-    "drive", "blockdev", "netdev", "nic", "net", "device", "fsdev", "virtfs", "hda", "hdb", "hdc",
-    "hdd", "cdrom", "fda", "fdb", "sd", "mtdblock", "pflash", "kernel", "initrd", "dtb", "bios",
-    "object", "tpmdev", "fw_cfg", "incoming", "mem-path", "readconfig", "plugin", IMAGE,
+    "drive",
+    "blockdev",
+    "netdev",
+    "nic",
+    "net",
+    "device",
+    "fsdev",
+    "virtfs",
+    "hda",
+    "hdb",
+    "hdc",
+    "hdd",
+    "cdrom",
+    "fda",
+    "fdb",
+    "sd",
+    "mtdblock",
+    "pflash",
+    "kernel",
+    "initrd",
+    "dtb",
+    "bios",
+    "object",
+    "tpmdev",
+    "fw_cfg",
+    "incoming",
+    "mem-path",
+    "readconfig",
+    "plugin",
+    IMAGE,
 ];
 
 /// Why QEMU is started.
@@ -40,9 +84,8 @@ pub fn judge(entries: &[Entry]) -> Purpose {
     let idle = !entries
         .iter()
         .any(|entry| GUEST_OPTIONS.contains(&entry.name));
-    let probes = machine == Some(b"none")
-        && idle
-        && (asked_over_stdio || (has("S") && has("nodefaults")));
+    let probes =
+        machine == Some(b"none") && idle && (asked_over_stdio || (has("S") && has("nodefaults")));
     if probes {
         Purpose::Probe
     } else {

@@ -100,7 +100,10 @@ mod tests {
         let drive = &sections[0];
         assert_eq!(drive.group, b"drive");
         assert_eq!(drive.id.as_deref(), Some(&b"d0"[..]));
-        assert_eq!(drive.pairs[0], (b"file".to_vec(), b"/srv/a,,b.img".to_vec()));
+        assert_eq!(
+            drive.pairs[0],
+            (b"file".to_vec(), b"/srv/a,,b.img".to_vec())
+        );
         assert_eq!(sections[1].pairs[0], (b"kernel".to_vec(), Vec::new()));
     }
 

@@ -115,6 +115,17 @@ impl Tree {
         Ok(())
     }
 
+    /// Takes the value of a member away; what is below it stays.
+    pub fn clear_value(&mut self, key: &str) {
+        let Some(child) = self.children.get_mut(key.as_bytes()) else {
+            return;
+        };
+        child.value = None;
+        if !child.has_children() {
+            self.children.remove(key.as_bytes());
+        }
+    }
+
     /// Lays another tree over this one: where both have a value, the other's counts.
     pub fn overlay(&mut self, other: &Tree) {
         if let Some(value) = &other.value {

@@ -1,0 +1,51 @@
+# make demo   two confined guests, on a real SELinux host, as a transcript
+# make test   everything: on this machine, and in the bed (tests/bed)
+# make lint   formatting and clippy, warnings denied
+#
+# The bed needs root (chroot, security.selinux): SUDO says how to become it.
+
+prefix = /usr
+CARGO  = cargo
+SUDO   = $(shell [ "$$(id -u)" = 0 ] || echo "sudo --preserve-env=BED_MIRROR,BED_SUITE,BED_ACCEL,BED_TIMEOUT,BED_MEMORY,CARGO_TARGET_DIR")
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+
+all: build
+
+build: dependencies
+	$(CARGO) build --release --locked
+
+# Installs what is missing, saying so, or names the line that does.
+dependencies:
+	@tests/bed/dependencies
+
+test: dependencies
+	$(CARGO) test --locked
+	tests/bed/leftovers
+	tests/bed/jobs/prepare test $(TARGET)
+	$(SUDO) tests/bed/bed run $(TARGET)/bed/job $(TARGET)/bed/results
+
+demo: dependencies
+	@tests/bed/jobs/prepare demo $(TARGET)
+	@$(SUDO) tests/bed/bed run $(TARGET)/bed/job
+
+shell: dependencies
+	$(SUDO) tests/bed/bed shell
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+install:
+	install -D -m 755 $(TARGET)/release/svirt-exec $(DESTDIR)$(prefix)/bin/svirt-exec
+	install -D -m 644 policy/svirt_launcher.cil $(DESTDIR)$(prefix)/share/selinux/packages/svirt_launcher.cil
+	install -D -m 644 packaging/svirt-exec.tmpfiles $(DESTDIR)$(prefix)/lib/tmpfiles.d/svirt-exec.conf
+
+uninstall:
+	rm -f $(DESTDIR)$(prefix)/bin/svirt-exec
+	rm -f $(DESTDIR)$(prefix)/share/selinux/packages/svirt_launcher.cil
+	rm -f $(DESTDIR)$(prefix)/lib/tmpfiles.d/svirt-exec.conf
+
+clean:
+	$(CARGO) clean
+
+.PHONY: all build dependencies test demo shell lint install uninstall clean

@@ -1,0 +1,178 @@
+//! `-vnc`, `-spice`, `-display`.
+//!
+//! Pure. Facts: ui/vnc.c, ui/spice-core.c, ui/spice-app.c, ui/egl-headless.c, ui/dbus.c
+//! (QEMU 10).
+
+use std::os::unix::ffi::OsStrExt;
+
+use super::found::{Found, Site, Use};
+use super::line::{Entry, merged};
+use super::object::bus_path;
+use super::opts::Opts;
+use super::text;
+use super::tree::Tree;
+use super::{json, keyval};
+
+const ANY_RENDER_NODE: &str = "takes the first render node it can open; add rendernode= to name it";
+
+const RENDER: Use = Use::host("graphics render node");
+
+/// `-spice` files of TLS: the key that names one, its name below `x509-dir`, what it is.
+const SPICE_FILES: &[(&str, &str, Use)] = &[
+    ("x509-key-file", "server-key.pem", Use::secret("TLS key")),
+    (
+        "x509-cert-file",
+        "server-cert.pem",
+        Use::content("TLS certificate"),
+    ),
+    (
+        "x509-cacert-file",
+        "ca-cert.pem",
+        Use::content("TLS authority"),
+    ),
+];
+
+/// All displays.
+pub fn list(name: Option<&[u8]>, entries: &[Entry], found: &mut Found<'_>) {
+    for entry in entries {
+        match entry.name {
+            "vnc" => vnc(&entry.site, &entry.opts, found),
+            "display" => display(name, entry, found),
+            _ => {}
+        }
+    }
+    spice(entries, found);
+}
+
+/// All addresses are bound, however often they are given.
+fn vnc(site: &Site, opts: &Opts, found: &mut Found<'_>) {
+    let reverse = opts.get("reverse").and_then(text::boolean) == Some(true);
+    for pair in &opts.pairs {
+        let key = match pair.key.as_slice() {
+            b"vnc" => "vnc",
+            b"websocket" => "websocket",
+            _ => continue,
+        };
+        let Some(path) = pair.value.strip_prefix(b"unix:") else {
+            continue;
+        };
+        let how = if reverse && key == "vnc" {
+            Use::connect("VNC viewer")
+        } else {
+            Use::bind("VNC server")
+        };
+        found.path(site.origin(key, pair.set_by), path, how);
+    }
+}
+
+/// All words of `-spice` add up.
+fn spice(entries: &[Entry], found: &mut Found<'_>) {
+    let get = |key: &str| merged(entries, "spice", key);
+    let on = |key: &str| get(key).filter(|(_, leaf)| text::boolean(leaf.text) == Some(true));
+    let put = |key: &str, how: Use, found: &mut Found<'_>| match get(key) {
+        Some((entry, leaf)) if !leaf.text.is_empty() => {
+            found.path(entry.site.origin(key, leaf.set_by), leaf.text, how);
+            true
+        }
+        Some(_) | None => false,
+    };
+    if on("unix").is_some() {
+        put("addr", Use::bind("SPICE server"), found);
+    }
+    if let Some((entry, _)) = get("tls-port").filter(|(_, port)| port.text != b"0") {
+        let dir = get("x509-dir").map_or(&b"."[..], |(_, leaf)| leaf.text);
+        for (key, file, how) in SPICE_FILES {
+            if !put(key, *how, found) {
+                let path = text::join(dir, file.as_bytes());
+                found.path(entry.site.origin("x509-dir", None), &path, *how);
+            }
+        }
+        put("x509-dh-key-file", Use::content("TLS parameters"), found);
+    }
+    if let Some((entry, _)) = on("gl")
+        && !put("rendernode", RENDER, found)
+    {
+        found.warn(&entry.site, ANY_RENDER_NODE);
+    }
+}
+
+fn render_node(site: &Site, tree: &Tree, found: &mut Found<'_>) {
+    if !found.prop(site, tree, "rendernode", RENDER) {
+        found.warn(site, ANY_RENDER_NODE);
+    }
+}
+
+fn display(name: Option<&[u8]>, entry: &Entry, found: &mut Found<'_>) {
+    let (site, word) = (&entry.site, entry.word.as_slice());
+    if let Some(rest) = word.strip_prefix(b"vnc=") {
+        vnc(site, &Opts::parse(rest, Some("vnc")), found);
+        return;
+    }
+    // parse_display (system/vl.c) has its own syntax for these.
+    let kind = text::until(word, b",").0;
+    if matches!(kind, b"none" | b"vnc") || text::is_help(word) {
+        return;
+    }
+    let read = if word.starts_with(b"{") {
+        json::parse(word)
+            .map_err(|error| error.to_string())
+            .and_then(|value| Tree::from_json(&value).map_err(|error| error.to_string()))
+    } else {
+        keyval::parse(word, Some("type"))
+            .map(|keyval| keyval.tree)
+            .map_err(|error| error.to_string())
+    };
+    let tree = match read {
+        Ok(tree) => tree,
+        Err(error) => {
+            found.error(site, error);
+            return;
+        }
+    };
+    match tree.text("type").unwrap_or_default() {
+        b"egl-headless" => render_node(site, &tree, found),
+        b"dbus" => {
+            if tree
+                .text("gl")
+                .is_some_and(|gl| text::boolean(gl) != Some(false))
+            {
+                render_node(site, &tree, found);
+            }
+            if let Some(leaf) = tree.leaf("addr")
+                && let Some(path) = bus_path(leaf.text)
+            {
+                let how = Use::connect("D-Bus");
+                found.path(site.origin("addr", None), path, how);
+            }
+        }
+        b"spice-app" => spice_app(name, site, found),
+        b"gtk" | b"sdl" | b"cocoa" => {
+            found.warn(
+                site,
+                "connects to the desktop's sockets, which are not listed",
+            );
+        }
+        _ => {}
+    }
+}
+
+/// The socket is below the user's runtime directory when the guest has a name, else in a fresh
+/// directory (ui/spice-app.c).
+fn spice_app(name: Option<&[u8]>, site: &Site, found: &mut Found<'_>) {
+    let how = Use::bind("SPICE server");
+    let origin = site.origin("type", None);
+    match (name, &found.env.xdg_runtime_dir) {
+        (Some(name), Some(dir)) => {
+            let path = [dir.as_bytes(), b"/qemu/", name, b"/spice.sock"].concat();
+            found.path(origin, &path, how);
+        }
+        _ => {
+            let start = text::join(&found.tmp_dir(), b".");
+            found.template(origin, &start, how);
+        }
+    }
+    found.warn(
+        site,
+        "starts a viewer program: what it opens cannot be known",
+    );
+}

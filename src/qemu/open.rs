@@ -1,0 +1,380 @@
+//! Opens block nodes: from options and file names to the graph.
+//!
+//! Pure. Facts: `bdrv_open_inherit`, `bdrv_fill_options`, `bdrv_inherited_options` and
+//! `bdrv_open_backing_file` in block.c (QEMU 10).
+
+use super::drivers::{self, Child, Driver, Kind, Role};
+use super::found::{Found, Site};
+use super::graph::{Graph, Node};
+use super::tree::{Leaf, Scalar, Tree};
+use super::{filename, leaf, text};
+use crate::resource::{Backing, Format, Image};
+
+/// Deeper graphs are refused; libvirt's limit for backing chains.
+const MAX_DEPTH: usize = 200;
+
+/// How the keys of a node are called in the line.
+#[derive(Clone, Debug)]
+pub enum Keys {
+    /// All stem from one value: a file name.
+    Fixed(String, Option<usize>),
+    /// They have this before them.
+    Below(String),
+}
+
+impl Keys {
+    /// The full name of a key.
+    pub fn key(&self, key: &str) -> String {
+        match self {
+            Keys::Fixed(name, _) => name.clone(),
+            Keys::Below(prefix) => format!("{prefix}{key}"),
+        }
+    }
+
+    /// The word of the `-set` that a value comes from.
+    pub fn set_by(&self, leaf: Leaf<'_>) -> Option<usize> {
+        match self {
+            Keys::Fixed(_, set_by) => *set_by,
+            Keys::Below(_) => leaf.set_by,
+        }
+    }
+
+    fn below(&self, key: &str) -> Keys {
+        match self {
+            Keys::Fixed(name, set_by) => Keys::Fixed(name.clone(), *set_by),
+            Keys::Below(prefix) => Keys::Below(format!("{prefix}{key}.")),
+        }
+    }
+}
+
+/// What a node has from its surroundings.
+#[derive(Clone, Debug)]
+pub struct Context<'c> {
+    /// A legacy file name, in which prefixes count.
+    pub filename: Option<(&'c [u8], Option<usize>)>,
+    /// The names of its keys.
+    pub keys: Keys,
+    /// Inherited.
+    pub read_only: bool,
+    /// Inherited.
+    pub auto_read_only: bool,
+    /// A name without driver means a file, not a format to probe (`BDRV_O_PROTOCOL`).
+    pub protocol: bool,
+    /// What to say of a format that is not stated.
+    pub unstated: Format,
+    /// Levels above.
+    pub depth: usize,
+}
+
+impl<'s> Graph<'s> {
+    /// Opens a node with all its children; errors go to `found`.
+    pub fn open(
+        &mut self,
+        tree: &Tree,
+        context: &Context<'_>,
+        site: &'s Site,
+        found: &mut Found<'_>,
+    ) -> Option<usize> {
+        if context.depth > MAX_DEPTH {
+            found.error(site, "block devices are nested too deeply");
+            return None;
+        }
+        if let Some((name, set_by)) = context.filename
+            && let Some(resolved) = self.resolve(tree, name, context, site, found)?
+        {
+            // Options given directly beat the ones in the name.
+            let keys = match &context.keys {
+                Keys::Fixed(name, set_by) => Keys::Fixed(name.clone(), *set_by),
+                Keys::Below(prefix) if prefix.is_empty() => Keys::Fixed("file".to_owned(), set_by),
+                Keys::Below(prefix) => Keys::Fixed(prefix.trim_end_matches('.').to_owned(), set_by),
+            };
+            let context = Context {
+                filename: None,
+                keys,
+                depth: context.depth.saturating_add(1),
+                ..context.clone()
+            };
+            return self.open(&resolved, &context, site, found);
+        }
+        match tree.text("driver") {
+            Some(name) => match drivers::lookup(name) {
+                Some(driver) => self.open_driver(driver, tree, context, site, found),
+                None => {
+                    let message = format!("unknown block driver '{}'", text::show(name));
+                    found.error(site, message);
+                    None
+                }
+            },
+            None if context.protocol => self.open_by_name(tree, context, site, found),
+            None => self.open_probed(tree, context, site, found),
+        }
+    }
+
+    /// What a legacy name stands for, if it is to be replaced by options here.
+    /// None: an error; Some(None): the name goes on to the file child.
+    fn resolve(
+        &self,
+        tree: &Tree,
+        name: &[u8],
+        context: &Context<'_>,
+        site: &Site,
+        found: &mut Found<'_>,
+    ) -> Option<Option<Tree>> {
+        let driver = tree.text("driver").and_then(drivers::lookup);
+        let takes_name = match driver {
+            _ if name.starts_with(b"json:") => true,
+            Some(driver) => driver.kind == Kind::Protocol || has_legacy_name(driver),
+            None => context.protocol && tree.text("driver").is_none(),
+        };
+        if !takes_name {
+            return Some(None);
+        }
+        let options = match driver {
+            Some(driver) if !name.starts_with(b"json:") => filename::parse(driver.name, name),
+            Some(_) | None => filename::options(name),
+        };
+        match options {
+            Ok(mut options) => {
+                options.overlay(tree);
+                Some(Some(options))
+            }
+            Err(error) => {
+                found.error(site, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// `file.filename=` without driver: a plain path, no prefixes.
+    fn open_by_name(
+        &mut self,
+        tree: &Tree,
+        context: &Context<'_>,
+        site: &'s Site,
+        found: &mut Found<'_>,
+    ) -> Option<usize> {
+        if tree.text("filename").is_none() {
+            found.error(site, "a block device needs a driver or a file name");
+            return None;
+        }
+        let driver = drivers::lookup(b"file")?;
+        self.open_driver(driver, tree, context, site, found)
+    }
+
+    /// No driver: QEMU probes what the `file` child holds.
+    fn open_probed(
+        &mut self,
+        tree: &Tree,
+        context: &Context<'_>,
+        site: &'s Site,
+        found: &mut Found<'_>,
+    ) -> Option<usize> {
+        let has_file = context.filename.is_some() || tree.child("file").is_some();
+        if !has_file {
+            found.error(site, "a block device needs a driver or a file name");
+            return None;
+        }
+        // qcow2 has all the children that a probed format can have.
+        let driver = drivers::lookup(b"qcow2")?;
+        let node = self.open_driver(driver, tree, context, site, found)?;
+        self.leave_to_probing(node, &context.unstated);
+        Some(node)
+    }
+
+    fn open_driver(
+        &mut self,
+        driver: &'static Driver,
+        tree: &Tree,
+        context: &Context<'_>,
+        site: &'s Site,
+        found: &mut Found<'_>,
+    ) -> Option<usize> {
+        let read_only = tree.boolean("read-only").unwrap_or(context.read_only);
+        let auto_read_only = tree
+            .boolean("auto-read-only")
+            .unwrap_or(context.auto_read_only);
+        let mut node = Node::new(site, driver.kind, read_only, auto_read_only);
+        let mut image = Image {
+            format: Format::Stated(driver.name.to_owned()),
+            backing: Backing::NotFromHeader,
+            data_file_given: false,
+        };
+        for child in driver.children {
+            self.open_children(*child, tree, context, &mut node, &mut image, found)?;
+        }
+        for path in driver.paths {
+            leaf::open(*path, tree, context, &mut node, found);
+        }
+        match driver.kind {
+            Kind::Raw | Kind::Format | Kind::ReadOnlyFormat => node.image = Some(image),
+            Kind::Filter | Kind::Protocol => {}
+        }
+        let at = self.add(node);
+        if let Some(name) = tree.text("node-name") {
+            self.name(name, at);
+        }
+        Some(at)
+    }
+
+    /// One child key of a driver: nothing, a reference, an inline node, or a list of those.
+    fn open_children(
+        &mut self,
+        child: Child,
+        tree: &Tree,
+        context: &Context<'_>,
+        node: &mut Node<'s>,
+        image: &mut Image,
+        found: &mut Found<'_>,
+    ) -> Option<()> {
+        if let Some(list) = child.key.strip_suffix('.') {
+            let members = tree.child(list).into_iter().flat_map(Tree::children);
+            for (key, member) in members {
+                let name = format!("{list}.{}", text::show(key));
+                let edge = self.open_child(child, &name, member, None, context, node, found)?;
+                node.edges.push((edge, child.role));
+            }
+            return Some(());
+        }
+        let empty = Tree::default();
+        let given = tree.child(child.key);
+        // The top level's legacy file name, or the one inside a prefix such as blkdebug:.
+        let legacy = child.legacy.and_then(|key| tree.leaf(key));
+        let name = match legacy {
+            Some(leaf) => Some((leaf.text, leaf.set_by)),
+            None => context.filename.filter(|_| child.key == "file"),
+        };
+        if child.role == Role::Cow {
+            image.backing = backing(given);
+            if image.backing != Backing::NotFromHeader {
+                return Some(());
+            }
+        }
+        let member = match (given, name) {
+            (None, None) => {
+                if matches!(child.role, Role::Image | Role::Filtered) {
+                    let message = format!("a block device must be given for '{}'", child.key);
+                    found.error(node.site, message);
+                    return None;
+                }
+                return Some(());
+            }
+            (Some(given), None) if is_nothing(given) => return Some(()),
+            (given, _) => given.unwrap_or(&empty),
+        };
+        let edge = self.open_child(child, child.key, member, name, context, node, found)?;
+        node.edges.push((edge, child.role));
+        if child.key == "data-file" {
+            image.data_file_given = true;
+        }
+        Some(())
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one place where a child meets its parent"
+    )]
+    fn open_child(
+        &mut self,
+        child: Child,
+        key: &str,
+        member: &Tree,
+        name: Option<(&[u8], Option<usize>)>,
+        context: &Context<'_>,
+        node: &Node<'s>,
+        found: &mut Found<'_>,
+    ) -> Option<usize> {
+        // A string is the name of a node, unless it is the file name of -drive.
+        if let (None, Some(Scalar::Text(reference))) = (name, &member.value) {
+            let target = self.lookup(reference);
+            if target.is_none() {
+                let message = format!(
+                    "there is no block node '{}' before this word",
+                    text::show(reference)
+                );
+                found.error(node.site, message);
+            }
+            return target;
+        }
+        let is_format = matches!(node.kind, Kind::Raw | Kind::Format | Kind::ReadOnlyFormat);
+        // bdrv_inherited_options: which children are probed when they state no driver.
+        let protocol = match child.role {
+            Role::Image => true,
+            Role::Cow => false,
+            Role::Filtered => context.protocol || child.key == "file",
+            Role::Data => is_format,
+            Role::Target => child.key == "log",
+        };
+        let (read_only, auto_read_only) = match child.role {
+            Role::Cow => (true, false),
+            Role::Image | Role::Filtered | Role::Data | Role::Target => {
+                (node.read_only, node.auto_read_only)
+            }
+        };
+        let keys = match (&context.keys, name) {
+            (Keys::Below(prefix), Some((_, set_by))) if child.legacy.is_some() => {
+                Keys::Fixed(prefix.trim_end_matches('.').to_owned(), set_by)
+            }
+            (keys, _) => keys.below(key),
+        };
+        let unstated = match child.role {
+            Role::Cow => Format::Unstated {
+                add: "backing.driver=",
+            },
+            Role::Image | Role::Filtered if context.filename.is_some() => context.unstated.clone(),
+            Role::Image | Role::Filtered | Role::Data | Role::Target => {
+                Format::Unstated { add: "driver=" }
+            }
+        };
+        let context = Context {
+            filename: name,
+            keys,
+            read_only,
+            auto_read_only,
+            protocol,
+            unstated,
+            depth: context.depth.saturating_add(1),
+        };
+        self.open(member, &context, node.site, found)
+    }
+}
+
+/// JSON's null or the empty string: explicitly nothing.
+fn is_nothing(tree: &Tree) -> bool {
+    !tree.has_children()
+        && match &tree.value {
+            None | Some(Scalar::Null) => true,
+            Some(Scalar::Text(text)) => text.is_empty(),
+            Some(Scalar::Bool(_)) => false,
+        }
+}
+
+fn has_legacy_name(driver: &Driver) -> bool {
+    driver.children.iter().any(|child| child.legacy.is_some())
+}
+
+/// Who decides on the backing file (`bdrv_open_backing_file`): the header, unless the line
+/// names a node or a file, or says there is none.
+fn backing(given: Option<&Tree>) -> Backing {
+    let Some(given) = given else {
+        return Backing::FromHeader {
+            format: None,
+            writable: false,
+        };
+    };
+    let names_one = given.value.is_some()
+        || given.text("filename").is_some()
+        || given.text("file.filename").is_some()
+        || given.at("file").is_some_and(|file| file.value.is_some())
+        || given
+            .text("driver")
+            .and_then(drivers::lookup)
+            .is_some_and(|driver| driver.kind == Kind::Protocol && driver.name != "file")
+        || given.text("file.driver").is_some();
+    if names_one || !given.has_children() {
+        return Backing::NotFromHeader;
+    }
+    Backing::FromHeader {
+        format: given.text("driver").map(text::show),
+        writable: given.boolean("read-only") == Some(false),
+    }
+}

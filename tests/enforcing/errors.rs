@@ -1,0 +1,250 @@
+//! Every refusal: one clear line, exit status 125 (126, 127), nothing launched,
+//! nothing labelled.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::support::*;
+
+fn refused(output: &Output, status: i32, parts: &[&str]) {
+    let said = stderr(output);
+    assert_eq!(output.status.code(), Some(status), "{said}");
+    assert_eq!(stdout(output), "", "stdout is QEMU's");
+    for part in parts {
+        assert!(said.contains(part), "'{part}' is not in: {said}");
+    }
+    let lines: Vec<_> = said.lines().collect();
+    assert!(lines.iter().all(|line| line.starts_with("svirt-exec: ")), "{said}");
+    assert_eq!(lines.len(), 1, "{said}");
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn exit_status_is_qemus_own() {
+    let directory = directory();
+    let disk = image(directory.path(), "exit.img");
+    for status in [0, 1, 42, 125, 255] {
+        let output = stub(&format!("exit {status}"), &disk).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{}", stderr(&output));
+        keepers_done();
+    }
+    use std::os::unix::process::ExitStatusExt;
+    let output = stub("signal 15", &disk).output().unwrap();
+    assert_eq!(output.status.signal(), Some(15));
+    keepers_done();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_qemu_that_is_not_there_is_127_and_one_that_cannot_run_126() {
+    let directory = directory();
+    let output = svirt_exec(["qemu-system-nothing"]).output().unwrap();
+    refused(&output, 127, &["cannot find 'qemu-system-nothing' in PATH"]);
+    let path = directory.path().join("qemu");
+    fs::write(&path, "text").unwrap();
+    let output = svirt_exec([&path]).output().unwrap();
+    refused(&output, 126, &["cannot execute", "chmod +x"]);
+    // Executable, an entry point, and no program.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(Command::new("chcon").args(["-t", "qemu_exec_t"]).arg(&path).status().unwrap().success());
+    let disk = image(directory.path(), "126.img");
+    let before = label(&disk);
+    let output = svirt_exec([&path]).arg("-hda").arg(&disk).output().unwrap();
+    refused(&output, 126, &["no program for this machine"]);
+    nothing_happened(&disk, &before);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_missing_image_is_named_with_its_word() {
+    let directory = directory();
+    let output = stub("exit 0", &directory.path().join("absent.img")).output().unwrap();
+    refused(&output, 125, &["cannot find", "absent.img", "word 3, -hda", "no such file"]);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn an_image_that_the_user_may_not_read_or_does_not_own_is_refused() {
+    let path = Path::new("/var/tmp/svirt-roots.img");
+    fs::write(path, [0; 4096]).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    let before = label(path);
+    let output = Command::new("runuser")
+        .args(["-u", "alice", "--", SVIRT_EXEC, STUB, "-hda"])
+        .arg(path)
+        .env("STUB", "exit 0")
+        .current_dir("/")
+        .output()
+        .unwrap();
+    refused(&output, 125, &["cannot read the header of", "svirt-roots.img", "Permission denied"]);
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    let output = Command::new("runuser")
+        .args(["-u", "alice", "--", SVIRT_EXEC, STUB, "-hda"])
+        .arg(path)
+        .env("STUB", "exit 0")
+        .current_dir("/")
+        .output()
+        .unwrap();
+    refused(&output, 125, &["cannot label", "it belongs to user 0", "CAP_FOWNER"]);
+    assert_eq!(label(path), before);
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_qemu_that_is_no_entry_point_is_refused_with_the_commands_that_mend_it() {
+    let directory = directory();
+    let disk = image(directory.path(), "entry.img");
+    let before = label(&disk);
+    let own_build = directory.path().join("qemu-system-x86_64");
+    fs::copy(STUB, &own_build).unwrap();
+    let start = || {
+        svirt_exec([&own_build])
+            .arg("-hda")
+            .arg(&disk)
+            .env("STUB", "exit 7")
+            .output()
+            .unwrap()
+    };
+    let output = start();
+    refused(
+        &output,
+        125,
+        &["no entry point", "chcon -t qemu_exec_t", "semanage fcontext -a -t qemu_exec_t"],
+    );
+    nothing_happened(&disk, &before);
+    // The advice, followed to the letter.
+    let said = stderr(&output);
+    let advice = said.trim().rsplit("relabelling: ").next().unwrap();
+    assert!(Command::new("sh").args(["-c", advice]).status().unwrap().success(), "{advice}");
+    assert_eq!(start().status.code(), Some(7));
+    keepers_done();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_policy_without_types_for_guests_is_refused() {
+    let file = "/etc/selinux/default/contexts/virtual_domain_context";
+    let text = fs::read(file).unwrap();
+    let directory = directory();
+    let disk = image(directory.path(), "types.img");
+    let before = label(&disk);
+    // Overwritten in place and in a mount namespace of its own: the other tests run meanwhile.
+    let other = directory.path().join("context");
+    for (content, part) in [("u:r:no_such_t:s0\n", "does not know this context"), ("", "is empty")] {
+        fs::write(&other, content).unwrap();
+        let script = format!(
+            "mount --bind {} {file} && exec {SVIRT_EXEC} {STUB} -accel kvm -hda {}",
+            other.display(),
+            disk.display()
+        );
+        // The launcher reads the file as what it is: a file of the policy.
+        let typed = Command::new("chcon").arg("--reference").arg(file).arg(&other).status();
+        assert!(typed.unwrap().success());
+        let output = Command::new("unshare")
+            .args(["--mount", "sh", "-c", &script])
+            .env("STUB", "exit 0")
+            .output()
+            .unwrap();
+        refused(&output, 125, &[part]);
+        nothing_happened(&disk, &before);
+    }
+    assert_eq!(fs::read(file).unwrap(), text);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_transition_that_the_policy_denies_is_refused_before_anything_changes() {
+    let directory = directory();
+    let disk = image(directory.path(), "denied.img");
+    let before = label(&disk);
+    // A login cleared for c0 to c99 only, asking for more.
+    let output = Command::new("runcon")
+        .args(["-l", "s0-s0:c0.c99", "sh", "-c"])
+        .arg(format!("exec {SVIRT_EXEC} --level s0:c200,c201 {STUB} -hda {}", disk.display()))
+        .env("STUB", "exit 0")
+        .output()
+        .unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    assert!(said.contains("may not transition"), "{said}");
+    nothing_happened(&disk, &before);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn the_hosts_own_files_are_never_labelled() {
+    let directory = directory();
+    let link = directory.path().join("link.img");
+    symlink("/etc/passwd", &link).unwrap();
+    let before = label(Path::new("/etc/passwd"));
+    for path in [Path::new("/etc/passwd"), &link, Path::new("/etc/../etc/passwd")] {
+        let output = stub("exit 0", path).output().unwrap();
+        refused(&output, 125, &["files below /etc are the host's own"]);
+    }
+    assert_eq!(label(Path::new("/etc/passwd")), before);
+    // Files elsewhere that the policy protects by their type.
+    let shadow = directory.path().join("shadow");
+    fs::write(&shadow, "x").unwrap();
+    assert!(Command::new("chcon").args(["-t", "shadow_t"]).arg(&shadow).status().unwrap().success());
+    let before = label(&shadow);
+    let output = svirt_exec([STUB, "-drive"])
+        .arg(format!("file={},format=raw", shadow.display()))
+        .env("STUB", "exit 0")
+        .output()
+        .unwrap();
+    refused(&output, 125, &["cannot label", "may not relabelfrom shadow_t"]);
+    assert_eq!(label(&shadow), before);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_file_with_two_names_is_refused() {
+    let directory = directory();
+    let disk = image(directory.path(), "one.img");
+    fs::hard_link(&disk, directory.path().join("two.img")).unwrap();
+    let output = stub("exit 0", &disk).output().unwrap();
+    refused(&output, 125, &["it has 2 hard links"]);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_program_that_lost_its_own_label_says_so() {
+    let directory = directory();
+    let copy = directory.path().join("svirt-exec");
+    fs::copy(SVIRT_EXEC, &copy).unwrap();
+    let disk = image(directory.path(), "own.img");
+    let output = Command::new(&copy)
+        .args([STUB.as_ref(), "-hda".as_ref(), disk.as_os_str()])
+        .env("STUB", "exit 0")
+        .output()
+        .unwrap();
+    refused(&output, 125, &["not in svirt_launcher_t", "semodule -i", "restorecon"]);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn an_image_whose_probed_header_names_a_file_is_refused_cve_2010_2237() {
+    let directory = directory();
+    image(directory.path(), "secret.raw");
+    let disk = directory.path().join("evil.qcow2");
+    assert!(
+        Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "secret.raw"])
+            .arg(&disk)
+            .current_dir(directory.path())
+            .status()
+            .unwrap()
+            .success()
+    );
+    let before = label(&disk);
+    let output = svirt_exec([STUB, "-drive"])
+        .arg(format!("file={}", disk.display()))
+        .env("STUB", "exit 0")
+        .output()
+        .unwrap();
+    refused(&output, 125, &["format=qcow2", "evil.qcow2"]);
+    nothing_happened(&disk, &before);
+}

@@ -1,0 +1,218 @@
+//! Guests and what separates them.
+
+use std::fs;
+use std::io::Write;
+use std::process::Command;
+
+use crate::support::*;
+
+/// Real mode code for a disk's first sector: writes that sector to the second
+/// one through the BIOS, and leaves QEMU through isa-debug-exit at port 0xf4.
+const BOOT_SECTOR: [u8; 28] = [
+    0x31, 0xc0, // xor ax, ax
+    0x8e, 0xd8, // mov ds, ax
+    0x8e, 0xc0, // mov es, ax
+    0xbb, 0x00, 0x7c, // mov bx, 0x7c00
+    0xb8, 0x01, 0x03, // mov ax, 0x0301: write one sector
+    0xb9, 0x02, 0x00, // mov cx, 2: cylinder 0, sector 2
+    0x30, 0xf6, // xor dh, dh; dl is the boot disk
+    0xcd, 0x13, // int 0x13
+    0xb0, 0x10, // mov al, 16
+    0xe6, 0xf4, // out 0xf4, al: exit status 2 * 16 + 1
+    0xf4, // hlt
+    0xeb, 0xfd, // jmp to hlt
+    0x90, 0x90,
+];
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn two_guests_run_in_different_categories_and_so_are_their_disks() {
+    let directory = directory();
+    let images = [image(directory.path(), "a.img"), image(directory.path(), "b.img")];
+    let before = label(&images[0]);
+    let guests = images.each_ref().map(|image| {
+        Guest::qemu(&[], ["-S".as_ref(), "-hda".as_ref(), image.as_os_str()])
+    });
+    let labels = guests.each_ref().map(Guest::label);
+    for (process, image) in labels.iter().zip(&images) {
+        assert!(process.contains(":svirt_prot_exec_t:s0:c"), "{process}");
+        assert!(label(image).contains(":svirt_prot_exec_image_t:s0:c"));
+        assert_eq!(level(process), level(&label(image)));
+    }
+    assert_ne!(level(&labels[0]), level(&labels[1]));
+    for guest in guests {
+        guest.end();
+    }
+    for image in &images {
+        assert_eq!(label(image), before);
+    }
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_guest_cannot_open_the_disk_of_another_guest() {
+    let directory = directory();
+    let ours = image(directory.path(), "ours.img");
+    let theirs = image(directory.path(), "theirs.img");
+    let mut a = Guest::qemu(&[], ["-S".as_ref(), "-hda".as_ref(), ours.as_os_str()]);
+    let b = Guest::qemu(&[], ["-S".as_ref(), "-hda".as_ref(), theirs.as_os_str()]);
+    // From inside A's own process, by its own monitor.
+    let open = |path: &std::path::Path| {
+        format!(
+            "{{\"execute\":\"blockdev-add\",\"arguments\":{{\"driver\":\"file\",\"node-name\":\"n\",\
+             \"locking\":\"off\",\"read-only\":true,\"filename\":\"{}\"}}}}",
+            path.display()
+        )
+    };
+    let answer = a.qmp(&open(&theirs));
+    assert!(answer.contains("Permission denied"), "{answer}");
+    let answer = a.qmp(&open(&ours));
+    assert!(answer.contains("return"), "its own disk: {answer}");
+    let (a_label, b_level) = (a.label(), level(&label(&theirs)));
+    let found = denials(&["theirs.img", &format!("scontext={a_label}"), &b_level]);
+    assert!(!found.is_empty(), "no AVC names {a_label}");
+    a.end();
+    b.end();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_guest_with_work_to_do_writes_to_its_disk() {
+    let directory = directory();
+    let disk = image(directory.path(), "boot.img");
+    let mut sector = BOOT_SECTOR.to_vec();
+    sector.resize(510, 0);
+    sector.extend([0x55, 0xaa]);
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&disk)
+        .unwrap()
+        .write_all(&sector)
+        .unwrap();
+    let output = svirt_exec([QEMU, "-machine", "pc", "-accel", "tcg", "-m", "32"])
+        .args(["-display", "none", "-nodefaults"])
+        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1"])
+        .arg("-drive")
+        .arg(format!("file={},format=raw,if=ide", disk.display()))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(33), "{}", stderr(&output));
+    let after = fs::read(&disk).unwrap();
+    assert_eq!(after[512..1024], sector[..], "the guest wrote nothing");
+    keepers_done();
+    assert!(label(&disk).ends_with(":user_home_t:s0"));
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_guest_on_a_disk_with_foreign_categories_dies_with_permission_denied() {
+    let directory = directory();
+    let disk = image(directory.path(), "foreign.img");
+    let status = Command::new("chcon").args(["-l", "s0:c1"]).arg(&disk).status().unwrap();
+    assert!(status.success());
+    let foreign = label(&disk);
+    let output = svirt_exec(["--no-relabel", "--preflight=warn", QEMU])
+        .args(["-machine", "pc", "-accel", "tcg", "-display", "none", "-nodefaults", "-S"])
+        .arg("-drive")
+        .arg(format!("file={},format=raw", disk.display()))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.contains("Permission denied"), "{said}");
+    assert!(said.contains("svirt-exec: warning: QEMU will not be allowed to use"), "{said}");
+    assert_eq!(label(&disk), foreign);
+    let found = denials(&["foreign.img", "svirt_prot_exec_t:s0:c", &format!("tcontext={foreign}")]);
+    assert!(!found.is_empty());
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn kvm_guests_run_in_the_first_domain_of_the_policy_file() {
+    let directory = directory();
+    let disk = image(directory.path(), "kvm.img");
+    let mut command = svirt_exec([STUB, "-accel", "kvm", "-hda"]);
+    command.arg(&disk).env("STUB", "wait");
+    let guest = Guest::start(command, "ready");
+    assert!(guest.label().contains(":svirt_t:s0:c"), "{}", guest.label());
+    assert!(label(&disk).contains(":svirt_image_t:s0:c"));
+    guest.end();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_whole_chain_of_images_is_labelled_and_works() {
+    let directory = directory();
+    let path = |name: &str| directory.path().join(name);
+    let base = image(directory.path(), "base.raw");
+    let create = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "base.raw"])
+        .arg(path("top.qcow2"))
+        .current_dir(directory.path())
+        .status()
+        .unwrap();
+    assert!(create.success());
+    let file = format!(
+        "{{\"driver\":\"qcow2\",\"node-name\":\"d\",\"file\":{{\"driver\":\"file\",\"filename\":\"{}\"}}}}",
+        path("top.qcow2").display()
+    );
+    let iso = image(directory.path(), "cd.iso");
+    let mut guest = Guest::qemu(
+        &[],
+        [
+            "-S",
+            "-blockdev",
+            &file,
+            "-device",
+            "virtio-blk-pci,drive=d",
+            "-cdrom",
+            iso.to_str().unwrap(),
+        ],
+    );
+    assert_eq!(level(&label(&path("top.qcow2"))), level(&guest.label()));
+    for content in [&base, &iso] {
+        assert_eq!(label(content), "system_u:object_r:virt_content_t:s0");
+    }
+    assert!(guest.qmp("{\"execute\":\"query-block\"}").contains("base.raw"));
+    guest.end();
+    for file in [base, iso, path("top.qcow2")] {
+        assert!(label(&file).ends_with(":user_home_t:s0"), "{}", label(&file));
+    }
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn the_hosts_own_kernel_boots_without_being_relabelled() {
+    let kernel = fs::read_dir("/boot")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.to_string_lossy().contains("vmlinuz"))
+        .unwrap();
+    let before = label(&kernel);
+    let guest = Guest::qemu(&[], ["-S".as_ref(), "-kernel".as_ref(), kernel.as_os_str()]);
+    assert_eq!(label(&kernel), before);
+    guest.end();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_plan_on_an_enforcing_host_names_pair_labels_and_actions() {
+    let directory = directory();
+    let disk = image(directory.path(), "plan.img");
+    let before = label(&disk);
+    let output = svirt_exec(["plan", "--json", QEMU, "-hda"]).arg(&disk).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let plan: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(plan["version"], 1);
+    assert_eq!(plan["accelerator"], "tcg");
+    let context = plan["context"].as_str().unwrap();
+    let image_context = plan["image_context"].as_str().unwrap();
+    assert!(context.contains(":svirt_prot_exec_t:s0:c"), "{context}");
+    assert_eq!(level(context), level(image_context));
+    let resource = &plan["resources"][0];
+    assert_eq!(resource["label"], image_context);
+    assert_eq!(resource["current"], before.as_str());
+    assert_eq!(resource["action"], "relabel");
+    assert_eq!(label(&disk), before, "a plan changes nothing");
+}

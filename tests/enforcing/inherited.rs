@@ -1,0 +1,252 @@
+//! What QEMU inherits: exactly what the caller has.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::*;
+
+/// The dump of the stub as a table; lines with the same first word are numbered.
+fn table(text: &str) -> BTreeMap<String, String> {
+    let mut table = BTreeMap::new();
+    for line in text.lines() {
+        let key = line.split([' ', ':', '\t']).next().unwrap_or_default();
+        let mut name = key.to_owned();
+        let mut count = 1;
+        while table.contains_key(&name) {
+            count += 1;
+            name = format!("{key} {count}");
+        }
+        table.insert(name, line.to_owned());
+    }
+    table
+}
+
+/// Runs the stub bare and behind svirt-exec, from the same odd shell, and compares.
+fn compare(setup: &str, disk: &Path) {
+    let run = |prefix: &str| {
+        let script = format!("{setup}\nexec {prefix} {STUB} -hda {}", disk.display());
+        let output = Command::new("bash")
+            .args(["-c", &script])
+            .env("STUB", "dump")
+            .env("TMPDIR", "/var/tmp")
+            .env("LD_LIBRARY_PATH", "/nonexistent")
+            .env("ODD", "\u{1}=x y")
+            .current_dir("/var/tmp")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{setup}: {}", stderr(&output));
+        table(&stdout(&output))
+    };
+    let bare = run("");
+    let confined = run(SVIRT_EXEC);
+    keepers_done();
+    assert!(bare["label"].contains("unconfined_t"), "{}", bare["label"]);
+    assert!(confined["label"].contains("svirt_prot_exec_t:s0:c"), "{}", confined["label"]);
+    let differing: Vec<_> = bare
+        .iter()
+        .filter(|(key, _)| !["pid", "ppid", "label"].contains(&key.as_str()))
+        .filter(|(key, value)| {
+            // Pipes have other numbers in each run.
+            let plain = |text: &str| {
+                text.split(' ').filter(|w| !w.starts_with("pipe:")).collect::<Vec<_>>().join(" ")
+            };
+            confined.get(*key).map(|other| plain(other)) != Some(plain(value))
+        })
+        .map(|(key, value)| (value, confined.get(key)))
+        .collect();
+    assert!(differing.is_empty(), "{setup}: {differing:#?}");
+    let count = |table: &BTreeMap<String, String>| {
+        table.keys().filter(|key| key.starts_with("fd")).count()
+    };
+    assert_eq!(count(&bare), count(&confined), "{setup}");
+    assert_eq!(confined["secure"], "secure 0");
+    assert!(confined["getenv"].contains("/var/tmp"), "{}", confined["getenv"]);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn qemu_inherits_descriptors_limits_signals_and_environment_as_they_are() {
+    let directory = directory();
+    let disk = image(directory.path(), "inherit.img");
+    for setup in [
+        "true",
+        "exec 0<&-",
+        "exec 2>&-",
+        "exec 5</dev/null 9>&1 11</etc/hostname",
+        "trap '' PIPE HUP USR1",
+        "umask 0137; ulimit -n 4321; ulimit -c 0; ulimit -s 4096; ulimit -l 1234",
+        "unset TMPDIR",
+    ] {
+        if setup == "unset TMPDIR" {
+            continue;
+        }
+        compare(setup, &disk);
+    }
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn blocked_signals_stay_blocked() {
+    let directory = directory();
+    let disk = image(directory.path(), "mask.img");
+    let run = |program: &str| {
+        let mut command = Command::new(program);
+        if program == SVIRT_EXEC {
+            command.arg(STUB);
+        }
+        command.args(["-hda".as_ref(), disk.as_os_str()]).env("STUB", "dump");
+        let block = || {
+            let mut set = nix::sys::signal::SigSet::empty();
+            set.add(nix::sys::signal::Signal::SIGUSR2);
+            set.add(nix::sys::signal::Signal::SIGALRM);
+            set.thread_block().map_err(std::io::Error::from)
+        };
+        // SAFETY: changing the signal mask is async-signal-safe.
+        #[allow(unsafe_code)]
+        unsafe {
+            command.pre_exec(block)
+        };
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        table(&stdout(&output))["SigBlk"].clone()
+    };
+    let bare = run(STUB);
+    assert_eq!(bare, run(SVIRT_EXEC));
+    assert!(bare.ends_with("2800"), "{bare}");
+    keepers_done();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn the_process_id_is_that_of_the_launcher_and_no_child_is_left_to_qemu() {
+    let directory = directory();
+    let disk = image(directory.path(), "pid.img");
+    let guest = Guest::stub(&disk);
+    let pid = guest.child.id();
+    assert!(process_label(pid).contains("svirt_prot_exec_t"));
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    assert_eq!(children, "");
+    guest.end();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn output_arrives_through_a_pipe_of_a_login_shell() {
+    let directory = directory();
+    let disk = image(directory.path(), "pipe.img");
+    for (command, expected) in [
+        (format!("{SVIRT_EXEC} {QEMU} -version | cat"), "QEMU emulator"),
+        (format!("STUB='write 1 text' {SVIRT_EXEC} {STUB} -hda {} | cat", disk.display()), "text"),
+        (format!("STUB='write 2 text' {SVIRT_EXEC} {STUB} -hda {} 2>&1 | cat", disk.display()), "text"),
+        (format!("echo text | STUB=cat {SVIRT_EXEC} {STUB} -hda {} | cat", disk.display()), "text"),
+    ] {
+        let output = Command::new("bash").args(["-c", &command]).output().unwrap();
+        assert!(stdout(&output).contains(expected), "{command}: {output:?}");
+        keepers_done();
+    }
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn output_arrives_in_a_file() {
+    let directory = directory();
+    let disk = image(directory.path(), "file.img");
+    for place in ["/root/svirt-out", "/tmp/svirt-out", "/var/log/svirt-out"] {
+        for (command, expected) in [
+            (format!("{SVIRT_EXEC} {QEMU} -version > {place}"), "QEMU emulator"),
+            (
+                format!("STUB='write 1 text' {SVIRT_EXEC} {STUB} -hda {} > {place}", disk.display()),
+                "text",
+            ),
+            (
+                format!("STUB='write 1 text' {SVIRT_EXEC} {STUB} -hda {} >> {place}", disk.display()),
+                "texttext",
+            ),
+        ] {
+            let output = Command::new("bash").args(["-c", &command]).output().unwrap();
+            let text = fs::read_to_string(place).unwrap_or_default();
+            assert!(text.contains(expected), "{command}: {text} {output:?}");
+            keepers_done();
+        }
+        fs::remove_file(place).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_file_that_a_guest_may_not_write_to_stops_the_launch_and_is_named() {
+    let directory = directory();
+    let disk = image(directory.path(), "etc.img");
+    let before = label(&disk);
+    let place = "/etc/svirt-out";
+    let command = format!("exec {SVIRT_EXEC} {STUB} -hda {} > {place}", disk.display());
+    let output = Command::new("bash")
+        .args(["-c", &command])
+        .env("STUB", "write 1 text")
+        .output()
+        .unwrap();
+    fs::remove_file(place).unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    let said = stderr(&output);
+    assert!(said.contains("descriptor 1") && said.contains("etc_t"), "{said}");
+    nothing_happened(&disk, &before);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn output_arrives_on_a_terminal() {
+    let directory = directory();
+    let disk = image(directory.path(), "script.img");
+    for (command, expected) in [
+        (format!("{SVIRT_EXEC} {QEMU} -version"), "QEMU emulator"),
+        (format!("STUB='write 1 text' {SVIRT_EXEC} {STUB} -hda {}", disk.display()), "text"),
+    ] {
+        let output = Command::new("script")
+            .args(["-q", "-e", "-c", &command, "/dev/null"])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(stdout(&output).contains(expected), "{command}: {output:?}");
+        keepers_done();
+    }
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn output_arrives_through_a_pipe_that_another_user_made() {
+    let home = Path::new("/home/alice");
+    let disk = home.join("relay.img");
+    fs::write(&disk, [0; 4096]).unwrap();
+    nix::unistd::chown(&disk, Some(1000.into()), Some(1000.into())).unwrap();
+    // Both descriptors are one pipe of root's: what is written to them stays in order.
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", "exec 2>&1; exec runuser -u alice -- \"$@\"", "bash", SVIRT_EXEC, STUB, "-hda"])
+        .arg(&disk)
+        .env("STUB", "write 2 text")
+        .current_dir("/")
+        .stdin(Stdio::null());
+    let output = command.output().unwrap();
+    assert_eq!(stdout(&output), "text", "{output:?}");
+    // And inwards.
+    let mut child = Command::new("runuser")
+        .args(["-u", "alice", "--", SVIRT_EXEC, STUB, "-hda"])
+        .arg(&disk)
+        .env("STUB", "cat")
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), &[b'x'; 200_000]).unwrap();
+    let mut text = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut text).unwrap();
+    assert_eq!(text.len(), 200_000);
+    assert!(child.wait().unwrap().success());
+    wait_until("the label is back", || label(&disk).ends_with(":user_home_t:s0"));
+    fs::remove_file(&disk).unwrap();
+}

@@ -1,0 +1,18 @@
+//! What only a kernel with SELinux enforcing can decide. These tests run inside
+//! the bed, as root in a login's domain: `make test` boots it and runs them
+//! there. Everywhere else they are skipped, each by name.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+mod callers;
+mod errors;
+mod guests;
+mod inherited;
+mod support;
+mod undo;

@@ -1,0 +1,238 @@
+//! Images, commands and labels for the tests.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+/// The program under test, as the package installs it.
+pub const SVIRT_EXEC: &str = "/usr/bin/svirt-exec";
+/// The stand-in for QEMU, labelled qemu_exec_t by the bed's job.
+pub const STUB: &str = "/usr/local/bin/qemu-stub";
+/// The real one.
+pub const QEMU: &str = "qemu-system-x86_64";
+
+/// A directory of one test's own, in root's home, removed at its end.
+pub fn directory() -> tempfile::TempDir {
+    let directory = tempfile::Builder::new()
+        .prefix("svirt-")
+        .tempdir_in("/root")
+        .unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    directory
+}
+
+/// An empty raw image of 1 MiB.
+pub fn image(directory: &Path, name: &str) -> PathBuf {
+    let path = directory.join(name);
+    fs::File::create(&path).unwrap().set_len(1 << 20).unwrap();
+    path
+}
+
+/// The SELinux label of a file.
+pub fn label(path: &Path) -> String {
+    let output = Command::new("stat").args(["-c", "%C"]).arg(path).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// The part of a label from the level on.
+pub fn level(label: &str) -> String {
+    label.splitn(4, ':').nth(3).unwrap_or_default().to_owned()
+}
+
+/// The label of a process.
+pub fn process_label(pid: u32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/attr/current"))
+        .unwrap_or_default()
+        .trim_end_matches('\0')
+        .to_owned()
+}
+
+/// `svirt-exec ARGS…`, to be run.
+pub fn svirt_exec<I, S>(args: I) -> Command
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<std::ffi::OsStr>,
+{
+    let mut command = Command::new(SVIRT_EXEC);
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// The stub in a guest's cage, doing `what`, with an image.
+pub fn stub(what: &str, image: &Path) -> Command {
+    let mut command = svirt_exec([STUB.as_ref(), "-hda".as_ref(), image.as_os_str()]);
+    command.env("STUB", what);
+    command
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A guest that runs until its standard input is closed.
+pub struct Guest {
+    pub child: Child,
+    pub out: BufReader<ChildStdout>,
+    /// Said to it when it shall end.
+    last_word: &'static str,
+}
+
+impl Guest {
+    /// Starts the stub on an image and waits until it runs.
+    pub fn stub(image: &Path) -> Self {
+        Self::start(stub("wait", image), "ready")
+    }
+
+    /// Starts a command and waits for a line that begins with `ready`.
+    pub fn start(mut command: Command, ready: &str) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let count = out.read_line(&mut line).unwrap();
+            assert!(count > 0, "the guest ended: {:?}", child.wait());
+            if line.starts_with(ready) {
+                break;
+            }
+        }
+        Self {
+            child,
+            out,
+            last_word: "",
+        }
+    }
+
+    /// A real QEMU with QMP on standard input and output.
+    pub fn qemu<I, S>(options: &[&str], args: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<std::ffi::OsStr>,
+    {
+        let mut command = Command::new(SVIRT_EXEC);
+        command
+            .args(options)
+            .arg(QEMU)
+            .args(["-machine", "pc", "-accel", "tcg", "-m", "32", "-display", "none"])
+            .args(["-nodefaults", "-qmp", "stdio"])
+            .args(args);
+        let mut guest = Self::start(command, "{\"QMP\"");
+        guest.last_word = "{\"execute\":\"quit\"}\n";
+        assert!(guest.qmp("{\"execute\":\"qmp_capabilities\"}").contains("return"));
+        guest
+    }
+
+    /// Says one thing to QMP and returns the answer.
+    pub fn qmp(&mut self, command: &str) -> String {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{command}").unwrap();
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let count = self.out.read_line(&mut line).unwrap();
+            assert!(count > 0, "QEMU ended");
+            if line.contains("\"return\"") || line.contains("\"error\"") {
+                return line;
+            }
+        }
+    }
+
+    pub fn label(&self) -> String {
+        process_label(self.child.id())
+    }
+
+    /// Ends it, waits for it and for its keeper. Returns the exit status.
+    pub fn end(mut self) -> i32 {
+        if let Some(mut stdin) = self.child.stdin.take() {
+            let _ = stdin.write_all(self.last_word.as_bytes());
+        }
+        let mut rest = String::new();
+        let _ = self.out.read_to_string(&mut rest);
+        let status = self.child.wait().unwrap();
+        keepers_done();
+        status.code().unwrap_or(-1)
+    }
+
+    /// Kills it, and waits for its keeper.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        keepers_done();
+    }
+}
+
+/// Waits until no keeper of an ended guest is at work: a keeper ends when the
+/// journal entry of its guest is gone.
+pub fn keepers_done() {
+    wait_until("the keepers have put everything back", || {
+        let entries = fs::read_dir("/var/lib/svirt-exec/guests").unwrap();
+        entries.flatten().all(|entry| {
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            // An entry that is gone by now, or that of a guest that still runs.
+            text.is_empty() || text.contains("\"pid\"") && {
+                let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+                let context = value["context"].as_str().unwrap();
+                caged(context)
+            }
+        })
+    });
+}
+
+/// Whether some process runs in this context.
+pub fn caged(context: &str) -> bool {
+    fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        fs::read_to_string(entry.path().join("attr/current"))
+            .is_ok_and(|label| label.trim_end_matches('\0') == context)
+    })
+}
+
+/// Polls for something that announces itself by nothing else.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..600 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("waited in vain: {what}");
+}
+
+/// Nothing is left of a launch that was refused: no journal, no label.
+pub fn nothing_happened(image: &Path, before: &str) {
+    assert_eq!(label(image), before);
+    let left: Vec<_> = fs::read_dir("/var/lib/svirt-exec/guests")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            fs::read_to_string(path).is_ok_and(|text| text.contains(image.to_str().unwrap()))
+        })
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// AVC denials in the audit log that contain all of these.
+pub fn denials(parts: &[&str]) -> Vec<String> {
+    // The daemon writes what the kernel has queued; a record of our own marks the end.
+    let mark = format!("mark-{}", std::process::id());
+    let _ = Command::new("auditctl").args(["-m", &mark]).status();
+    let mut log = String::new();
+    wait_until("the audit daemon has written everything", || {
+        log = fs::read_to_string("/var/log/audit/audit.log").unwrap_or_default();
+        log.contains(&mark)
+    });
+    log.lines()
+        .filter(|line| line.contains("avc:  denied") && parts.iter().all(|p| line.contains(p)))
+        .map(ToOwned::to_owned)
+        .collect()
+}

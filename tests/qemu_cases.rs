@@ -1,0 +1,920 @@
+//! The test vectors of reference/qemu-cases.json (checked against QEMU 10.0.2 under strace)
+//! against what the pure parser finds in each line.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test may stop where it stands"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use proptest::prelude::*;
+use serde_json::Value;
+use svirt_exec::qemu::{self, Environment, Invocation, Purpose};
+use svirt_exec::resource::{Access, Backing, Class, Format, Origin, Target};
+
+/// Named by an image's header, not by the line.
+const FROM_HEADERS: &[(&str, &str)] = &[
+    ("vmdk-flat-extent", "/srv/vm/flat-flat.vmdk"),
+    ("vmdk-parent-hint", "/srv/vm/parent.vmdk"),
+    ("backing-format-missing", "/srv/vm/mid.qcow2"),
+];
+
+/// Listed beside the expected ones, because only the host can tell which one QEMU takes; all of
+/// them are optional.
+const ALTERNATIVES: &[(&str, &str)] = &[
+    // PATH.in and PATH.out exist there, so PATH itself is not opened.
+    ("chardev-client-and-logs", "/srv/cfg/fifo"),
+    // The word read as one file name for a kernel that is not multiboot.
+    (
+        "multiboot-modules",
+        "/srv/vm/mod-a arg=1,/srv/vm/mod,,b quiet",
+    ),
+];
+
+/// Must be refused by whoever reads the headers; the line itself names one disk.
+const REFUSED_LATER: &[(&str, &str)] = &[("backing-loop", "/srv/vm/loop-a.qcow2")];
+
+fn parse(argv: &[OsString]) -> Invocation {
+    let (program, args) = argv.split_first().unwrap();
+    qemu::parse(program, args, &BTreeMap::new(), &Environment::default())
+}
+
+/// The path as the vectors write it.
+fn path(target: &Target, line: &Invocation) -> String {
+    match target {
+        Target::Path(path) => path.to_string_lossy().into_owned(),
+        Target::DataFile(name) => match line.data_dirs.first() {
+            Some(dir) if !name.to_string_lossy().starts_with('/') => {
+                format!("{}/{}", dir.display(), name.display())
+            }
+            _ => name.to_string_lossy().into_owned(),
+        },
+        Target::Template(start) => format!("{}…", start.display()),
+        Target::Fd(fd) => format!("fd {fd}"),
+        Target::HostDevice(name) if name.contains("-iommufd:") => {
+            "/dev/vfio/devices/vfioN".to_owned()
+        }
+        Target::HostDevice(_) => "/dev/vfio/GROUP".to_owned(),
+    }
+}
+
+/// A line's requests as `word option key: target access class`.
+fn lines(words: &[&str]) -> Vec<String> {
+    let argv: Vec<OsString> = words.iter().map(OsString::from).collect();
+    let line = parse(&argv);
+    assert!(line.errors.is_empty(), "{words:?}: {:?}", line.errors);
+    line.requests
+        .iter()
+        .map(|r| {
+            let origin = match &r.origin {
+                Origin::Word { word, option, key } => format!("{word} {option} {key}"),
+                other => format!("{other:?}"),
+            };
+            let path = path(&r.target, &line);
+            format!("{origin}: {path} {} {}", word(&r.access), word(&r.class))
+        })
+        .collect()
+}
+
+/// What the block layer and others do in corners that the vectors do not reach.
+#[test]
+fn corners() {
+    let table: &[(&[&str], &[&str])] = &[
+        // The last file= counts, and -set comes later still.
+        (
+            &[
+                "-drive",
+                "id=d,file=/a,file=/b,if=none",
+                "-set",
+                "drive.d.file=/c",
+            ],
+            &["5 -set drive.d.file: /c write exclusive"],
+        ),
+        // backing.read-only=off opens a named backing file for writing.
+        (
+            &[
+                "-blockdev",
+                "driver=qcow2,node-name=t,file.driver=file,file.filename=/t,backing.driver=raw,backing.read-only=off,backing.file.driver=file,backing.file.filename=/b",
+            ],
+            &[
+                "3 -blockdev backing.file.filename: /b write exclusive",
+                "3 -blockdev file.filename: /t write exclusive",
+            ],
+        ),
+        (
+            &[
+                "-blockdev",
+                "driver=qcow2,node-name=t,file.driver=file,file.filename=/t,backing.driver=raw,backing.file.driver=file,backing.file.filename=/b",
+            ],
+            &[
+                "3 -blockdev backing.file.filename: /b read content",
+                "3 -blockdev file.filename: /t write exclusive",
+            ],
+        ),
+        // A CD drive leaves a raw image alone, a qcow2 image not.
+        (
+            &[
+                "-blockdev",
+                "driver=raw,node-name=c,file.driver=file,file.filename=/c,auto-read-only=on",
+                "-device",
+                "scsi-cd,drive=c",
+            ],
+            &["3 -blockdev file.filename: /c read content"],
+        ),
+        (
+            &[
+                "-blockdev",
+                "driver=qcow2,node-name=c,file.driver=file,file.filename=/c,auto-read-only=on",
+                "-device",
+                "scsi-cd,drive=c",
+            ],
+            &["3 -blockdev file.filename: /c write exclusive"],
+        ),
+        // A reader and a writer on one node.
+        (
+            &[
+                "-drive",
+                "id=d,if=none,file=/d,format=raw",
+                "-device",
+                "ide-cd,drive=d",
+                "-device",
+                "virtio-blk-pci,drive=d",
+            ],
+            &["3 -drive file: /d write exclusive"],
+        ),
+        // Nobody uses it yet: the monitor may.
+        (
+            &["-drive", "if=none,id=d,file=/d,format=raw"],
+            &["3 -drive file: /d write exclusive"],
+        ),
+        (
+            &[
+                "-blockdev",
+                "{'driver':'file','node-name':'f','filename':'/d','auto-read-only':true}",
+            ],
+            &["3 -blockdev filename: /d write exclusive"],
+        ),
+        // Filters pass on what is asked of them; a target is written.
+        (
+            &[
+                "-blockdev",
+                "driver=file,node-name=f,filename=/f,auto-read-only=on",
+                "-blockdev",
+                "driver=throttle,throttle-group=g,node-name=t,file=f,auto-read-only=on",
+                "-device",
+                "ide-cd,drive=t",
+            ],
+            &["3 -blockdev filename: /f read content"],
+        ),
+        (
+            &[
+                "-blockdev",
+                "driver=copy-before-write,read-only=off,node-name=x,file.driver=file,file.filename=/f,target.driver=file,target.filename=/t",
+            ],
+            &[
+                "3 -blockdev file.filename: /f write exclusive",
+                "3 -blockdev target.filename: /t write exclusive",
+            ],
+        ),
+        // -snapshot: not for -blockdev, not where the drive says off.
+        (
+            &[
+                "-snapshot",
+                "-drive",
+                "file=/a,format=raw",
+                "-drive",
+                "file=/b,format=raw,snapshot=off",
+                "-blockdev",
+                "driver=file,node-name=c,filename=/c",
+                "-hda",
+                "/d",
+            ],
+            &[
+                "4 -drive snapshot: /var/tmp/vl.… create exclusive",
+                "4 -drive file: /a read content",
+                "6 -drive file: /b write exclusive",
+                "8 -blockdev filename: /c write exclusive",
+                "10 -hda : /var/tmp/vl.… create exclusive",
+                "10 -hda : /d read content",
+            ],
+        ),
+        // Legacy names.
+        (
+            &["-drive", "file=fat:rw:/dos"],
+            &[
+                "3 -drive file: /dos tree keep",
+                "3 -drive file: /var/tmp/vl.… create exclusive",
+            ],
+        ),
+        (
+            &[
+                "-hda",
+                "json:{'driver':'qcow2','file':{'driver':'file','filename':'/j'}}",
+            ],
+            &["3 -hda : /j write exclusive"],
+        ),
+        (&["-hda", "file:a:b"], &["3 -hda : a:b write exclusive"]),
+        (
+            &[
+                "-drive",
+                "file.driver=nbd,file.server.type=unix,file.server.path=/n,format=raw",
+            ],
+            &["3 -drive file.server.path: /n connect keep"],
+        ),
+        (
+            &[
+                "-drive",
+                "driver=blkverify,raw.driver=file,raw.filename=/r,test.driver=raw,test.file.driver=file,test.file.filename=/t",
+            ],
+            &[
+                "3 -drive test.file.filename: /t write exclusive",
+                "3 -drive raw.filename: /r write exclusive",
+            ],
+        ),
+        (
+            &["-drive", "if=none,media=cdrom", "-drive", "file=,if=none"],
+            &[],
+        ),
+        (
+            &[
+                "-blockdev",
+                "driver=host_cdrom,node-name=x,filename=/dev/sr0,read-only=on",
+            ],
+            &["3 -blockdev filename: /dev/sr0 read content"],
+        ),
+        // Machine keys and options are one dictionary.
+        (
+            &["-kernel", "/a", "-machine", "q35,kernel=/b,firmware=/f"],
+            &[
+                "5 -machine kernel: /b read content",
+                "5 -machine firmware: /f read content",
+            ],
+        ),
+        // Words that add up.
+        (
+            &["-spice", "unix=on", "-spice", "addr=/s"],
+            &["5 -spice addr: /s bind keep"],
+        ),
+        (
+            &["-icount", "rr=record", "-icount", "rrfile=/r"],
+            &["5 -icount rrfile: /r create exclusive"],
+        ),
+        (
+            &["-vnc", "unix:/a,vnc=unix:/b,websocket=unix:/c"],
+            &[
+                "3 -vnc vnc: /a bind keep",
+                "3 -vnc vnc: /b bind keep",
+                "3 -vnc websocket: /c bind keep",
+            ],
+        ),
+        (
+            &["-display", "vnc=unix:/a"],
+            &["3 -display vnc: /a bind keep"],
+        ),
+        (
+            &["-display", "dbus,addr=unix:path=/bus"],
+            &["3 -display addr: /bus connect keep"],
+        ),
+        // Networks.
+        (
+            &["-nic", "tap,script=no,downscript=,vhost=on"],
+            &[
+                "3 -nic type: /dev/net/tun write keep",
+                "3 -nic vhost: /dev/vhost-net write keep",
+            ],
+        ),
+        (
+            &["-netdev", "tap,id=n"],
+            &[
+                "3 -netdev type: /dev/net/tun write keep",
+                "3 -netdev script: /etc/qemu-ifup exec keep",
+                "3 -netdev downscript: /etc/qemu-ifdown exec keep",
+            ],
+        ),
+        (
+            &["-netdev", "vde,id=n,sock=/v"],
+            &[
+                "3 -netdev sock: /v tree keep",
+                "3 -netdev sock: /v/ctl connect keep",
+                "3 -netdev sock: /v/.… bind keep",
+            ],
+        ),
+        (
+            &[
+                "-netdev",
+                "{'type':'user','id':'n','guestfwd':[{'str':'tcp:1.2.3.4:5-unix:/g'}]}",
+            ],
+            &["3 -netdev guestfwd: /g connect keep"],
+        ),
+        // Objects.
+        (
+            &["-object", "tls-creds-psk,id=t,dir=/p,endpoint=server"],
+            &[
+                "3 -object dir: /p/keys.psk read exclusive",
+                "3 -object dir: /p/dh-params.pem read content",
+            ],
+        ),
+        (
+            &[
+                "-object",
+                "memory-backend-file,id=m,mem-path=/m,size=1M,share=on",
+                "-device",
+                "ivshmem-plain,memdev=m",
+            ],
+            &["3 -object mem-path: /m write shared"],
+        ),
+        (
+            &["-object", "memory-backend-file,id=m,mem-path=/m,size=1M"],
+            &["3 -object mem-path: /m write exclusive"],
+        ),
+        (
+            &["-tpmdev", "passthrough,id=t"],
+            &[
+                "3 -tpmdev type: /dev/tpm0 write exclusive",
+                "3 -tpmdev type: /sys/class/tpm/tpm0/device/cancel write exclusive",
+            ],
+        ),
+        // Defaults for classes of devices.
+        (
+            &["-global", "virtio-net-pci.romfile=/r"],
+            &["3 -global romfile: /r read content"],
+        ),
+        (
+            &["-global", "driver=ds1225y,property=filename,value=/n"],
+            &["3 -global filename: /n write exclusive"],
+        ),
+        // Descriptors.
+        (
+            &[
+                "-add-fd",
+                "fd=9,set=1",
+                "-add-fd",
+                "fd=10,set=2",
+                "-pidfile",
+                "/dev/fdset/2",
+            ],
+            &[
+                "3 -add-fd fd: fd 9 write keep",
+                "7 -pidfile : fd 10 write keep",
+            ],
+        ),
+        (&["-incoming", "fd:5"], &["3 -incoming : fd 5 write keep"]),
+        (
+            &[
+                "-incoming",
+                "main,addr.transport=file,addr.filename=/m,addr.offset=0",
+            ],
+            &["3 -incoming addr.filename: /m read exclusive"],
+        ),
+        // Accelerators.
+        (&["-machine", "pc,accel=tcg:kvm"], &[]),
+        (
+            &["-machine", "pc,accel=tcg", "-enable-kvm"],
+            &["4 -enable-kvm : /dev/kvm write keep"],
+        ),
+        (
+            &["-accel", "kvm,device=/dev/kvm2"],
+            &["3 -accel device: /dev/kvm2 write keep"],
+        ),
+    ];
+    for (words, want) in table {
+        let words: Vec<&str> = [&["qemu-system-x86_64"][..], words].concat();
+        let mut seen = lines(&words);
+        let mut want: Vec<String> = want.iter().map(|line| (*line).to_owned()).collect();
+        seen.sort();
+        want.sort();
+        assert_eq!(seen, want, "{words:?}");
+    }
+}
+
+#[test]
+fn formats_and_backing_files() {
+    let header = |format: Option<&str>| Backing::FromHeader {
+        format: format.map(str::to_owned),
+        writable: false,
+    };
+    let stated = |name: &str| Format::Stated(name.to_owned());
+    let instead = |keys: &str| Format::CannotState {
+        instead: keys.to_owned(),
+    };
+    let table = [
+        (
+            &["-drive", "file=/a,format=qcow2"][..],
+            stated("qcow2"),
+            header(None),
+        ),
+        (
+            &["-drive", "file=/a,format=raw"],
+            stated("raw"),
+            Backing::NotFromHeader,
+        ),
+        (
+            &["-drive", "file=/a"],
+            Format::Unstated { add: "format=" },
+            header(None),
+        ),
+        (
+            &["-drive", "file=/a,driver=file"],
+            stated("raw"),
+            Backing::NotFromHeader,
+        ),
+        (&["-hdc", "/a"], instead("index=2,media=disk"), header(None)),
+        (&["/a"], instead("index=0,media=disk"), header(None)),
+        (
+            &["-cdrom", "/a"],
+            instead("index=2,media=cdrom"),
+            header(None),
+        ),
+        (&["-fdb", "/a"], instead("index=1,if=floppy"), header(None)),
+        (
+            &["-drive", "file=/a,format=qcow2,backing.driver=qcow2"],
+            stated("qcow2"),
+            header(Some("qcow2")),
+        ),
+        (
+            &["-drive", "file=/a,format=qcow2,backing="],
+            stated("qcow2"),
+            Backing::NotFromHeader,
+        ),
+        (
+            &["-drive", "file=/a,format=qcow2,backing.file.filename=/b"],
+            stated("qcow2"),
+            Backing::NotFromHeader,
+        ),
+        (
+            &[
+                "-blockdev",
+                "driver=file,node-name=f,filename=/a",
+                "-blockdev",
+                "driver=qcow2,node-name=q,file=f,backing.driver=raw",
+            ],
+            stated("qcow2"),
+            header(Some("raw")),
+        ),
+        // The header is below the filter.
+        (
+            &[
+                "-drive",
+                "driver=qcow2,file.driver=blkdebug,file.image.driver=file,file.image.filename=/a",
+            ],
+            stated("qcow2"),
+            header(None),
+        ),
+        (
+            &[
+                "-blockdev",
+                "driver=luks,node-name=l,file.driver=file,file.filename=/a",
+            ],
+            stated("luks"),
+            Backing::NotFromHeader,
+        ),
+    ];
+    for (words, format, backing) in table {
+        let argv: Vec<OsString> = ["qemu"].iter().chain(words).map(OsString::from).collect();
+        let found = parse(&argv)
+            .requests
+            .into_iter()
+            .filter_map(|r| Some((r.target, r.image?)))
+            .find(|(target, _)| *target == Target::Path("/a".into()))
+            .unwrap()
+            .1;
+        assert_eq!(
+            (found.format, found.backing),
+            (format, backing),
+            "{words:?}"
+        );
+    }
+}
+
+#[test]
+fn what_must_not_start() {
+    for words in [
+        &["-drive"][..],
+        &["-nonsense"],
+        &["-blockdev", "{"],
+        &["-blockdev", "driver=nonsense,filename=/x"],
+        &["-blockdev", "filename=/x"],
+        &["-blockdev", "driver=qcow2,file=nowhere"],
+        &["-drive", "file=weird:x"],
+        &["-drive", "file=/x,format=raw,driver=raw"],
+        &["-machine", "pc,a=1,a.b=2"],
+        &["-accel", "kvm", "-machine", "accel=tcg"],
+        &["-accel", "kvm:tcg"],
+        &["-set", "drive.x.file=/y"],
+        &["-serial", "/tmp/x"],
+        &["-add-fd", "fd=1,set=1"],
+        &["-chardev", "file,id=c,path=/dev/fdset/7"],
+        &["-D", "/log-%d"],
+        &["-readconfig", "/absent"],
+    ] {
+        let argv: Vec<OsString> = ["qemu"].iter().chain(words).map(OsString::from).collect();
+        assert!(!parse(&argv).errors.is_empty(), "{words:?}");
+    }
+}
+
+#[test]
+fn purposes() {
+    let table: &[(&[&str], Purpose)] = &[
+        (&["-version"], Purpose::Information),
+        (&["--help"], Purpose::Information),
+        (&["-cpu", "?"], Purpose::Information),
+        (&["-device", "virtio-blk-pci,help"], Purpose::Information),
+        (&["-machine", "q35,help"], Purpose::Information),
+        (&["-audio", "model=help"], Purpose::Information),
+        (&["-global", "help"], Purpose::Information),
+        (&["-append", "help"], Purpose::Guest),
+        (&["-name", "help"], Purpose::Guest),
+        (&["-option-rom", "help"], Purpose::Guest),
+        (&["-netdev", "help"], Purpose::Guest),
+        (&["-chardev", "help"], Purpose::Guest),
+        (&["-drive", "format=help"], Purpose::Guest),
+        (&["-vga", "help"], Purpose::Guest),
+        (&["-device", "{\"driver\":\"help\"}"], Purpose::Guest),
+        (&["-machine", "none", "-monitor", "stdio"], Purpose::Probe),
+        (&["-machine", "none", "-S", "-nodefaults"], Purpose::Probe),
+        (
+            &["-machine", "none", "-S", "-nodefaults", "-hda", "/x"],
+            Purpose::Guest,
+        ),
+        (&["-machine", "q35", "-S", "-nodefaults"], Purpose::Guest),
+    ];
+    for (words, want) in table {
+        let argv: Vec<OsString> = ["qemu"].iter().chain(*words).map(OsString::from).collect();
+        assert_eq!(parse(&argv).purpose, *want, "{words:?}");
+    }
+}
+
+#[test]
+fn config_files_are_part_of_the_line() {
+    let args: Vec<OsString> = ["-readconfig", "/c.ini", "-set", "drive.d.file=/z"]
+        .iter()
+        .map(OsString::from)
+        .collect();
+    let files = qemu::config_files(&args);
+    let names: Vec<(&str, bool, usize)> = files
+        .iter()
+        .map(|file| (file.path.to_str().unwrap(), file.required, file.word))
+        .collect();
+    assert_eq!(
+        names,
+        [("/etc/qemu/qemu.conf", false, 1), ("/c.ini", true, 3)]
+    );
+    let configs = BTreeMap::from([
+        (OsString::from("/etc/qemu/qemu.conf"), b"[machine]\n  kernel = \"/k,,k\"\n".to_vec()),
+        (
+            OsString::from("/c.ini"),
+            b"[drive \"d\"]\n file = \"/d\"\n format = \"raw\"\n[chardev \"c\"]\n backend = \"file\"\n path = \"/l\"\n".to_vec(),
+        ),
+    ]);
+    let line = qemu::parse("qemu".as_ref(), &args, &configs, &Environment::default());
+    assert!(line.errors.is_empty(), "{:?}", line.errors);
+    let seen: Vec<String> = line
+        .requests
+        .iter()
+        .map(|r| match &r.origin {
+            Origin::Word { word, option, key } => {
+                format!("{word} {option} {key} {}", path(&r.target, &line))
+            }
+            other => format!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            "1 -readconfig  /etc/qemu/qemu.conf",
+            "1 -readconfig machine.kernel /k,,k",
+            "3 -readconfig  /c.ini",
+            "3 -readconfig chardev.path /l",
+            "5 -set drive.d.file /z",
+        ]
+    );
+    let none: Vec<OsString> = vec!["-no-user-config".into()];
+    assert!(qemu::config_files(&none).is_empty());
+}
+
+/// Deep and long words must neither exhaust the stack nor take long.
+#[test]
+fn hostile_sizes() {
+    let nested = format!("{}x", "blkdebug:c:".repeat(5_000));
+    let dotted = format!(
+        "driver=raw{},x=y",
+        ",file".repeat(3) + &".file".repeat(50_000) + "=x"
+    );
+    let json = format!("{{\"driver\":{}", "{\"a\":".repeat(100_000));
+    let inline = format!(
+        "{}{{\"driver\":\"null-co\"}}{}",
+        "{\"driver\":\"raw\",\"file\":".repeat(240),
+        "}".repeat(240)
+    );
+    for (option, word) in [
+        ("-hda", nested.as_str()),
+        ("-drive", dotted.as_str()),
+        ("-blockdev", dotted.as_str()),
+        ("-blockdev", json.as_str()),
+        ("-blockdev", inline.as_str()),
+    ] {
+        let argv: Vec<OsString> = ["qemu", option, word].iter().map(OsString::from).collect();
+        assert!(!parse(&argv).errors.is_empty(), "{option} {:.40}", word);
+    }
+}
+
+#[test]
+fn a_thousand_disks_are_quick() {
+    let mut argv = vec![OsString::from("qemu")];
+    for at in 0..1000 {
+        argv.push("-blockdev".into());
+        argv.push(format!("{{\"driver\":\"qcow2\",\"node-name\":\"n{at}\",\"file\":{{\"driver\":\"file\",\"filename\":\"/d{at}\"}}}}").into());
+        argv.push("-device".into());
+        argv.push(format!("virtio-blk-pci,drive=n{at},id=v{at}").into());
+        argv.push("-S".into());
+    }
+    let start = std::time::Instant::now();
+    let line = parse(&argv);
+    let taken = start.elapsed();
+    assert_eq!(line.requests.len(), 1000);
+    // An unoptimised build on a busy machine; anything quadratic takes seconds.
+    assert!(taken.as_millis() < 1000, "{taken:?}");
+    println!("5,000 words: {taken:?}");
+}
+
+fn words() -> impl Strategy<Value = Vec<OsString>> {
+    let option = prop::sample::select(vec![
+        "-drive",
+        "-blockdev",
+        "-device",
+        "-chardev",
+        "-netdev",
+        "-nic",
+        "-object",
+        "-machine",
+        "-accel",
+        "-hda",
+        "-serial",
+        "-gdb",
+        "-incoming",
+        "-smbios",
+        "-acpitable",
+        "-initrd",
+        "-spice",
+        "-vnc",
+        "-display",
+        "-set",
+        "-global",
+        "-add-fd",
+        "-audiodev",
+        "-tpmdev",
+        "-trace",
+        "-D",
+        "-d",
+        "-snapshot",
+        "-fsdev",
+        "-bios",
+        "-name",
+    ]);
+    let piece = prop::sample::select(vec![
+        "file",
+        "driver",
+        "=",
+        "=",
+        ",",
+        ",",
+        ".",
+        "/a",
+        "/b",
+        "qcow2",
+        "raw",
+        "id",
+        "x",
+        "unix:",
+        "json:{",
+        "}",
+        "{",
+        "\"",
+        ":",
+        "backing",
+        "filename",
+        "path",
+        "socket",
+        "server",
+        "on",
+        "node-name",
+        "drive",
+        "fd",
+        "3",
+        "0",
+        "tap",
+        "user",
+        "guestfwd",
+        "tcp:1:2-",
+        "cmd:",
+        "nbd:",
+        "fat:",
+        "blkdebug:",
+        "children",
+        "quorum",
+        "vfio-pci",
+        "host",
+        "type",
+        "%d",
+        "tid",
+        "help",
+        "if",
+        "none",
+        "snapshot",
+        "/dev/fdset/",
+        "add",
+        "vmdk",
+        "\u{e9}",
+    ]);
+    let word = prop::collection::vec(piece, 0..14).prop_map(|pieces| pieces.concat());
+    let raw = prop::collection::vec(any::<u8>(), 0..20).prop_map(OsString::from_vec);
+    let item = prop_oneof![
+        6 => (option, word).prop_map(|(option, word)| vec![OsString::from(option), word.into()]),
+        1 => raw.prop_map(|word| vec![word]),
+    ];
+    prop::collection::vec(item, 0..8).prop_map(|items| items.concat())
+}
+
+/// What can stand in a request although no word spells it: names QEMU has built in, as whole
+/// paths or as ends of a path that the line begins.
+const BUILT_IN: &[&str] = &[
+    "/dev/kvm",
+    "/dev/net/tun",
+    "/dev/vhost-net",
+    "/etc/qemu-ifup",
+    "/etc/qemu-ifdown",
+    "/usr/lib/qemu/qemu-bridge-helper",
+    "/dev/vfio/vfio",
+    "/bin/sh",
+    "/dev/tpm0",
+    "/var/tmp/vl.",
+    "/tmp/qemu-smb.",
+    "/tmp/qemu-socket-",
+    "/tmp/.",
+    "/dev/dsp",
+    "qemu.wav",
+    "/dev/iommu",
+    "/dev/sev",
+    "/dev/netmap",
+    "/sys/class/tpm/",
+    "./",
+];
+
+proptest! {
+    #[test]
+    fn no_line_is_too_strange(words in words()) {
+        let line = qemu::parse("qemu".as_ref(), &words, &BTreeMap::new(), &Environment::default());
+        let numbers: Vec<usize> = line
+            .requests
+            .iter()
+            .map(|request| match request.origin {
+                Origin::Word { word, .. } => word,
+                _ => 0,
+            })
+            .collect();
+        prop_assert!(numbers.is_sorted());
+        // A plan never names what the line does not name.
+        let undoubled: Vec<Vec<u8>> = words
+            .iter()
+            .flat_map(|word| {
+                let bytes = word.as_bytes().to_vec();
+                let single = String::from_utf8_lossy(&bytes).replace(",,", ",").into_bytes();
+                [bytes, single]
+            })
+            .collect();
+        for request in &line.requests {
+            let path = match &request.target {
+                Target::Path(path) | Target::DataFile(path) | Target::Template(path) => path.as_bytes(),
+                Target::Fd(_) | Target::HostDevice(_) => continue,
+            };
+            if BUILT_IN.iter().any(|known| path.starts_with(known.as_bytes())) {
+                continue;
+            }
+            let stem = [".in", ".out", "/ctl", "/.", "/ca-cert.pem", "/keys.psk"]
+                .iter()
+                .find_map(|end| path.strip_suffix(end.as_bytes()))
+                .unwrap_or(path);
+            let stem = stem.strip_prefix(b"keymaps/").unwrap_or(stem);
+            // A bare key is a flag, whatever it names: "file," is file=on.
+            if matches!(stem, b"on" | b"off") {
+                continue;
+            }
+            prop_assert!(
+                undoubled.iter().any(|word| {
+                    stem.is_empty() || word.windows(stem.len()).any(|part| part == stem)
+                }),
+                "{:?} from {:?}", request, words
+            );
+        }
+    }
+
+    #[test]
+    fn a_backing_name_never_panics(
+        overlay in "[a-z/:.]{0,12}",
+        name in prop::collection::vec(any::<u8>(), 0..40),
+        format in prop::option::of("(raw|qcow2|nbd|vmdk|x)"),
+    ) {
+        let origin = Origin::BackingOf { backing_of: "/a".into() };
+        let _ = qemu::backing_requests(
+            overlay.as_ref(),
+            &name,
+            format.as_deref().map(str::as_bytes),
+            Access::Read,
+            origin,
+        );
+    }
+}
+
+type Entry = (String, String, String);
+
+fn word<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_value(value)
+        .unwrap()
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn the_vectors() {
+    let text = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/data/qemu-cases.json"
+    ))
+    .unwrap();
+    let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
+    assert_eq!(cases.len(), 62);
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let name = case["name"].as_str().unwrap();
+        let argv: Vec<OsString> = case["argv"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|word| OsString::from(word.as_str().unwrap()))
+            .collect();
+        let line = parse(&argv);
+        if !line.errors.is_empty() {
+            wrong.push(format!("{name}: {:?}", line.errors));
+        }
+        let mut seen: BTreeSet<Entry> = line
+            .requests
+            .iter()
+            .map(|r| (path(&r.target, &line), word(&r.access), word(&r.class)))
+            .collect();
+        for (_, path) in ALTERNATIVES.iter().filter(|(case, _)| *case == name) {
+            let found = line
+                .requests
+                .iter()
+                .find(|r| r.target == Target::Path(path.into()));
+            assert!(!found.unwrap().required, "{name} {path}");
+            seen.retain(|entry| entry.0 != *path);
+        }
+        let mut want: BTreeSet<Entry> = case["expect"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| {
+                let path = match entry["path"].as_str() {
+                    Some(path) => match path.find("TID") {
+                        Some(at) => format!("{}…", &path[..at]),
+                        None => path.to_owned(),
+                    },
+                    None => format!("fd {}", entry["fd"]),
+                };
+                let text = |key: &str| entry[key].as_str().unwrap().to_owned();
+                (path, text("access"), text("class"))
+            })
+            .collect();
+        for (_, path) in FROM_HEADERS.iter().filter(|(case, _)| *case == name) {
+            let before = want.len();
+            want.retain(|entry| entry.0 != *path);
+            assert_eq!(want.len() + 1, before, "{name} {path}");
+        }
+        for (_, path) in REFUSED_LATER.iter().filter(|(case, _)| *case == name) {
+            want.insert((
+                (*path).to_owned(),
+                word(&Access::Read),
+                word(&Class::Content),
+            ));
+        }
+        let missing: Vec<_> = want.difference(&seen).collect();
+        let extra: Vec<_> = seen.difference(&want).collect();
+        if !missing.is_empty() || !extra.is_empty() {
+            wrong.push(format!(
+                "{name}: missing {missing:?}, not expected {extra:?}"
+            ));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{}\n{} wrong",
+        wrong.join("\n"),
+        wrong.len()
+    );
+}

@@ -1,0 +1,124 @@
+//! Stands in for QEMU in tests. What it does is said by `STUB`, since its
+//! arguments have to be a QEMU command line:
+//!
+//! * `dump` prints what a program is given: PID, descriptors, environment as
+//!   getenv(3) sees it, limits, signals, and more, a line each;
+//! * `open MODE PATH` opens a file (`r` or `rw`) and prints `ok` or the error;
+//! * `cat` copies standard input to standard output;
+//! * `write N TEXT` writes to descriptor N;
+//! * `exit N`, `signal N` end in that way; `wait` waits for the end of standard input;
+//! * `fork` leaves a child that waits and ends itself, as -daemonize does.
+#![no_main]
+#![allow(unsafe_code, missing_docs)]
+
+use std::ffi::CStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::FromRawFd;
+
+svirt_exec::c_main!(run);
+
+fn run() -> u8 {
+    let what = std::env::var("STUB").unwrap_or_default();
+    let mut words = what.splitn(3, ' ');
+    match (words.next(), words.next(), words.next()) {
+        (Some("dump"), None, None) => dump(),
+        (Some("open"), Some(mode), Some(path)) => {
+            let opened = fs::OpenOptions::new()
+                .read(true)
+                .write(mode == "rw")
+                .open(path);
+            match opened {
+                Ok(_) => println!("ok"),
+                Err(error) => println!("{error}"),
+            }
+        }
+        (Some("cat"), None, None) => {
+            let mut text = Vec::new();
+            let _ = std::io::stdin().read_to_end(&mut text);
+            let _ = std::io::stdout().write_all(&text);
+        }
+        (Some("write"), Some(fd), Some(text)) => {
+            // SAFETY: the test hands this number down open.
+            let mut file = unsafe { fs::File::from_raw_fd(fd.parse().unwrap_or(1)) };
+            if file.write_all(text.as_bytes()).is_err() {
+                return 1;
+            }
+        }
+        (Some("exit"), Some(status), None) => return status.parse().unwrap_or(99),
+        (Some("signal"), Some(number), None) => {
+            // SAFETY: raise(3) takes an integer.
+            unsafe { libc::raise(number.parse().unwrap_or(libc::SIGKILL)) };
+        }
+        (Some("wait"), None, None) => {
+            println!("ready {}", std::process::id());
+            let _ = std::io::stdout().flush();
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        }
+        (Some("fork"), None, None) => {
+            // SAFETY: one thread; the child only reads and ends.
+            if unsafe { libc::fork() } == 0 {
+                let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            } else {
+                println!("forked");
+            }
+        }
+        _ => return 98,
+    }
+    let _ = std::io::stdout().flush();
+    0
+}
+
+fn getenv(name: &CStr) -> String {
+    // SAFETY: getenv(3) reads a string that ends with NUL; one thread.
+    let value = unsafe { libc::getenv(name.as_ptr()) };
+    if value.is_null() {
+        return "unset".to_owned();
+    }
+    // SAFETY: not null, and the environment is not changed.
+    unsafe { CStr::from_ptr(value) }
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn dump() {
+    println!("pid {}", std::process::id());
+    println!("ppid {}", std::os::unix::process::parent_id());
+    println!("args {:?}", std::env::args_os().collect::<Vec<_>>());
+    println!("cwd {:?}", std::env::current_dir().ok());
+    for name in [c"TMPDIR", c"LD_LIBRARY_PATH", c"MALLOC_CHECK_", c"ODD", c"HOME"] {
+        println!("getenv {name:?} {}", getenv(name));
+    }
+    let environ = fs::read("/proc/self/environ").unwrap_or_default();
+    println!("environ {:?}", String::from_utf8_lossy(&environ));
+    // SAFETY: getauxval(3) takes an integer.
+    println!("secure {}", unsafe { libc::getauxval(libc::AT_SECURE) });
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    for line in status.lines() {
+        let name = line.split(':').next().unwrap_or_default();
+        if ["Umask", "SigBlk", "SigIgn", "SigCgt", "CapEff", "CapPrm", "CapAmb", "NoNewPrivs", "Uid", "Gid"]
+            .contains(&name)
+        {
+            println!("{line}");
+        }
+    }
+    print!("{}", fs::read_to_string("/proc/self/limits").unwrap_or_default());
+    let mut fds: Vec<String> = Vec::new();
+    for number in 0..64 {
+        // SAFETY: fcntl with F_GETFL and F_GETFD takes two integers.
+        let flags = unsafe { libc::fcntl(number, libc::F_GETFL) };
+        if flags != -1 {
+            let target = fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
+            // SAFETY: as above.
+            let cloexec = unsafe { libc::fcntl(number, libc::F_GETFD) };
+            fds.push(format!("fd {number} {} {flags:o} {cloexec}", target.display()));
+        }
+    }
+    println!("{}", fds.join("\n"));
+    println!(
+        "label {}",
+        fs::read_to_string("/proc/self/attr/current")
+            .unwrap_or_default()
+            .trim_end_matches('\0')
+    );
+}
