@@ -10,6 +10,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -116,10 +117,9 @@ pub fn inspect(host: &dyn Host, domain: &Context) -> io::Result<Repairs> {
         let Ok(stat) = fstat(fd) else { continue };
         if was_taken_away(&stat) {
             repairs.failures.push(format!(
-                "descriptor {number} was taken away by SELinux when svirt-exec was started (it is \
-                 '{}' now): the caller's domain may not hand it to svirt_launcher_t; redirect it to \
-                 a file, a pipe or a terminal of the caller's own, or close it",
-                object.display()
+                "cannot hand descriptor {number} to QEMU: SELinux took it away when svirt-exec was \
+                 started, since svirt_launcher_t may not use what was behind it (ausearch -m avc -ts \
+                 recent); send it through a pipe instead (| cat > FILE), or close it"
             ));
             continue;
         }
@@ -150,7 +150,8 @@ pub fn inspect(host: &dyn Host, domain: &Context) -> io::Result<Repairs> {
             identity: (stat.st_dev, stat.st_ino),
             writes: flags & OFlag::O_ACCMODE != OFlag::O_RDONLY,
         };
-        if class == "fifo_file" {
+        // A named pipe keeps the label that its owner gave it.
+        if class == "fifo_file" && inherited.object.as_os_str().as_bytes().starts_with(b"pipe:") {
             repairs.pipes.push(inherited);
         } else {
             repairs.failures.push(unusable(&inherited, domain, &denied));

@@ -474,11 +474,15 @@ fn one_back(host: &RealHost, entry: &Entry, record: &Record) -> Option<String> {
         }
         host.set_label(&pinned, &original)
             .map_err(|e| format!("cannot set {original}: {e}"))?;
-        // On disk before the entry that could repeat it is gone.
-        if let Some(directory) = record.path.parent()
-            && let Ok(directory) = File::open(directory)
-        {
-            nix::unistd::syncfs(&directory).map_err(|e| format!("cannot sync: {e}"))?;
+        // On disk before the entry that could repeat it is gone. Device nodes are on no disk.
+        if pinned.kind == Kind::File {
+            match host.open(&pinned) {
+                Ok(file) => {
+                    nix::unistd::syncfs(&file).map_err(|e| format!("cannot sync: {e}"))?;
+                }
+                // A file that may not be opened, or not any more: everything, then.
+                Err(_) => nix::unistd::sync(),
+            }
         }
         Ok(())
     };
@@ -533,16 +537,15 @@ fn restore() -> u8 {
             if caged || alive(&host, &entry) {
                 continue;
             }
-            match Locks::take(&host, &entry) {
-                Ok(locks) => {
-                    let (shared, mut failed) = put_back_own(&host, &entry, &locks);
-                    if shared.is_empty() {
-                        forget(&journal, &path, &mut failed);
-                    }
-                    failures.append(&mut failed);
-                }
-                Err(why) => failures.push(why),
+            // Held: the guest's own keeper is at work, or another guest uses a file of it.
+            let Ok(locks) = Locks::take(&host, &entry) else {
+                continue;
+            };
+            let (shared, mut failed) = put_back_own(&host, &entry, &locks);
+            if shared.is_empty() {
+                forget(&journal, &path, &mut failed);
             }
+            failures.append(&mut failed);
         }
         Ok(failures)
     };

@@ -241,7 +241,7 @@ fn held(step: &Step, processes: &[ProcessLabels]) -> Option<String> {
         ),
         None => format!(
             "cannot label {name} ({}): it has label {current} of a guest that has ended; put the \
-             label back first: svirt-exec restore --all, or chcon -l s0 {}",
+             label back first: svirt-exec restore, or chcon -l s0 {}",
             resource.origin,
             quoted(
                 resource

@@ -80,11 +80,7 @@ fn qemu_inherits_descriptors_limits_signals_and_environment_as_they_are() {
         "exec 5</dev/null 9>&1 11</etc/hostname",
         "trap '' PIPE HUP USR1",
         "umask 0137; ulimit -n 4321; ulimit -c 0; ulimit -s 4096; ulimit -l 1234",
-        "unset TMPDIR",
     ] {
-        if setup == "unset TMPDIR" {
-            continue;
-        }
         compare(setup, &disk);
     }
 }
@@ -192,7 +188,7 @@ fn a_file_that_a_guest_may_not_write_to_stops_the_launch_and_is_named() {
     fs::remove_file(place).unwrap();
     assert_eq!(output.status.code(), Some(125));
     let said = stderr(&output);
-    assert!(said.contains("descriptor 1") && said.contains("etc_t"), "{said}");
+    assert!(said.contains("descriptor 1") && said.contains("| cat >"), "{said}");
     nothing_happened(&disk, &before);
 }
 
