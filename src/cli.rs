@@ -44,7 +44,7 @@ pub enum Command {
         json: bool,
         /// The launch.
         #[command(flatten)]
-        launch: Launch,
+        launch: Box<Launch>,
     },
     /// Put back the labels of guests that have ended without it
     Restore,

@@ -41,7 +41,7 @@ pub enum DomainError {
          load the svirt_launcher module (semodule -i), and check that the SELinux user may have \
          this role and categories (semanage user -l)"
     )]
-    Unknown(Context),
+    Unknown(String),
     /// TCG has no domain.
     #[error(
         "cannot run the guest with TCG: no guest domain of the policy may run code that it wrote \
@@ -126,14 +126,14 @@ pub fn guest_types(
         match found {
             Some(domain) => domain,
             None if !host.is_valid(&domain_of(&first.kind)) => {
-                return Err(DomainError::Unknown(domain_of(&first.kind)));
+                return Err(DomainError::Unknown(domain_of(&first.kind).to_string()));
             }
             None => return Err(DomainError::NoExecmem),
         }
     } else {
         let domain = domain_of(&first.kind);
         if !host.is_valid(&domain) {
-            return Err(DomainError::Unknown(domain));
+            return Err(DomainError::Unknown(domain.to_string()));
         }
         domain
     };

@@ -151,7 +151,13 @@ pub fn inspect(host: &dyn Host, domain: &Context) -> io::Result<Repairs> {
             writes: flags & OFlag::O_ACCMODE != OFlag::O_RDONLY,
         };
         // A named pipe keeps the label that its owner gave it.
-        if class == "fifo_file" && inherited.object.as_os_str().as_bytes().starts_with(b"pipe:") {
+        if class == "fifo_file"
+            && inherited
+                .object
+                .as_os_str()
+                .as_bytes()
+                .starts_with(b"pipe:")
+        {
             repairs.pipes.push(inherited);
         } else {
             repairs.failures.push(unusable(&inherited, domain, &denied));
@@ -162,7 +168,9 @@ pub fn inspect(host: &dyn Host, domain: &Context) -> io::Result<Repairs> {
 
 fn unusable(inherited: &Inherited, domain: &Context, denied: &[&str]) -> String {
     let advice = match inherited.class {
-        "file" => "send it through a pipe instead (| cat > FILE), or write it to a directory that is labelled for guests",
+        "file" => {
+            "send it through a pipe instead (| cat > FILE), or write it to a directory that is labelled for guests"
+        }
         _ => "close it, or hand down a pipe",
     };
     format!(
@@ -223,9 +231,7 @@ impl Repairs {
                 Some(end) => end,
                 None => relay(own, &inherited, &label),
             }
-            .map_err(|error| {
-                format!("{}: {error}", unusable(&inherited, domain, &["use"]))
-            })?;
+            .map_err(|error| format!("{}: {error}", unusable(&inherited, domain, &["use"])))?;
             replacements.push((
                 Replacement {
                     end,

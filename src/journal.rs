@@ -138,10 +138,12 @@ impl Journal {
                 .unwrap_or_else(|| Path::new(STATE).join("users").join(uid.to_string()))
         };
         let journal = Self { directory };
-        journal.prepare().map_err(|source| JournalError::Directory {
-            path: journal.directory.clone(),
-            source,
-        })?;
+        journal
+            .prepare()
+            .map_err(|source| JournalError::Directory {
+                path: journal.directory.clone(),
+                source,
+            })?;
         Ok(journal)
     }
 
@@ -253,7 +255,10 @@ impl Journal {
     pub fn entries(&self) -> io::Result<Vec<PathBuf>> {
         Ok(fs::read_dir(&self.directory)?
             .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "json")
+            })
             .collect())
     }
 
@@ -348,7 +353,7 @@ mod tests {
         let journal = Journal::at(directory.path().to_path_buf());
         let path = journal.write(&entry()).unwrap();
         assert_eq!(Journal::read(&path).unwrap(), entry());
-        assert_eq!(journal.entries().unwrap(), [path.clone()]);
+        assert_eq!(journal.entries().unwrap(), std::slice::from_ref(&path));
         journal.remove(&path).unwrap();
         assert!(journal.entries().unwrap().is_empty());
     }

@@ -12,147 +12,39 @@
 //! Where step 5, 6 or 7 fails the keeper undoes it before this process ends.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsStr, OsString};
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
-use nix::errno::Errno;
-use nix::sys::stat::{SFlag, mknod};
-use nix::unistd::{AccessFlags, Pid, Uid, access, execve};
+use nix::unistd::{AccessFlags, Pid, Uid, access};
 
+use crate::apply;
 use crate::cli::{Launch, Preflight};
 use crate::collect::{self, Surroundings, quoted};
+use crate::command::Command;
 use crate::domain::{self, Accelerator};
-use crate::fds::{self, Replacement};
-use crate::host::{Host, Kind, Pinned, RealHost};
-use crate::journal::{Entry, Journal, Record};
+use crate::fds;
+use crate::host::{Host, Pinned, RealHost};
+use crate::journal::Journal;
 use crate::keeper::{self, Keeper};
 use crate::label::{Context, Level};
 use crate::mcs;
 use crate::plan::{self, Action, GuestLabels, Plan, Relabel};
 use crate::preflight::{self, Privilege};
 use crate::qemu::{self, Invocation, Purpose};
-use crate::resource::Class;
-use crate::selinux::{self, Mode};
+use crate::refusal::{Refusal, refuse, say};
+use crate::selinux::Mode;
 use crate::sys;
-
-/// Exit status when the launcher refused or failed, as of env(1) and timeout(1).
-pub const REFUSED: u8 = 125;
-/// QEMU is there and cannot be executed.
-pub const NOT_EXECUTABLE: u8 = 126;
-/// There is no such QEMU.
-pub const NOT_FOUND: u8 = 127;
 
 /// The launcher's own domain, of the svirt_launcher module.
 const OWN_DOMAIN: &str = "svirt_launcher_t";
 
 /// The domain of lines that start no guest (`-version`, capability probes).
 const INFO_DOMAIN: &str = "svirt_launcher_info_t";
-
-/// Why nothing was launched: one message a line, and the exit status.
-#[derive(Debug)]
-pub struct Refusal {
-    /// Lines for standard error.
-    pub messages: Vec<String>,
-    /// Exit status.
-    pub status: u8,
-}
-
-impl Refusal {
-    fn new(messages: Vec<String>) -> Self {
-        Self {
-            messages,
-            status: REFUSED,
-        }
-    }
-}
-
-impl<E: std::error::Error> From<E> for Refusal {
-    fn from(error: E) -> Self {
-        Self::new(vec![error.to_string()])
-    }
-}
-
-fn refuse(message: impl Into<String>) -> Refusal {
-    Refusal::new(vec![message.into()])
-}
-
-/// Writes lines to standard error, each with the program's name; a closed or
-/// full standard error stops nothing.
-pub fn say(message: impl fmt::Display) {
-    use std::io::Write;
-    let _ = writeln!(io::stderr(), "svirt-exec: {message}");
-}
-
-/// A QEMU and how it is called.
-#[derive(Debug)]
-pub struct Command {
-    /// The program.
-    pub program: PathBuf,
-    /// Its name as the caller gave it; QEMU's argument 0.
-    pub word: OsString,
-    /// Its arguments.
-    pub args: Vec<OsString>,
-}
-
-impl Command {
-    /// Finds the program as execvp(3) does.
-    ///
-    /// # Errors
-    /// With 127 where there is none, with 126 where it is not executable.
-    pub fn find(words: &[OsString], search: Option<&OsStr>) -> Result<Self, Refusal> {
-        let Some((word, args)) = words.split_first() else {
-            return Err(refuse("no QEMU given; see svirt-exec --help"));
-        };
-        // By its mode, not by access(2): whether SELinux lets the launcher execute it is
-        // asked of the policy, which can say more.
-        let mut denied = false;
-        let mut usable = |path: &Path| match fs::metadata(path) {
-            Ok(metadata) if metadata.is_file() && metadata.mode() & 0o111 != 0 => true,
-            Ok(_) => {
-                denied = true;
-                false
-            }
-            Err(error) => {
-                denied |= error.kind() == io::ErrorKind::PermissionDenied;
-                false
-            }
-        };
-        let found = if word.as_bytes().contains(&b'/') {
-            Some(PathBuf::from(word)).filter(|path| usable(path))
-        } else {
-            std::env::split_paths(search.unwrap_or(OsStr::new("/usr/bin:/bin")))
-                .map(|directory| directory.join(word))
-                .find(|path| usable(path))
-        };
-        match found {
-            Some(program) => Ok(Self {
-                program,
-                word: word.clone(),
-                args: args.to_vec(),
-            }),
-            None if denied => Err(Refusal {
-                messages: vec![format!(
-                    "cannot execute {}: permission denied; it needs execute permission (chmod +x)",
-                    quoted(word)
-                )],
-                status: NOT_EXECUTABLE,
-            }),
-            None => Err(Refusal {
-                messages: vec![format!(
-                    "{}; install it, or give its path",
-                    preflight::not_found(word)
-                )],
-                status: NOT_FOUND,
-            }),
-        }
-    }
-}
 
 /// What a launch and a plan have in common.
 struct Reading {
@@ -336,11 +228,12 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
 ///
 /// # Errors
 /// Every reason not to.
-pub fn launch(options: &Launch, environment: &[CString]) -> Result<std::convert::Infallible, Refusal> {
+pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, Refusal> {
     let path = sys::variable(environment, "PATH");
     let command = Command::find(&options.qemu, path.as_deref())?;
     let unconfined = options.allow_unconfined
-        || sys::variable(environment, "SVIRT_EXEC_UNCONFINED").is_some_and(|value| value == "allow");
+        || sys::variable(environment, "SVIRT_EXEC_UNCONFINED")
+            .is_some_and(|value| value == "allow");
     let step = Steps::new(options.verbose);
     let host = RealHost::new()?;
     let mode = host.mode();
@@ -350,7 +243,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<std::convert:
     let own = host.own_context()?;
     if !own.cage().is_empty() {
         step.tell(format_args!("already confined as {own}"));
-        return Err(become_qemu(&command, environment, &[]));
+        return Err(command.execute(environment));
     }
     check_own_domain(&own, mode)?;
     let program = host.pin(&command.program).map_err(|error| {
@@ -373,7 +266,15 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<std::convert:
     match reading.invocation.purpose {
         Purpose::Guest => {}
         Purpose::Information | Purpose::Probe => {
-            return without_guest(&host, &command, environment, &own, &program, mode, privilege);
+            return without_guest(
+                &host,
+                &command,
+                environment,
+                &own,
+                &program,
+                mode,
+                privilege,
+            );
         }
     }
     clean_up(&host, &own, &step);
@@ -406,26 +307,41 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<std::convert:
         })
         .unwrap_or_else(|| Pid::this().to_string());
     let plan = make_plan(&host, &command, reading, Some(labels), relabelling(options))?;
-    let repairs = judge(&host, &plan, &own, &program, &claim.context, privilege, options, mode)?;
+    let repairs = judge(
+        &host,
+        &plan,
+        &own,
+        &program,
+        &claim.context,
+        privilege,
+        options,
+        mode,
+    )?;
     step.tell(format_args!(
         "decided: {} labels to set",
-        plan.steps.iter().filter(|s| s.action != Action::None).count()
+        plan.steps
+            .iter()
+            .filter(|s| s.action != Action::None)
+            .count()
     ));
 
-    let keeper = prepare(&host, &plan, &own, &claim.context, &name)?;
+    let keeper = apply::prepare(&host, &plan, &own, &claim.context, &name)?;
     step.tell(format_args!("wrote the journal, started the keeper"));
-    let failed = || -> Result<Vec<Replacement>, Refusal> {
-        label(&host, &plan)?;
-        recheck(&host, &plan)?;
+    let change = || -> Result<(), Refusal> {
+        apply::label(&host, &plan)?;
+        apply::recheck(&host, &plan)?;
         step.tell(format_args!("set the labels"));
         let replacements = repairs.apply(&host, &own, &claim.context).map_err(refuse)?;
         fds::place(&replacements)?;
-        Ok(replacements)
+        Ok(())
     };
-    let refusal = match failed() {
-        Ok(_placed) => {
-            step.tell(format_args!("becoming {}", quoted(command.program.as_os_str())));
-            become_qemu(&command, environment, &[])
+    let refusal = match change() {
+        Ok(()) => {
+            step.tell(format_args!(
+                "becoming {}",
+                quoted(command.program.as_os_str())
+            ));
+            command.execute(environment)
         }
         Err(refusal) => refusal,
     };
@@ -458,7 +374,10 @@ impl Steps {
 
     fn tell(&self, what: fmt::Arguments<'_>) {
         if let Some(since) = self.since {
-            say(format_args!("{:6.1} ms  {what}", since.elapsed().as_secs_f64() * 1e3));
+            say(format_args!(
+                "{:6.1} ms  {what}",
+                since.elapsed().as_secs_f64() * 1e3
+            ));
         }
     }
 }
@@ -469,7 +388,7 @@ fn without_selinux(
     command: &Command,
     environment: &[CString],
     allowed: bool,
-) -> Result<std::convert::Infallible, Refusal> {
+) -> Result<Infallible, Refusal> {
     // A container hides selinuxfs; the process is labelled all the same.
     let hidden = host
         .read_proc("self/attr/current")
@@ -488,7 +407,7 @@ fn without_selinux(
         ));
     }
     say("WARNING: SELinux is off on this host: QEMU runs WITHOUT confinement (--allow-unconfined)");
-    Err(become_qemu(command, environment, &[]))
+    Err(command.execute(environment))
 }
 
 /// The launcher must run in its own domain: an automatic transition that
@@ -502,8 +421,10 @@ fn check_own_domain(own: &Context, mode: Mode) -> Result<(), Refusal> {
          svirt_launcher.cil), label the program (restorecon {}), and start it without \
          NoNewPrivileges from a domain that may (root login, systemd service, cron)",
         own.short(),
-        std::env::current_exe()
-            .map_or_else(|_| "/usr/bin/svirt-exec".to_owned(), |exe| exe.display().to_string())
+        std::env::current_exe().map_or_else(
+            |_| "/usr/bin/svirt-exec".to_owned(),
+            |exe| exe.display().to_string()
+        )
     );
     if mode == Mode::Enforcing {
         return Err(refuse(message));
@@ -521,18 +442,20 @@ fn without_guest(
     program: &Pinned,
     mode: Mode,
     privilege: Privilege,
-) -> Result<std::convert::Infallible, Refusal> {
+) -> Result<Infallible, Refusal> {
     let domain = own.with_type(INFO_DOMAIN);
     let mut failures = preflight::entry(host, own, program, &domain, privilege)?;
     let mut repairs = fds::inspect(host, &domain)?;
     failures.append(&mut repairs.failures);
     stop_or_warn(failures, mode)?;
     host.claim(&domain).map_err(|error| {
-        refuse(format!("cannot ask the kernel for '{domain}' at the next execve: {error}"))
+        refuse(format!(
+            "cannot ask the kernel for '{domain}' at the next execve: {error}"
+        ))
     })?;
     let replacements = repairs.apply(host, own, &domain).map_err(refuse)?;
     fds::place(&replacements)?;
-    Err(become_qemu(command, environment, &[]))
+    Err(command.execute(environment))
 }
 
 fn stop_or_warn(failures: Vec<String>, mode: Mode) -> Result<(), Refusal> {
@@ -600,174 +523,4 @@ fn judge(
     }
     stop_or_warn(failures, mode)?;
     Ok(repairs)
-}
-
-/// Writes the journal and starts the keeper, unless there is nothing to put back.
-fn prepare(
-    host: &RealHost,
-    plan: &Plan,
-    own: &Context,
-    guest: &Context,
-    name: &str,
-) -> Result<Option<Keeper>, Refusal> {
-    let caller = selinux::previous_context().unwrap_or_else(|_| own.clone());
-    let pid = Pid::this().as_raw();
-    let mut entry = Entry::new(
-        name.to_owned(),
-        pid,
-        keeper::start_time(host, pid).unwrap_or(0),
-        host.read_proc("sys/kernel/random/boot_id")?.trim().to_owned(),
-        guest.to_string(),
-    );
-    for step in &plan.steps {
-        let Some(label) = &step.label else { continue };
-        let record = match (step.action, &step.resource.pinned, &step.resource.current) {
-            // Already labelled: in use by another guest, perhaps. The lock is what
-            // keeps that label, its own entry puts it back.
-            (Action::Relabel, Some(pinned), Some(current)) => {
-                record(pinned, step.class, current, label)
-            }
-            (Action::None, Some(pinned), Some(current)) if step.class != Class::Keep => {
-                record(pinned, step.class, current, label)
-            }
-            (Action::Create, _, _) => {
-                let Some(path) = &step.resource.path else { continue };
-                let (pinned, original) = create(host, path, label, &caller)
-                    .map_err(|error| refuse(format!(
-                        "cannot make {} ({}) for QEMU: {error}; make it beforehand, or name a \
-                         directory where this user and svirt_launcher_t may",
-                        quoted(path.as_os_str()), step.resource.origin)))?;
-                record(&pinned, step.class, &original, label)
-            }
-            _ => continue,
-        };
-        entry.records.push(record);
-    }
-    if entry.records.is_empty() {
-        return Ok(None);
-    }
-    let journal = Journal::open()?;
-    let path = journal.write(&entry)?;
-    match Keeper::start(own, &path) {
-        Ok(keeper) => Ok(Some(keeper)),
-        Err(error) => {
-            let _ = journal.remove(&path);
-            Err(refuse(format!("cannot start the keeper of the labels: {error}")))
-        }
-    }
-}
-
-fn record(pinned: &Pinned, class: Class, original: &Context, label: &Context) -> Record {
-    Record {
-        path: pinned.real_path(),
-        identity: pinned.identity,
-        class,
-        original: original.to_string(),
-        label: label.to_string(),
-    }
-}
-
-/// Makes a file that QEMU would make, with the guest's label from the start.
-/// Returns it with the label it would have had from the caller.
-fn create(
-    host: &RealHost,
-    path: &Path,
-    label: &Context,
-    caller: &Context,
-) -> io::Result<(Pinned, Context)> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let parent = host
-        .label_of(&host.pin(directory)?)?
-        .ok_or_else(|| io::Error::other("its file system has no labels"))?;
-    let original = selinux::label_of_new_file(caller, &parent, &name)?;
-    selinux::set_create_context(Some(label))?;
-    // mknod, not open: the launcher may make files of guests and not write to them.
-    let made = mknod(
-        path,
-        SFlag::S_IFREG,
-        nix::sys::stat::Mode::from_bits_truncate(0o666),
-        0,
-    );
-    selinux::set_create_context(None)?;
-    made?;
-    Ok((host.pin(path)?, original))
-}
-
-/// Sets every label and reads it back.
-fn label(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
-    for step in &plan.steps {
-        let (Action::Relabel, Some(pinned), Some(label)) =
-            (step.action, &step.resource.pinned, &step.label)
-        else {
-            continue;
-        };
-        let fail = |why: String| {
-            refuse(format!(
-                "cannot label {} ({}) as {label}: {why}; all labels are put back",
-                step.resource.name(),
-                step.resource.origin
-            ))
-        };
-        host.set_label(pinned, label)
-            .map_err(|error| fail(error.to_string()))?;
-        let now = host.label_of(pinned).map_err(|error| fail(error.to_string()))?;
-        if now.as_ref() != Some(label) {
-            return Err(fail(format!(
-                "it has {} afterwards",
-                now.map_or_else(|| "no label".to_owned(), |now| now.to_string())
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// A label that was right when the plan was made may have been put back by the
-/// keeper of another guest since; from now on the keeper's lock holds it.
-fn recheck(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
-    for step in &plan.steps {
-        if let (Action::None, Some(pinned), Some(label)) =
-            (step.action, &step.resource.pinned, &step.label)
-            && pinned.kind == Kind::File
-            && host.label_of(pinned)?.as_ref() != Some(label)
-        {
-            return Err(refuse(format!(
-                "cannot use {} ({}): another guest that used it has just ended and its label was \
-                 put back; start again",
-                step.resource.name(),
-                step.resource.origin
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// execve(2): returns only when it fails.
-fn become_qemu(command: &Command, environment: &[CString], _placed: &[Replacement]) -> Refusal {
-    let to_c = |word: &OsStr| CString::new(word.as_bytes());
-    let words = std::iter::once(&command.word)
-        .chain(&command.args)
-        .map(|word| to_c(word))
-        .collect::<Result<Vec<CString>, _>>();
-    let (Ok(program), Ok(words)) = (to_c(command.program.as_os_str()), words) else {
-        return refuse("cannot execute QEMU: a word of its command line holds a NUL byte");
-    };
-    let Err(error) = execve(&program, &words, environment);
-    let why = match error {
-        Errno::EACCES => {
-            "permission denied (SELinux refuses the transition, or a file system is mounted noexec; \
-             ausearch -m avc -ts recent)"
-                .to_owned()
-        }
-        Errno::ENOENT => "its interpreter or loader is missing".to_owned(),
-        Errno::ENOEXEC => "it is no program for this machine".to_owned(),
-        other => other.desc().to_owned(),
-    };
-    Refusal {
-        messages: vec![format!(
-            "cannot execute {}: {why}",
-            quoted(command.program.as_os_str())
-        )],
-        status: NOT_EXECUTABLE,
-    }
 }

@@ -5,10 +5,13 @@
 //! that undoable, `launch` does it and becomes QEMU. Everything left of `launch`
 //! changes nothing.
 
+pub mod apply;
 pub mod cli;
 pub mod collect;
+pub mod command;
 pub mod domain;
 pub mod fds;
+pub mod headers;
 pub mod host;
 pub mod image;
 pub mod journal;
@@ -19,8 +22,10 @@ pub mod mcs;
 pub mod plan;
 pub mod preflight;
 pub mod qemu;
+pub mod refusal;
 pub mod report;
 pub mod resource;
+pub mod restore;
 pub mod selinux;
 pub mod sys;
 
@@ -32,7 +37,7 @@ use std::path::Path;
 use clap::Parser;
 
 use cli::{Cli, Command};
-use launch::{REFUSED, Refusal, say};
+use refusal::{NOT_FOUND, REFUSED, Refusal, say};
 
 /// The program: what its name and arguments ask for. Returns the exit status,
 /// unless this process has become QEMU.
@@ -48,7 +53,9 @@ pub fn run() -> u8 {
     let environment = match sys::caller_environment() {
         Ok(environment) => environment,
         Err(error) => {
-            say(format_args!("cannot read the environment from /proc: {error}; mount /proc"));
+            say(format_args!(
+                "cannot read the environment from /proc: {error}; mount /proc"
+            ));
             return REFUSED;
         }
     };
@@ -136,7 +143,7 @@ fn as_emulator(
                  it with SVIRT_EXEC_QEMU",
                 collect::quoted(&name)
             )],
-            status: launch::NOT_FOUND,
+            status: NOT_FOUND,
         });
     };
     let mut words = vec![OsString::from("svirt-exec"), OsString::from("--"), program];

@@ -33,7 +33,7 @@ pub enum PairError {
         "cannot choose a category pair: {0} has {1} categories, at least {FEWEST} are needed; \
          give a wider --mcs-range, or start from a login with a wider clearance"
     )]
-    TooFew(Categories, usize),
+    TooFew(String, usize),
     /// Every pair overlaps one in use.
     #[error(
         "cannot choose a category pair: all {total} pairs of {range} overlap one of the {taken} \
@@ -41,7 +41,7 @@ pub enum PairError {
     )]
     UsedUp {
         /// The range.
-        range: Categories,
+        range: String,
         /// How many pairs it has.
         total: usize,
         /// How many cages on this host overlap it.
@@ -57,7 +57,7 @@ pub enum PairError {
     #[error("cannot use level {level}: process {pid} ({label}) is in an overlapping cage")]
     Held {
         /// The level asked for.
-        level: Level,
+        level: String,
         /// Who holds it.
         pid: Pid,
         /// With which label.
@@ -93,7 +93,7 @@ pub fn range(own: &Context, narrowed: Option<Categories>) -> Result<Categories, 
         .unwrap_or_else(Categories::all);
     let range = narrowed.map_or(cleared, |narrow| cleared.intersection(&narrow));
     if range.len() < FEWEST {
-        return Err(PairError::TooFew(range, range.len()));
+        return Err(PairError::TooFew(range.to_string(), range.len()));
     }
     Ok(range)
 }
@@ -106,7 +106,7 @@ fn pair_count(categories: usize) -> usize {
 /// A random number below `bound`, every one equally likely.
 fn random_below(bound: u32) -> Result<u32, PairError> {
     // Values from the last incomplete run of `bound` would favour small numbers.
-    let fair = u32::MAX - u32::MAX.checked_rem(bound).unwrap_or(0);
+    let fair = u32::MAX.saturating_sub(u32::MAX.checked_rem(bound).unwrap_or(0));
     loop {
         let mut bytes = [0_u8; 4];
         getrandom(&mut bytes).map_err(PairError::Random)?;
@@ -159,7 +159,7 @@ pub fn draw(range: &Categories, taken: &[Categories]) -> Result<CategoryPair, Pa
     all.get(index as usize)
         .copied()
         .ok_or_else(|| PairError::UsedUp {
-            range: *range,
+            range: range.to_string(),
             total: pair_count(categories.len()),
             taken: taken.iter().filter(|set| in_range(set, range)).count(),
         })
@@ -190,10 +190,7 @@ pub fn taken(processes: &[ProcessLabels]) -> Vec<Categories> {
 }
 
 /// The first process in a cage that overlaps this one.
-pub fn holder<'a>(
-    cage: &Categories,
-    processes: &'a [ProcessLabels],
-) -> Option<(Pid, &'a Context)> {
+pub fn holder<'a>(cage: &Categories, processes: &'a [ProcessLabels]) -> Option<(Pid, &'a Context)> {
     processes.iter().find_map(|process| {
         cages(process)
             .find(|(other, _)| other.overlaps(cage))
@@ -260,7 +257,8 @@ pub fn claim_level(host: &dyn Host, context: Context) -> Result<Claim, PairError
             level: Level {
                 sensitivity: context.sensitivity().to_owned(),
                 categories: cage,
-            },
+            }
+            .to_string(),
             pid,
             label: label.to_string(),
         });
@@ -377,10 +375,7 @@ mod tests {
             },
         ];
         assert_eq!(taken(&processes), [set("c1,c2")]);
-        assert_eq!(
-            holder(&set("c2"), &processes).unwrap().0,
-            Pid::from_raw(7)
-        );
+        assert_eq!(holder(&set("c2"), &processes).unwrap().0, Pid::from_raw(7));
         assert!(holder(&set("c5,c6"), &processes).is_none());
     }
 }

@@ -125,7 +125,9 @@ fn advice(kind: Kind, access: Access) -> &'static str {
         (Kind::File, Access::Read | Access::Write | Access::Create) => {
             "let svirt-exec label it (without --no-relabel), or label it for this guest with chcon"
         }
-        (Kind::Socket, _) => "its server decides its label; serve it from a directory labelled for guests",
+        (Kind::Socket, _) => {
+            "its server decides its label; serve it from a directory labelled for guests"
+        }
         (Kind::Char | Kind::Block, _) => {
             "a boolean of the policy may allow it: getsebool -a | grep virt_use"
         }

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::collect::quoted;
 use crate::domain::Accelerator;
+use crate::host::Kind;
 use crate::plan::{Action, Plan, Step};
 use crate::resource::{Access, Class, Origin};
-use crate::host::Kind;
 
 #[derive(Serialize)]
 struct Document<'a> {

@@ -8,7 +8,11 @@ use std::process::{Command, Stdio};
 use crate::support::*;
 
 fn systemd_run(properties: &[&str], words: &[&str]) -> String {
-    let unit = format!("svirt-test-{}-{}", std::process::id(), words.len() + 10 * properties.len());
+    let unit = format!(
+        "svirt-test-{}-{}",
+        std::process::id(),
+        words.len() + 10 * properties.len()
+    );
     let mut command = Command::new("systemd-run");
     command.args(["--wait", "--quiet", "--collect", "--unit", &unit]);
     for property in properties {
@@ -23,7 +27,8 @@ fn systemd_run(properties: &[&str], words: &[&str]) -> String {
             .output()
             .unwrap();
         log = stdout(&read);
-        log.lines().any(|line| line.contains("eactivated") || line.contains("ailed"))
+        log.lines()
+            .any(|line| line.contains("eactivated") || line.contains("ailed"))
     });
     assert!(output.status.success(), "{}: {log}", stderr(&output));
     log
@@ -37,15 +42,28 @@ fn output_arrives_from_a_systemd_unit() {
     let log = systemd_run(&[], &[SVIRT_EXEC, QEMU, "-version"]);
     assert!(log.contains("QEMU emulator"), "{log}");
     let disk = disk.to_str().unwrap();
-    let log = systemd_run(&["Environment=STUB=dump"], &[SVIRT_EXEC, STUB, "-hda", disk]);
-    assert!(log.contains("label system_u:system_r:svirt_prot_exec_t:s0:c"), "{log}");
+    let log = systemd_run(
+        &["Environment=STUB=dump"],
+        &[SVIRT_EXEC, STUB, "-hda", disk],
+    );
+    assert!(
+        log.contains("label system_u:system_r:svirt_prot_exec_t:s0:c"),
+        "{log}"
+    );
     let log = systemd_run(
         &["Environment=STUB=dump", "NoNewPrivileges=yes"],
         &[SVIRT_EXEC, STUB, "-hda", disk],
     );
-    assert!(log.contains("label system_u:system_r:svirt_prot_exec_t:s0:c"), "{log}");
+    assert!(
+        log.contains("label system_u:system_r:svirt_prot_exec_t:s0:c"),
+        "{log}"
+    );
     let log = systemd_run(
-        &["Environment='STUB=write 1 text'", "User=alice", "WorkingDirectory=/"],
+        &[
+            "Environment='STUB=write 1 text'",
+            "User=alice",
+            "WorkingDirectory=/",
+        ],
         &[SVIRT_EXEC, STUB, "-S"],
     );
     assert!(log.contains("text"), "{log}");
@@ -59,8 +77,18 @@ fn output_arrives_from_cron_for_root_and_for_users() {
     let disk = image(directory.path(), "cron.img");
     let roots = directory.path().join("out");
     let lines = [
-        ("root", format!("@reboot STUB=dump {SVIRT_EXEC} {STUB} -hda {} 2>&1 | cat > {}\n", disk.display(), roots.display())),
-        ("alice", format!("@reboot STUB=dump {SVIRT_EXEC} {STUB} -S 2>&1 | cat > /home/alice/out\n")),
+        (
+            "root",
+            format!(
+                "@reboot STUB=dump {SVIRT_EXEC} {STUB} -hda {} 2>&1 | cat > {}\n",
+                disk.display(),
+                roots.display()
+            ),
+        ),
+        (
+            "alice",
+            format!("@reboot STUB=dump {SVIRT_EXEC} {STUB} -S 2>&1 | cat > /home/alice/out\n"),
+        ),
     ];
     for (user, line) in &lines {
         let mut crontab = Command::new("crontab")
@@ -68,17 +96,32 @@ fn output_arrives_from_cron_for_root_and_for_users() {
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
-        crontab.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
+        crontab
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(line.as_bytes())
+            .unwrap();
         assert!(crontab.wait().unwrap().success());
     }
     let _ = fs::remove_file("/run/crond.reboot");
-    assert!(Command::new("systemctl").args(["start", "cron"]).status().unwrap().success());
+    assert!(
+        Command::new("systemctl")
+            .args(["start", "cron"])
+            .status()
+            .unwrap()
+            .success()
+    );
     for out in [roots.as_path(), Path::new("/home/alice/out")] {
         wait_until("cron has run its job", || {
             fs::read_to_string(out).is_ok_and(|text| text.ends_with('\n'))
         });
         let text = fs::read_to_string(out).unwrap();
-        assert!(text.contains(":svirt_prot_exec_t:s0:c"), "{}: {text}", out.display());
+        assert!(
+            text.contains(":svirt_prot_exec_t:s0:c"),
+            "{}: {text}",
+            out.display()
+        );
     }
     let _ = Command::new("systemctl").args(["stop", "cron"]).status();
     for (user, _) in &lines {

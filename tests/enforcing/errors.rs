@@ -16,7 +16,10 @@ fn refused(output: &Output, status: i32, parts: &[&str]) {
         assert!(said.contains(part), "'{part}' is not in: {said}");
     }
     let lines: Vec<_> = said.lines().collect();
-    assert!(lines.iter().all(|line| line.starts_with("svirt-exec: ")), "{said}");
+    assert!(
+        lines.iter().all(|line| line.starts_with("svirt-exec: ")),
+        "{said}"
+    );
     assert_eq!(lines.len(), 1, "{said}");
 }
 
@@ -48,7 +51,14 @@ fn a_qemu_that_is_not_there_is_127_and_one_that_cannot_run_126() {
     refused(&output, 126, &["cannot execute", "chmod +x"]);
     // Executable, an entry point, and no program.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    assert!(Command::new("chcon").args(["-t", "qemu_exec_t"]).arg(&path).status().unwrap().success());
+    assert!(
+        Command::new("chcon")
+            .args(["-t", "qemu_exec_t"])
+            .arg(&path)
+            .status()
+            .unwrap()
+            .success()
+    );
     let disk = image(directory.path(), "126.img");
     let before = label(&disk);
     let output = svirt_exec([&path]).arg("-hda").arg(&disk).output().unwrap();
@@ -60,8 +70,14 @@ fn a_qemu_that_is_not_there_is_127_and_one_that_cannot_run_126() {
 #[ignore = "needs the bed: make test"]
 fn a_missing_image_is_named_with_its_word() {
     let directory = directory();
-    let output = stub("exit 0", &directory.path().join("absent.img")).output().unwrap();
-    refused(&output, 125, &["cannot find", "absent.img", "word 3, -hda", "no such file"]);
+    let output = stub("exit 0", &directory.path().join("absent.img"))
+        .output()
+        .unwrap();
+    refused(
+        &output,
+        125,
+        &["cannot find", "absent.img", "word 3, -hda", "no such file"],
+    );
 }
 
 #[test]
@@ -78,7 +94,15 @@ fn an_image_that_the_user_may_not_read_or_does_not_own_is_refused() {
         .current_dir("/")
         .output()
         .unwrap();
-    refused(&output, 125, &["cannot read the header of", "svirt-roots.img", "Permission denied"]);
+    refused(
+        &output,
+        125,
+        &[
+            "cannot read the header of",
+            "svirt-roots.img",
+            "Permission denied",
+        ],
+    );
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
     let output = Command::new("runuser")
         .args(["-u", "alice", "--", SVIRT_EXEC, STUB, "-hda"])
@@ -87,7 +111,11 @@ fn an_image_that_the_user_may_not_read_or_does_not_own_is_refused() {
         .current_dir("/")
         .output()
         .unwrap();
-    refused(&output, 125, &["cannot label", "it belongs to user 0", "CAP_FOWNER"]);
+    refused(
+        &output,
+        125,
+        &["cannot label", "it belongs to user 0", "CAP_FOWNER"],
+    );
     assert_eq!(label(path), before);
     fs::remove_file(path).unwrap();
 }
@@ -112,13 +140,24 @@ fn a_qemu_that_is_no_entry_point_is_refused_with_the_commands_that_mend_it() {
     refused(
         &output,
         125,
-        &["no entry point", "chcon -t qemu_exec_t", "semanage fcontext -a -t qemu_exec_t"],
+        &[
+            "no entry point",
+            "chcon -t qemu_exec_t",
+            "semanage fcontext -a -t qemu_exec_t",
+        ],
     );
     nothing_happened(&disk, &before);
     // The advice, followed to the letter.
     let said = stderr(&output);
     let advice = said.trim().rsplit("relabelling: ").next().unwrap();
-    assert!(Command::new("sh").args(["-c", advice]).status().unwrap().success(), "{advice}");
+    assert!(
+        Command::new("sh")
+            .args(["-c", advice])
+            .status()
+            .unwrap()
+            .success(),
+        "{advice}"
+    );
     assert_eq!(start().status.code(), Some(7));
     keepers_done();
 }
@@ -133,7 +172,10 @@ fn a_policy_without_types_for_guests_is_refused() {
     let before = label(&disk);
     // Overwritten in place and in a mount namespace of its own: the other tests run meanwhile.
     let other = directory.path().join("context");
-    for (content, part) in [("u:r:no_such_t:s0\n", "does not know this context"), ("", "is empty")] {
+    for (content, part) in [
+        ("u:r:no_such_t:s0\n", "does not know this context"),
+        ("", "is empty"),
+    ] {
         fs::write(&other, content).unwrap();
         let script = format!(
             "mount --bind {} {file} && exec {SVIRT_EXEC} {STUB} -accel kvm -hda {}",
@@ -141,7 +183,11 @@ fn a_policy_without_types_for_guests_is_refused() {
             disk.display()
         );
         // The launcher reads the file as what it is: a file of the policy.
-        let typed = Command::new("chcon").arg("--reference").arg(file).arg(&other).status();
+        let typed = Command::new("chcon")
+            .arg("--reference")
+            .arg(file)
+            .arg(&other)
+            .status();
         assert!(typed.unwrap().success());
         let output = Command::new("unshare")
             .args(["--mount", "sh", "-c", &script])
@@ -163,7 +209,10 @@ fn a_transition_that_the_policy_denies_is_refused_before_anything_changes() {
     // A login cleared for c0 to c99 only, asking for more.
     let output = Command::new("runcon")
         .args(["-l", "s0-s0:c0.c99", "sh", "-c"])
-        .arg(format!("exec {SVIRT_EXEC} --level s0:c200,c201 {STUB} -hda {}", disk.display()))
+        .arg(format!(
+            "exec {SVIRT_EXEC} --level s0:c200,c201 {STUB} -hda {}",
+            disk.display()
+        ))
         .env("STUB", "exit 0")
         .output()
         .unwrap();
@@ -180,7 +229,11 @@ fn the_hosts_own_files_are_never_labelled() {
     let link = directory.path().join("link.img");
     symlink("/etc/passwd", &link).unwrap();
     let before = label(Path::new("/etc/passwd"));
-    for path in [Path::new("/etc/passwd"), &link, Path::new("/etc/../etc/passwd")] {
+    for path in [
+        Path::new("/etc/passwd"),
+        &link,
+        Path::new("/etc/../etc/passwd"),
+    ] {
         let output = stub("exit 0", path).output().unwrap();
         refused(&output, 125, &["files below /etc are the host's own"]);
     }
@@ -188,14 +241,25 @@ fn the_hosts_own_files_are_never_labelled() {
     // Files elsewhere that the policy protects by their type.
     let shadow = directory.path().join("shadow");
     fs::write(&shadow, "x").unwrap();
-    assert!(Command::new("chcon").args(["-t", "shadow_t"]).arg(&shadow).status().unwrap().success());
+    assert!(
+        Command::new("chcon")
+            .args(["-t", "shadow_t"])
+            .arg(&shadow)
+            .status()
+            .unwrap()
+            .success()
+    );
     let before = label(&shadow);
     let output = svirt_exec([STUB, "-drive"])
         .arg(format!("file={},format=raw", shadow.display()))
         .env("STUB", "exit 0")
         .output()
         .unwrap();
-    refused(&output, 125, &["cannot label", "may not relabelfrom shadow_t"]);
+    refused(
+        &output,
+        125,
+        &["cannot label", "may not relabelfrom shadow_t"],
+    );
     assert_eq!(label(&shadow), before);
 }
 
@@ -221,7 +285,11 @@ fn a_program_that_lost_its_own_label_says_so() {
         .env("STUB", "exit 0")
         .output()
         .unwrap();
-    refused(&output, 125, &["not in svirt_launcher_t", "semodule -i", "restorecon"]);
+    refused(
+        &output,
+        125,
+        &["not in svirt_launcher_t", "semodule -i", "restorecon"],
+    );
 }
 
 #[test]
@@ -232,7 +300,16 @@ fn an_image_whose_probed_header_names_a_file_is_refused_cve_2010_2237() {
     let disk = directory.path().join("evil.qcow2");
     assert!(
         Command::new("qemu-img")
-            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "secret.raw"])
+            .args([
+                "create",
+                "-q",
+                "-f",
+                "qcow2",
+                "-F",
+                "raw",
+                "-b",
+                "secret.raw"
+            ])
             .arg(&disk)
             .current_dir(directory.path())
             .status()

@@ -28,11 +28,14 @@ const BOOT_SECTOR: [u8; 28] = [
 #[ignore = "needs the bed: make test"]
 fn two_guests_run_in_different_categories_and_so_are_their_disks() {
     let directory = directory();
-    let images = [image(directory.path(), "a.img"), image(directory.path(), "b.img")];
+    let images = [
+        image(directory.path(), "a.img"),
+        image(directory.path(), "b.img"),
+    ];
     let before = label(&images[0]);
-    let guests = images.each_ref().map(|image| {
-        Guest::qemu(&[], ["-S".as_ref(), "-hda".as_ref(), image.as_os_str()])
-    });
+    let guests = images
+        .each_ref()
+        .map(|image| Guest::qemu(&[], ["-S".as_ref(), "-hda".as_ref(), image.as_os_str()]));
     let labels = guests.each_ref().map(Guest::label);
     for (process, image) in labels.iter().zip(&images) {
         assert!(process.contains(":svirt_prot_exec_t:s0:c"), "{process}");
@@ -108,7 +111,11 @@ fn a_guest_with_work_to_do_writes_to_its_disk() {
 fn a_guest_on_a_disk_with_foreign_categories_dies_with_permission_denied() {
     let directory = directory();
     let disk = image(directory.path(), "foreign.img");
-    let status = Command::new("chcon").args(["-l", "s0:c1"]).arg(&disk).status().unwrap();
+    let status = Command::new("chcon")
+        .args(["-l", "s0:c1"])
+        .arg(&disk)
+        .status()
+        .unwrap();
     assert!(status.success());
     let foreign = label(&disk);
     // The domain of guests with KVM, which qtest stands in for, and that of guests with TCG.
@@ -123,7 +130,10 @@ fn a_guest_on_a_disk_with_foreign_categories_dies_with_permission_denied() {
         assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
         let said = stderr(&output);
         assert!(said.contains("Permission denied"), "{said}");
-        assert!(said.contains("svirt-exec: warning: QEMU will not be allowed to use"), "{said}");
+        assert!(
+            said.contains("svirt-exec: warning: QEMU will not be allowed to use"),
+            "{said}"
+        );
         assert_eq!(label(&disk), foreign);
         let found = denials(&["foreign.img", domain, &format!("tcontext={foreign}")]);
         assert!(!found.is_empty(), "no AVC names {domain}");
@@ -177,10 +187,18 @@ fn a_whole_chain_of_images_is_labelled_and_works() {
     for content in [&base, &iso] {
         assert_eq!(label(content), "system_u:object_r:virt_content_t:s0");
     }
-    assert!(guest.qmp("{\"execute\":\"query-block\"}").contains("base.raw"));
+    assert!(
+        guest
+            .qmp("{\"execute\":\"query-block\"}")
+            .contains("base.raw")
+    );
     guest.end();
     for file in [base, iso, path("top.qcow2")] {
-        assert!(label(&file).ends_with(":user_home_t:s0"), "{}", label(&file));
+        assert!(
+            label(&file).ends_with(":user_home_t:s0"),
+            "{}",
+            label(&file)
+        );
     }
 }
 
@@ -205,7 +223,10 @@ fn a_plan_on_an_enforcing_host_names_pair_labels_and_actions() {
     let directory = directory();
     let disk = image(directory.path(), "plan.img");
     let before = label(&disk);
-    let output = svirt_exec(["plan", "--json", QEMU, "-hda"]).arg(&disk).output().unwrap();
+    let output = svirt_exec(["plan", "--json", QEMU, "-hda"])
+        .arg(&disk)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let plan: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(plan["version"], 1);

@@ -46,26 +46,36 @@ fn compare(setup: &str, disk: &Path) {
     let confined = run(SVIRT_EXEC);
     keepers_done();
     assert!(bare["label"].contains("unconfined_t"), "{}", bare["label"]);
-    assert!(confined["label"].contains("svirt_prot_exec_t:s0:c"), "{}", confined["label"]);
+    assert!(
+        confined["label"].contains("svirt_prot_exec_t:s0:c"),
+        "{}",
+        confined["label"]
+    );
     let differing: Vec<_> = bare
         .iter()
         .filter(|(key, _)| !["pid", "ppid", "label"].contains(&key.as_str()))
         .filter(|(key, value)| {
             // Pipes have other numbers in each run.
             let plain = |text: &str| {
-                text.split(' ').filter(|w| !w.starts_with("pipe:")).collect::<Vec<_>>().join(" ")
+                text.split(' ')
+                    .filter(|w| !w.starts_with("pipe:"))
+                    .collect::<Vec<_>>()
+                    .join(" ")
             };
             confined.get(*key).map(|other| plain(other)) != Some(plain(value))
         })
         .map(|(key, value)| (value, confined.get(key)))
         .collect();
     assert!(differing.is_empty(), "{setup}: {differing:#?}");
-    let count = |table: &BTreeMap<String, String>| {
-        table.keys().filter(|key| key.starts_with("fd")).count()
-    };
+    let count =
+        |table: &BTreeMap<String, String>| table.keys().filter(|key| key.starts_with("fd")).count();
     assert_eq!(count(&bare), count(&confined), "{setup}");
     assert_eq!(confined["secure"], "secure 0");
-    assert!(confined["getenv"].contains("/var/tmp"), "{}", confined["getenv"]);
+    assert!(
+        confined["getenv"].contains("/var/tmp"),
+        "{}",
+        confined["getenv"]
+    );
 }
 
 #[test]
@@ -95,7 +105,9 @@ fn blocked_signals_stay_blocked() {
         if program == SVIRT_EXEC {
             command.arg(STUB);
         }
-        command.args(["-hda".as_ref(), disk.as_os_str()]).env("STUB", "dump");
+        command
+            .args(["-hda".as_ref(), disk.as_os_str()])
+            .env("STUB", "dump");
         let block = || {
             let mut set = nix::sys::signal::SigSet::empty();
             set.add(nix::sys::signal::Signal::SIGUSR2);
@@ -135,12 +147,36 @@ fn output_arrives_through_a_pipe_of_a_login_shell() {
     let directory = directory();
     let disk = image(directory.path(), "pipe.img");
     for (command, expected) in [
-        (format!("{SVIRT_EXEC} {QEMU} -version | cat"), "QEMU emulator"),
-        (format!("STUB='write 1 text' {SVIRT_EXEC} {STUB} -hda {} | cat", disk.display()), "text"),
-        (format!("STUB='write 2 text' {SVIRT_EXEC} {STUB} -hda {} 2>&1 | cat", disk.display()), "text"),
-        (format!("echo text | STUB=cat {SVIRT_EXEC} {STUB} -hda {} | cat", disk.display()), "text"),
+        (
+            format!("{SVIRT_EXEC} {QEMU} -version | cat"),
+            "QEMU emulator",
+        ),
+        (
+            format!(
+                "STUB='write 1 text' {SVIRT_EXEC} {STUB} -hda {} | cat",
+                disk.display()
+            ),
+            "text",
+        ),
+        (
+            format!(
+                "STUB='write 2 text' {SVIRT_EXEC} {STUB} -hda {} 2>&1 | cat",
+                disk.display()
+            ),
+            "text",
+        ),
+        (
+            format!(
+                "echo text | STUB=cat {SVIRT_EXEC} {STUB} -hda {} | cat",
+                disk.display()
+            ),
+            "text",
+        ),
     ] {
-        let output = Command::new("bash").args(["-c", &command]).output().unwrap();
+        let output = Command::new("bash")
+            .args(["-c", &command])
+            .output()
+            .unwrap();
         assert!(stdout(&output).contains(expected), "{command}: {output:?}");
         keepers_done();
     }
@@ -153,17 +189,29 @@ fn output_arrives_in_a_file() {
     let disk = image(directory.path(), "file.img");
     for place in ["/root/svirt-out", "/tmp/svirt-out", "/var/log/svirt-out"] {
         for (command, expected) in [
-            (format!("{SVIRT_EXEC} {QEMU} -version > {place}"), "QEMU emulator"),
             (
-                format!("STUB='write 1 text' {SVIRT_EXEC} {STUB} -hda {} > {place}", disk.display()),
+                format!("{SVIRT_EXEC} {QEMU} -version > {place}"),
+                "QEMU emulator",
+            ),
+            (
+                format!(
+                    "STUB='write 1 text' {SVIRT_EXEC} {STUB} -hda {} > {place}",
+                    disk.display()
+                ),
                 "text",
             ),
             (
-                format!("STUB='write 1 text' {SVIRT_EXEC} {STUB} -hda {} >> {place}", disk.display()),
+                format!(
+                    "STUB='write 1 text' {SVIRT_EXEC} {STUB} -hda {} >> {place}",
+                    disk.display()
+                ),
                 "texttext",
             ),
         ] {
-            let output = Command::new("bash").args(["-c", &command]).output().unwrap();
+            let output = Command::new("bash")
+                .args(["-c", &command])
+                .output()
+                .unwrap();
             let text = fs::read_to_string(place).unwrap_or_default();
             assert!(text.contains(expected), "{command}: {text} {output:?}");
             keepers_done();
@@ -188,7 +236,10 @@ fn a_file_that_a_guest_may_not_write_to_stops_the_launch_and_is_named() {
     fs::remove_file(place).unwrap();
     assert_eq!(output.status.code(), Some(125));
     let said = stderr(&output);
-    assert!(said.contains("descriptor 1") && said.contains("| cat >"), "{said}");
+    assert!(
+        said.contains("descriptor 1") && said.contains("| cat >"),
+        "{said}"
+    );
     nothing_happened(&disk, &before);
 }
 
@@ -199,7 +250,13 @@ fn output_arrives_on_a_terminal() {
     let disk = image(directory.path(), "script.img");
     for (command, expected) in [
         (format!("{SVIRT_EXEC} {QEMU} -version"), "QEMU emulator"),
-        (format!("STUB='write 1 text' {SVIRT_EXEC} {STUB} -hda {}", disk.display()), "text"),
+        (
+            format!(
+                "STUB='write 1 text' {SVIRT_EXEC} {STUB} -hda {}",
+                disk.display()
+            ),
+            "text",
+        ),
     ] {
         let output = Command::new("script")
             .args(["-q", "-e", "-c", &command, "/dev/null"])
@@ -221,7 +278,14 @@ fn output_arrives_through_a_pipe_that_another_user_made() {
     // Both descriptors are one pipe of root's: what is written to them stays in order.
     let mut command = Command::new("bash");
     command
-        .args(["-c", "exec 2>&1; exec runuser -u alice -- \"$@\"", "bash", SVIRT_EXEC, STUB, "-hda"])
+        .args([
+            "-c",
+            "exec 2>&1; exec runuser -u alice -- \"$@\"",
+            "bash",
+            SVIRT_EXEC,
+            STUB,
+            "-hda",
+        ])
         .arg(&disk)
         .env("STUB", "write 2 text")
         .current_dir("/")
@@ -243,6 +307,8 @@ fn output_arrives_through_a_pipe_that_another_user_made() {
     child.stdout.take().unwrap().read_to_end(&mut text).unwrap();
     assert_eq!(text.len(), 200_000);
     assert!(child.wait().unwrap().success());
-    wait_until("the label is back", || label(&disk).ends_with(":user_home_t:s0"));
+    wait_until("the label is back", || {
+        label(&disk).ends_with(":user_home_t:s0")
+    });
     fs::remove_file(&disk).unwrap();
 }

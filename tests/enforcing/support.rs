@@ -32,7 +32,11 @@ pub fn image(directory: &Path, name: &str) -> PathBuf {
 
 /// The SELinux label of a file.
 pub fn label(path: &Path) -> String {
-    let output = Command::new("stat").args(["-c", "%C"]).arg(path).output().unwrap();
+    let output = Command::new("stat")
+        .args(["-c", "%C"])
+        .arg(path)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
@@ -124,12 +128,18 @@ impl Guest {
         command
             .args(options)
             .arg(QEMU)
-            .args(["-machine", "pc", "-accel", "tcg", "-m", "32", "-display", "none"])
+            .args([
+                "-machine", "pc", "-accel", "tcg", "-m", "32", "-display", "none",
+            ])
             .args(["-nodefaults", "-qmp", "stdio"])
             .args(args);
         let mut guest = Self::start(command, "{\"QMP\"");
         guest.last_word = "{\"execute\":\"quit\"}\n";
-        assert!(guest.qmp("{\"execute\":\"qmp_capabilities\"}").contains("return"));
+        assert!(
+            guest
+                .qmp("{\"execute\":\"qmp_capabilities\"}")
+                .contains("return")
+        );
         guest
     }
 
@@ -179,11 +189,12 @@ pub fn keepers_done() {
         entries.flatten().all(|entry| {
             let text = fs::read_to_string(entry.path()).unwrap_or_default();
             // An entry that is gone by now, or that of a guest that still runs.
-            text.is_empty() || text.contains("\"pid\"") && {
-                let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-                let context = value["context"].as_str().unwrap();
-                caged(context)
-            }
+            text.is_empty()
+                || text.contains("\"pid\"") && {
+                    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+                    let context = value["context"].as_str().unwrap();
+                    caged(context)
+                }
         })
     });
 }

@@ -6,7 +6,14 @@ use std::process::Command;
 use crate::support::*;
 
 fn set(path: &std::path::Path, kind: &str) {
-    assert!(Command::new("chcon").args(["-t", kind]).arg(path).status().unwrap().success());
+    assert!(
+        Command::new("chcon")
+            .args(["-t", kind])
+            .arg(path)
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 #[test]
@@ -62,8 +69,14 @@ fn content_that_two_guests_share_keeps_its_label_until_both_have_ended() {
         let (one, two) = (start("1.img"), start("2.img"));
         let shared = label(&iso);
         assert_eq!(shared, "system_u:object_r:virt_content_t:s0");
-        let (ends, stays) = if first_ends_first { (one, two) } else { (two, one) };
-        let disk = directory.path().join(if first_ends_first { "1.img" } else { "2.img" });
+        let (ends, stays) = if first_ends_first {
+            (one, two)
+        } else {
+            (two, one)
+        };
+        let disk = directory
+            .path()
+            .join(if first_ends_first { "1.img" } else { "2.img" });
         let mut ends = ends;
         drop(ends.child.stdin.take());
         ends.child.wait().unwrap();
@@ -86,14 +99,22 @@ fn a_launch_that_fails_half_way_puts_everything_back() {
     fs::create_dir(&mount).unwrap();
     let other = image(&mount, "other.img");
     for options in ["bind", "remount,bind,ro"] {
-        let done = Command::new("mount").args(["-o", options]).arg(&mount).arg(&mount).status();
+        let done = Command::new("mount")
+            .args(["-o", options])
+            .arg(&mount)
+            .arg(&mount)
+            .status();
         assert!(done.unwrap().success());
     }
     let mut command = stub("exit 0", &good);
     let output = command.arg("-hdb").arg(&other).output().unwrap();
     Command::new("umount").arg(&mount).status().unwrap();
     assert_eq!(output.status.code(), Some(125), "{}", stdout(&output));
-    assert!(stderr(&output).contains("ead-only file system"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("ead-only file system"),
+        "{}",
+        stderr(&output)
+    );
     nothing_happened(&good, &before);
     nothing_happened(&other, &before);
 }
@@ -108,7 +129,10 @@ fn a_disk_that_a_running_guest_holds_is_refused_and_the_guest_undisturbed() {
     let output = stub("exit 0", &disk).output().unwrap();
     assert_eq!(output.status.code(), Some(125));
     let said = stderr(&output);
-    assert!(said.contains(&format!("process {}", guest.child.id())), "{said}");
+    assert!(
+        said.contains(&format!("process {}", guest.child.id())),
+        "{said}"
+    );
     assert!(said.contains("holds it"), "{said}");
     assert_eq!(label(&disk), held);
     guest.end();
@@ -127,7 +151,13 @@ fn what_a_killed_keeper_left_is_put_back_by_the_next_command() {
             let claims = fs::read_to_string(entry.path().join("attr/exec")).unwrap_or_default();
             if claims.trim_end_matches('\0') == context {
                 let pid = entry.file_name().into_string().unwrap();
-                assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+                assert!(
+                    Command::new("kill")
+                        .args(["-9", &pid])
+                        .status()
+                        .unwrap()
+                        .success()
+                );
             }
         }
         let Guest { mut child, .. } = guest;
@@ -137,7 +167,9 @@ fn what_a_killed_keeper_left_is_put_back_by_the_next_command() {
         let output = if next == "restore" {
             svirt_exec(["restore"]).output().unwrap()
         } else {
-            stub("exit 0", &image(directory.path(), "other.img")).output().unwrap()
+            stub("exit 0", &image(directory.path(), "other.img"))
+                .output()
+                .unwrap()
         };
         assert!(output.status.success(), "{}", stderr(&output));
         assert_eq!(label(&disk), before);

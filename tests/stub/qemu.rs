@@ -86,7 +86,13 @@ fn dump() {
     println!("ppid {}", std::os::unix::process::parent_id());
     println!("args {:?}", std::env::args_os().collect::<Vec<_>>());
     println!("cwd {:?}", std::env::current_dir().ok());
-    for name in [c"TMPDIR", c"LD_LIBRARY_PATH", c"MALLOC_CHECK_", c"ODD", c"HOME"] {
+    for name in [
+        c"TMPDIR",
+        c"LD_LIBRARY_PATH",
+        c"MALLOC_CHECK_",
+        c"ODD",
+        c"HOME",
+    ] {
         println!("getenv {name:?} {}", getenv(name));
     }
     let environ = fs::read("/proc/self/environ").unwrap_or_default();
@@ -96,13 +102,27 @@ fn dump() {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     for line in status.lines() {
         let name = line.split(':').next().unwrap_or_default();
-        if ["Umask", "SigBlk", "SigIgn", "SigCgt", "CapEff", "CapPrm", "CapAmb", "NoNewPrivs", "Uid", "Gid"]
-            .contains(&name)
+        if [
+            "Umask",
+            "SigBlk",
+            "SigIgn",
+            "SigCgt",
+            "CapEff",
+            "CapPrm",
+            "CapAmb",
+            "NoNewPrivs",
+            "Uid",
+            "Gid",
+        ]
+        .contains(&name)
         {
             println!("{line}");
         }
     }
-    print!("{}", fs::read_to_string("/proc/self/limits").unwrap_or_default());
+    print!(
+        "{}",
+        fs::read_to_string("/proc/self/limits").unwrap_or_default()
+    );
     let mut fds: Vec<String> = Vec::new();
     for number in 0..64 {
         // SAFETY: fcntl with F_GETFL and F_GETFD takes two integers.
@@ -111,7 +131,10 @@ fn dump() {
             let target = fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
             // SAFETY: as above.
             let cloexec = unsafe { libc::fcntl(number, libc::F_GETFD) };
-            fds.push(format!("fd {number} {} {flags:o} {cloexec}", target.display()));
+            fds.push(format!(
+                "fd {number} {} {flags:o} {cloexec}",
+                target.display()
+            ));
         }
     }
     println!("{}", fds.join("\n"));

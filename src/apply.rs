@@ -1,0 +1,176 @@
+//! What changes the host, in order: files that QEMU would make are made, the original
+//! labels are written down, the keeper is started, and each label is set and read back.
+
+use std::io;
+use std::path::Path;
+
+use nix::sys::stat::{SFlag, mknod};
+use nix::unistd::Pid;
+
+use crate::collect::quoted;
+use crate::host::{Host, Kind, Pinned, RealHost};
+use crate::journal::{Entry, Journal, Record};
+use crate::keeper::{self, Keeper};
+use crate::label::Context;
+use crate::plan::{Action, Plan};
+use crate::refusal::{Refusal, refuse};
+use crate::resource::Class;
+use crate::selinux;
+
+/// Writes the journal and starts the keeper, unless there is nothing to put back.
+/// # Errors
+/// Where a file cannot be made, the journal not written, or the keeper not started; nothing
+/// is labelled then.
+pub fn prepare(
+    host: &RealHost,
+    plan: &Plan,
+    own: &Context,
+    guest: &Context,
+    name: &str,
+) -> Result<Option<Keeper>, Refusal> {
+    let caller = selinux::previous_context().unwrap_or_else(|_| own.clone());
+    let pid = Pid::this().as_raw();
+    let mut entry = Entry::new(
+        name.to_owned(),
+        pid,
+        keeper::start_time(host, pid).unwrap_or(0),
+        host.read_proc("sys/kernel/random/boot_id")?
+            .trim()
+            .to_owned(),
+        guest.to_string(),
+    );
+    for step in &plan.steps {
+        let Some(label) = &step.label else { continue };
+        let record =
+            match (step.action, &step.resource.pinned, &step.resource.current) {
+                // Already labelled: in use by another guest, perhaps. The lock is what
+                // keeps that label, its own entry puts it back.
+                (Action::Relabel, Some(pinned), Some(current)) => {
+                    record(pinned, step.class, current, label)
+                }
+                (Action::None, Some(pinned), Some(current)) if step.class != Class::Keep => {
+                    record(pinned, step.class, current, label)
+                }
+                (Action::Create, _, _) => {
+                    let Some(path) = &step.resource.path else {
+                        continue;
+                    };
+                    let (pinned, original) = create(host, path, label, &caller)
+                    .map_err(|error| refuse(format!(
+                        "cannot make {} ({}) for QEMU: {error}; make it beforehand, or name a \
+                         directory where this user and svirt_launcher_t may",
+                        quoted(path.as_os_str()), step.resource.origin)))?;
+                    record(&pinned, step.class, &original, label)
+                }
+                _ => continue,
+            };
+        entry.records.push(record);
+    }
+    if entry.records.is_empty() {
+        return Ok(None);
+    }
+    let journal = Journal::open()?;
+    let path = journal.write(&entry)?;
+    match Keeper::start(own, &path) {
+        Ok(keeper) => Ok(Some(keeper)),
+        Err(error) => {
+            let _ = journal.remove(&path);
+            Err(refuse(format!(
+                "cannot start the keeper of the labels: {error}"
+            )))
+        }
+    }
+}
+
+fn record(pinned: &Pinned, class: Class, original: &Context, label: &Context) -> Record {
+    Record {
+        path: pinned.real_path(),
+        identity: pinned.identity,
+        class,
+        original: original.to_string(),
+        label: label.to_string(),
+    }
+}
+
+/// Makes a file that QEMU would make, with the guest's label from the start.
+/// Returns it with the label it would have had from the caller.
+fn create(
+    host: &RealHost,
+    path: &Path,
+    label: &Context,
+    caller: &Context,
+) -> io::Result<(Pinned, Context)> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let parent = host
+        .label_of(&host.pin(directory)?)?
+        .ok_or_else(|| io::Error::other("its file system has no labels"))?;
+    let original = selinux::label_of_new_file(caller, &parent, &name)?;
+    selinux::set_create_context(Some(label))?;
+    // mknod, not open: the launcher may make files of guests and not write to them.
+    let made = mknod(
+        path,
+        SFlag::S_IFREG,
+        nix::sys::stat::Mode::from_bits_truncate(0o666),
+        0,
+    );
+    selinux::set_create_context(None)?;
+    made?;
+    Ok((host.pin(path)?, original))
+}
+
+/// Sets every label and reads it back.
+///
+/// # Errors
+/// At the first label that cannot be set, or is another one afterwards.
+pub fn label(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
+    for step in &plan.steps {
+        let (Action::Relabel, Some(pinned), Some(label)) =
+            (step.action, &step.resource.pinned, &step.label)
+        else {
+            continue;
+        };
+        let fail = |why: String| {
+            refuse(format!(
+                "cannot label {} ({}) as {label}: {why}; all labels are put back",
+                step.resource.name(),
+                step.resource.origin
+            ))
+        };
+        host.set_label(pinned, label)
+            .map_err(|error| fail(error.to_string()))?;
+        let now = host
+            .label_of(pinned)
+            .map_err(|error| fail(error.to_string()))?;
+        if now.as_ref() != Some(label) {
+            return Err(fail(format!(
+                "it has {} afterwards",
+                now.map_or_else(|| "no label".to_owned(), |now| now.to_string())
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A label that was right when the plan was made may have been put back by the
+/// keeper of another guest since; from now on the keeper's lock holds it.
+///
+/// # Errors
+/// Where a label has changed since.
+pub fn recheck(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
+    for step in &plan.steps {
+        if let (Action::None, Some(pinned), Some(label)) =
+            (step.action, &step.resource.pinned, &step.label)
+            && pinned.kind == Kind::File
+            && host.label_of(pinned)?.as_ref() != Some(label)
+        {
+            return Err(refuse(format!(
+                "cannot use {} ({}): another guest that used it has just ended and its label was \
+                 put back; start again",
+                step.resource.name(),
+                step.resource.origin
+            )));
+        }
+    }
+    Ok(())
+}

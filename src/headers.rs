@@ -1,0 +1,208 @@
+//! Following image headers: which further files QEMU will open because of them.
+//!
+//! A header is followed only where the command line, or the header above, states the
+//! image's format. Where nobody does, it is read to refuse: what it names may have been
+//! written by a guest (CVE-2008-2004, CVE-2010-2237).
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use crate::collect::{Collected, Pending, Resource, quoted};
+use crate::host::{Host, Kind, Pinned};
+use crate::image::{self, ImageFormat};
+use crate::qemu;
+use crate::resource::{Access, Backing, Format, Image, Origin, Request, Target};
+
+/// Longest chain of backing files that is followed; libvirt's limit.
+const CHAIN_LIMIT: usize = 200;
+
+/// Reads the header of an image and says what it makes QEMU open.
+pub fn follow(
+    host: &dyn Host,
+    pending: &Pending,
+    image: &Image,
+    resource: &Resource,
+    pinned: &Pinned,
+    out: &mut Collected,
+) -> Vec<Pending> {
+    let name = resource.name();
+    let origin = &resource.origin;
+    let stated = match &image.format {
+        Format::Stated(format) => Some(ImageFormat::from_name(format.as_bytes())),
+        Format::Unstated { .. } | Format::CannotState { .. } => None,
+    };
+    if stated == Some(ImageFormat::Raw) {
+        return Vec::new();
+    }
+    if pinned.kind == Kind::Block {
+        if stated.is_some() {
+            out.warnings.push(format!(
+                "{name} ({origin}): the header of a block device is not read before the device has \
+                 the guest's label; backing files that it names keep the labels they have"
+            ));
+        }
+        return Vec::new();
+    }
+    if pinned.kind != Kind::File {
+        return Vec::new();
+    }
+    let mut file = match host.open(pinned) {
+        Ok(file) => file,
+        Err(error) => {
+            out.obstacles.push(format!(
+                "cannot read the header of {name} ({origin}): {error}; the user who runs \
+                 svirt-exec, and svirt_launcher_t, must be able to read an image to label it"
+            ));
+            return Vec::new();
+        }
+    };
+    let format = match stated {
+        Some(format) => format,
+        None => match image::probe(&mut file, pinned.path.as_os_str().as_bytes()) {
+            Ok(format) => format,
+            Err(error) => {
+                out.obstacles.push(format!(
+                    "cannot read the header of {name} ({origin}): {error}"
+                ));
+                return Vec::new();
+            }
+        },
+    };
+    let references = match image::references(&format, &mut file) {
+        Ok(references) => references,
+        Err(error) => {
+            out.obstacles.push(format!(
+                "cannot read the header of {name} ({origin}): {error}"
+            ));
+            return Vec::new();
+        }
+    };
+    let unstated = !matches!(image.format, Format::Stated(_));
+    let from_header = match &image.backing {
+        Backing::FromHeader { format, writable } => Some((format, *writable)),
+        Backing::NotFromHeader => None,
+    };
+    let backing = references
+        .backing
+        .filter(|backing| from_header.is_some() && !backing.name.is_empty());
+    let data_file = references.data_file.filter(|_| !image.data_file_given);
+    if unstated && (backing.is_some() || data_file.is_some() || !references.extents.is_empty()) {
+        out.errors
+            .push(refusal(image, resource, &format, &pinned.path));
+        return Vec::new();
+    }
+
+    let depth = pending.depth.saturating_add(1);
+    if depth > CHAIN_LIMIT {
+        out.errors.push(format!(
+            "cannot follow the backing files of {name} ({origin}): more than {CHAIN_LIMIT} in a chain"
+        ));
+        return Vec::new();
+    }
+    if pending.above.contains(&pinned.identity) {
+        out.errors.push(format!(
+            "cannot follow the backing files of {name} ({origin}): the chain comes back to itself"
+        ));
+        return Vec::new();
+    }
+    let mut above = pending.above.clone();
+    above.push(pinned.identity);
+
+    let opened_as = match &pending.request.target {
+        Target::Path(path) => path.as_os_str(),
+        _ => pinned.path.as_os_str(),
+    };
+    let as_image = |target: OsString, origin: Origin| Request {
+        target: Target::Path(target),
+        class: resource.class,
+        access: resource.access,
+        origin,
+        reason: if resource.access == Access::Write {
+            "data of a writable disk"
+        } else {
+            "data of a read-only disk"
+        },
+        image: None,
+        required: true,
+    };
+    let mut found: Vec<Request> = Vec::new();
+    if let Some(data_file) = data_file {
+        found.push(as_image(
+            OsString::from_vec(data_file),
+            Origin::DataFileOf {
+                data_file_of: pinned.path.clone(),
+            },
+        ));
+    }
+    for extent in references.extents {
+        let directory = Path::new(opened_as).parent().unwrap_or(Path::new(""));
+        found.push(as_image(
+            directory.join(OsStr::from_bytes(&extent)).into_os_string(),
+            Origin::ExtentOf {
+                extent_of: pinned.path.clone(),
+            },
+        ));
+    }
+    if let (Some(backing), Some((format, writable))) = (backing, from_header) {
+        let format = format
+            .as_ref()
+            .map(|format| format.clone().into_bytes())
+            .or(backing.format);
+        let access = if writable {
+            Access::Write
+        } else {
+            Access::Read
+        };
+        let origin = Origin::BackingOf {
+            backing_of: pinned.path.clone(),
+        };
+        match qemu::backing_requests(opened_as, &backing.name, format.as_deref(), access, origin) {
+            Ok(requests) => found.extend(requests),
+            Err(error) => out
+                .errors
+                .push(format!("cannot follow the backing file of {name}: {error}")),
+        }
+    }
+    found
+        .into_iter()
+        .map(|request| Pending {
+            request,
+            depth,
+            above: above.clone(),
+        })
+        .collect()
+}
+
+/// An image of unstated format names another file: the bytes that do so may be
+/// a guest's (CVE-2010-2237), so they are not followed, and QEMU must not either.
+fn refusal(image: &Image, resource: &Resource, format: &ImageFormat, path: &Path) -> String {
+    let name = resource.name();
+    let format = String::from_utf8_lossy(format.name());
+    let remedy = match (&image.format, &resource.origin) {
+        (_, Origin::BackingOf { backing_of }) => format!(
+            "if that is so, say it in the image above: qemu-img rebase -u -F {format} -b {} {}",
+            quoted(path.as_os_str()),
+            quoted(backing_of.as_os_str())
+        ),
+        (Format::CannotState { instead }, _) => format!(
+            "{} cannot state a format; if that is so, replace it with: -drive file={},format={format},{instead}",
+            option_of(&resource.origin),
+            path.display().to_string().replace(',', ",,"),
+        ),
+        (Format::Unstated { add }, _) => format!("if that is so, add: {add}{format}"),
+        (Format::Stated(_), _) => String::new(),
+    };
+    format!(
+        "cannot trust the format of {name} ({}): nothing states it, it looks like {format}, and its \
+         header names another file, which a guest may have written there; {remedy}",
+        resource.origin
+    )
+}
+
+fn option_of(origin: &Origin) -> &str {
+    match origin {
+        Origin::Word { option, .. } => option,
+        Origin::BackingOf { .. } | Origin::DataFileOf { .. } | Origin::ExtentOf { .. } => "it",
+    }
+}
