@@ -1,0 +1,298 @@
+//! The program as it behaves on any host: what needs no SELinux. On a host that
+//! has SELinux on, the tests of its absence are skipped, loudly.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may stop where it stands"
+)]
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn svirt_exec() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_svirt-exec"));
+    command
+        .stdin(Stdio::null())
+        .env_remove("SVIRT_EXEC_UNCONFINED")
+        .env_remove("SVIRT_EXEC_QEMU");
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// True where SELinux is off; says so where a test cannot run.
+fn selinux_is_off(test: &str) -> bool {
+    let off = !Path::new("/sys/fs/selinux/enforce").exists();
+    if !off {
+        eprintln!("SKIPPED {test}: this host has SELinux on");
+    }
+    off
+}
+
+/// A program that prints its argument 0 and arguments, and ends with status 3.
+fn fake_qemu(directory: &Path) -> std::path::PathBuf {
+    let path = directory.join("qemu-system-x86_64");
+    fs::write(&path, "#!/bin/sh\nprintf '%s\\n' \"$@\"\nexit 3\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+fn plan(directory: &Path, words: &[&OsStr]) -> (Value, Output) {
+    let output = svirt_exec()
+        .args(["plan", "--json", "qemu-system-x86_64"])
+        .args(words)
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    let value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    (value, output)
+}
+
+#[test]
+fn without_selinux_nothing_is_launched() {
+    if !selinux_is_off("without_selinux_nothing_is_launched") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let qemu = fake_qemu(directory.path());
+    let output = svirt_exec().arg(&qemu).arg("-S").output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert_eq!(text(&output.stdout), "");
+    let said = text(&output.stderr);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.contains("SELinux is off") && said.contains("--allow-unconfined"),
+        "{said}"
+    );
+}
+
+#[test]
+fn without_selinux_and_by_request_qemu_runs_and_the_warning_is_loud() {
+    if !selinux_is_off("without_selinux_and_by_request") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let qemu = fake_qemu(directory.path());
+    let by_option = svirt_exec()
+        .arg("--allow-unconfined")
+        .arg(&qemu)
+        .args(["-S", "-name", "x y"])
+        .output()
+        .unwrap();
+    let by_variable = svirt_exec()
+        .arg(&qemu)
+        .args(["-S", "-name", "x y"])
+        .env("SVIRT_EXEC_UNCONFINED", "allow")
+        .output()
+        .unwrap();
+    for output in [by_option, by_variable] {
+        assert_eq!(output.status.code(), Some(3), "the status is QEMU's");
+        assert_eq!(text(&output.stdout), "-S\n-name\nx y\n");
+        assert!(text(&output.stderr).contains("WITHOUT confinement"));
+    }
+}
+
+#[test]
+fn usage_errors_are_125_and_help_is_0() {
+    for (words, status) in [
+        (&["--nonsense", "qemu"][..], 125),
+        (&["--mcs-range", "c1.c5000", "qemu"], 125),
+        (&["--preflight=maybe", "qemu"], 125),
+        (&[], 125),
+        (&["plan"], 125),
+        (&["--help"], 0),
+        (&["-V"], 0),
+    ] {
+        let output = svirt_exec().args(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{words:?}: {output:?}");
+        let said = if status == 0 {
+            &output.stdout
+        } else {
+            &output.stderr
+        };
+        assert!(!said.is_empty(), "{words:?}");
+    }
+}
+
+#[test]
+fn a_qemu_that_is_not_there_is_127_and_one_without_permission_126() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = svirt_exec().arg("qemu-nothing").output().unwrap();
+    assert_eq!(output.status.code(), Some(127));
+    let path = directory.path().join("qemu");
+    fs::write(&path, "").unwrap();
+    let output = svirt_exec().arg(&path).output().unwrap();
+    assert_eq!(output.status.code(), Some(126));
+}
+
+#[test]
+fn the_plan_is_the_documented_contract() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("disk.img"), [0; 512]).unwrap();
+    let words = [
+        "-accel",
+        "kvm",
+        "-m",
+        "2G",
+        "-drive",
+        "file=disk.img,format=raw,if=virtio",
+    ]
+    .map(OsStr::new);
+    let (plan, output) = plan(directory.path(), &words);
+    assert!(output.status.success(), "{output:?}");
+    let object = plan.as_object().unwrap();
+    for key in [
+        "version",
+        "qemu",
+        "accelerator",
+        "context",
+        "image_context",
+        "resources",
+        "warnings",
+        "errors",
+    ] {
+        assert!(object.contains_key(key), "{key}");
+    }
+    assert_eq!(plan["version"], 1);
+    assert_eq!(plan["accelerator"], "kvm");
+    let disk = plan["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|resource| resource["class"] == "exclusive")
+        .unwrap();
+    let path = directory.path().join("disk.img");
+    assert_eq!(disk["path"], path.to_str().unwrap());
+    assert_eq!(disk["access"], "write");
+    assert_eq!(disk["kind"], "file");
+    assert_eq!(disk["origin"]["word"], 7);
+    assert_eq!(disk["origin"]["option"], "-drive");
+    assert_eq!(disk["origin"]["key"], "file");
+    assert_eq!(disk["action"], "relabel");
+    assert!(
+        disk["reason"]
+            .as_str()
+            .is_some_and(|reason| !reason.is_empty())
+    );
+    for key in ["label", "current"] {
+        assert!(disk.as_object().unwrap().contains_key(key));
+    }
+}
+
+#[test]
+fn a_plan_needs_no_files_and_no_qemu() {
+    let directory = tempfile::tempdir().unwrap();
+    let words = ["-hda", "/srv/no/such.img", "-kernel", "vmlinuz"].map(OsStr::new);
+    let (plan, output) = plan(directory.path(), &words);
+    assert!(output.status.success(), "{output:?}");
+    let resources = plan["resources"].as_array().unwrap();
+    let of = |path: &str| {
+        resources
+            .iter()
+            .find(|resource| resource["path"] == path)
+            .unwrap_or_else(|| panic!("{path} is not in {resources:?}"))
+    };
+    assert_eq!(of("/srv/no/such.img")["kind"], "missing");
+    let kernel = directory.path().join("vmlinuz");
+    assert_eq!(of(kernel.to_str().unwrap())["class"], "content");
+    assert!(!plan["warnings"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn names_of_one_file_are_one_resource() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("disk.img"), [0; 512]).unwrap();
+    symlink("disk.img", directory.path().join("link.img")).unwrap();
+    let words = ["-hda", "disk.img", "-hdb", "./link.img"].map(OsStr::new);
+    let (plan, _) = plan(directory.path(), &words);
+    let disks = plan["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|resource| resource["class"] == "exclusive")
+        .count();
+    assert_eq!(disks, 1);
+}
+
+#[test]
+fn a_file_that_is_written_and_shared_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("disk.img"), [0; 512]).unwrap();
+    let words = ["-hda", "disk.img", "-cdrom", "disk.img"].map(OsStr::new);
+    let (plan, output) = plan(directory.path(), &words);
+    assert_eq!(output.status.code(), Some(125));
+    let errors = plan["errors"].as_array().unwrap();
+    assert!(
+        errors[0].as_str().unwrap().contains("cannot use"),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn a_path_that_is_no_text_is_named_in_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = OsString::from_vec(b"a \xff,\n.img".to_vec());
+    fs::write(directory.path().join(&name), [0; 512]).unwrap();
+    let (plan, output) = plan(directory.path(), &[OsStr::new("-hda"), &name]);
+    assert!(output.status.success(), "{output:?}");
+    let disk = &plan["resources"][0];
+    let hex: String = directory
+        .path()
+        .join(&name)
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(disk["path_hex"], hex);
+    let human = svirt_exec()
+        .args(["plan", "qemu-system-x86_64", "-hda"])
+        .arg(&name)
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    assert!(
+        text(&human.stdout).contains(r"a \xff,\n.img"),
+        "{}",
+        text(&human.stdout)
+    );
+}
+
+#[test]
+fn a_link_with_the_name_of_a_qemu_runs_the_next_one_in_path() {
+    if !selinux_is_off("a_link_with_the_name_of_a_qemu") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (links, real) = (
+        directory.path().join("links"),
+        directory.path().join("real"),
+    );
+    fs::create_dir_all(&links).unwrap();
+    fs::create_dir_all(&real).unwrap();
+    symlink(
+        env!("CARGO_BIN_EXE_svirt-exec"),
+        links.join("qemu-system-x86_64"),
+    )
+    .unwrap();
+    fake_qemu(&real);
+    let path = std::env::join_paths([&links, &real, &"/bin".into()]).unwrap();
+    let output = Command::new(links.join("qemu-system-x86_64"))
+        .args(["-S", "--name", "x"])
+        .env("PATH", path)
+        .env("SVIRT_EXEC_UNCONFINED", "allow")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert_eq!(text(&output.stdout), "-S\n--name\nx\n");
+}
