@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::headers;
 use crate::host::{Host, Identity, Kind, Pinned};
 use crate::label::Context;
+use crate::qemu;
 use crate::resource::{Access, Class, Origin, Request, Target};
 
 /// Where Debian's and Fedora's builds of QEMU look for firmware and other data
@@ -248,6 +249,14 @@ fn look(
     match host.pin(&path) {
         Ok(pinned) => {
             resource.kind = pinned.kind;
+            // Only the host can tell a file from a directory (hugetlbfs) here.
+            if request.reason == qemu::GUEST_MEMORY {
+                (resource.class, resource.access) = match pinned.kind {
+                    Kind::Dir => (Class::Keep, Access::Tree),
+                    _ if resource.access == Access::Tree => (Class::Exclusive, Access::Write),
+                    _ => (resource.class, resource.access),
+                };
+            }
             match host.label_of(&pinned) {
                 Ok(label) => resource.current = label,
                 Err(error) => out.obstacles.push(format!(

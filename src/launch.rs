@@ -17,7 +17,7 @@ use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::unistd::{AccessFlags, Pid, Uid, access};
@@ -42,6 +42,9 @@ use crate::sys;
 
 /// The launcher's own domain, of the svirt_launcher module.
 const OWN_DOMAIN: &str = "svirt_launcher_t";
+
+/// What `-netdev bridge` runs.
+const BRIDGE_HELPER: &str = "qemu-bridge-helper";
 
 /// The domain of lines that start no guest (`-version`, capability probes).
 const INFO_DOMAIN: &str = "svirt_launcher_info_t";
@@ -86,7 +89,7 @@ fn read(command: &Command, environment: &[CString]) -> Result<Reading, Refusal> 
         &qemu::Environment {
             tmpdir: sys::variable(environment, "TMPDIR"),
             xdg_runtime_dir: sys::variable(environment, "XDG_RUNTIME_DIR"),
-            ..qemu::Environment::default()
+            ..qemu_as_built()
         },
     );
     let accelerator = accelerator(&invocation);
@@ -95,6 +98,18 @@ fn read(command: &Command, environment: &[CString]) -> Result<Reading, Refusal> 
         cwd,
         accelerator,
     })
+}
+
+/// Where this host's builds of QEMU have their helpers.
+fn qemu_as_built() -> qemu::Environment {
+    let default = qemu::Environment::default();
+    if Path::new(&default.helper_dir).join(BRIDGE_HELPER).exists() {
+        return default;
+    }
+    qemu::Environment {
+        helper_dir: "/usr/libexec".into(),
+        ..default
+    }
 }
 
 /// The accelerator that QEMU will get to use: the first of its list that works.

@@ -172,13 +172,17 @@ pub fn launcher(
         if let Some(current) = &resource.current
             && let Some(clause) = refused(host, own, current, class, &["relabelfrom"])?
         {
-            failures.push(format!(
-                "{what}: {clause}; it is no image type: move the file to /var/lib/libvirt/images or \
-                 a home directory, or give it one (semanage fcontext -a -t virt_image_t {} && \
-                 restorecon -F {})",
-                quoted(pinned.path.as_os_str()),
-                quoted(pinned.path.as_os_str()),
-            ));
+            let advice = if resource.kind == Kind::File {
+                let path = quoted(pinned.real_path().as_os_str());
+                format!(
+                    "files of this type are not given to guests: move it to /var/lib/libvirt/images \
+                     or a home directory, or give it an image's type (semanage fcontext -a -t \
+                     virt_image_t {path} && restorecon -F {path})"
+                )
+            } else {
+                "devices of this type are not given to guests by the svirt_launcher module".to_owned()
+            };
+            failures.push(format!("{what}: {clause}; {advice}"));
         }
         if let Some(clause) = refused(host, own, label, class, &["relabelto"])? {
             failures.push(format!(
