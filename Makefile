@@ -31,7 +31,7 @@ demo: dependencies
 shell: dependencies
 	$(SUDO) tests/bed/bed shell
 
-lint:
+lint: dependencies
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 

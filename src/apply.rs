@@ -28,7 +28,6 @@ pub fn prepare(
     guest: &Context,
     name: &str,
 ) -> Result<Option<Keeper>, Refusal> {
-    let caller = selinux::previous_context().unwrap_or_else(|_| own.clone());
     let pid = Pid::this().as_raw();
     let mut entry = Entry::new(
         name.to_owned(),
@@ -41,29 +40,17 @@ pub fn prepare(
     );
     for step in &plan.steps {
         let Some(label) = &step.label else { continue };
-        let record =
-            match (step.action, &step.resource.pinned, &step.resource.current) {
-                // Already labelled: in use by another guest, perhaps. The lock is what
-                // keeps that label, its own entry puts it back.
-                (Action::Relabel, Some(pinned), Some(current)) => {
-                    record(pinned, step.class, current, label)
-                }
-                (Action::None, Some(pinned), Some(current)) if step.class != Class::Keep => {
-                    record(pinned, step.class, current, label)
-                }
-                (Action::Create, _, _) => {
-                    let Some(path) = &step.resource.path else {
-                        continue;
-                    };
-                    let (pinned, original) = create(host, path, label, &caller)
-                    .map_err(|error| refuse(format!(
-                        "cannot make {} ({}) for QEMU: {error}; make it beforehand, or name a \
-                         directory where this user and svirt_launcher_t may",
-                        quoted(path.as_os_str()), step.resource.origin)))?;
-                    record(&pinned, step.class, &original, label)
-                }
-                _ => continue,
-            };
+        let record = match (step.action, &step.resource.pinned, &step.resource.current) {
+            // Already labelled: in use by another guest, perhaps. The lock is what
+            // keeps that label, its own entry puts it back.
+            (Action::Relabel, Some(pinned), Some(current)) => {
+                record(pinned, step.class, current, label)
+            }
+            (Action::None, Some(pinned), Some(current)) if step.class != Class::Keep => {
+                record(pinned, step.class, current, label)
+            }
+            _ => continue,
+        };
         entry.records.push(record);
     }
     if entry.records.is_empty() {
@@ -92,22 +79,17 @@ fn record(pinned: &Pinned, class: Class, original: &Context, label: &Context) ->
     }
 }
 
-/// Makes a file that QEMU would make, with the guest's label from the start.
-/// Returns it with the label it would have had from the caller.
-fn create(
-    host: &RealHost,
-    path: &Path,
-    label: &Context,
-    caller: &Context,
-) -> io::Result<(Pinned, Context)> {
+/// Makes a file that QEMU would make, with the label that the caller would have given
+/// it: what is put back later is that.
+fn create(host: &RealHost, path: &Path, caller: &Context) -> io::Result<Pinned> {
     let directory = path.parent().unwrap_or(Path::new("/"));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
     let parent = host
         .label_of(&host.pin(directory)?)?
         .ok_or_else(|| io::Error::other("its file system has no labels"))?;
-    let original = selinux::label_of_new_file(caller, &parent, &name)?;
-    selinux::set_create_context(Some(label))?;
-    // mknod, not open: the launcher may make files of guests and not write to them.
+    let name = path.file_name().unwrap_or_default();
+    let original = host.label_of_new(caller, &parent, Kind::File, name)?;
+    selinux::set_create_context(Some(&original))?;
+    // mknod, not open: the launcher may make files for guests and not write to them.
     let made = mknod(
         path,
         SFlag::S_IFREG,
@@ -116,7 +98,37 @@ fn create(
     );
     selinux::set_create_context(None)?;
     made?;
-    Ok((host.pin(path)?, original))
+    host.pin(path)
+}
+
+/// Makes every file that the plan says to make; from then on they are files like others.
+///
+/// # Errors
+/// At the first that cannot be made.
+pub fn make_files(host: &RealHost, plan: &mut Plan, own: &Context) -> Result<(), Refusal> {
+    let caller = selinux::previous_context().unwrap_or_else(|_| own.clone());
+    for step in &mut plan.steps {
+        let (Action::Create, Some(path)) = (step.action, &step.resource.path) else {
+            continue;
+        };
+        let made = create(host, path, &caller).and_then(|pinned| {
+            let label = host.label_of(&pinned)?;
+            Ok((pinned, label))
+        });
+        let (pinned, label) = made.map_err(|error| {
+            refuse(format!(
+                "cannot make {} ({}) for QEMU: {error}; make it beforehand, or name a directory \
+                 where this user and svirt_launcher_t may",
+                quoted(path.as_os_str()),
+                step.resource.origin
+            ))
+        })?;
+        step.resource.kind = pinned.kind;
+        step.resource.pinned = Some(pinned);
+        step.resource.current = label;
+        step.action = Action::Relabel;
+    }
+    Ok(())
 }
 
 /// Sets every label and reads it back.

@@ -76,6 +76,13 @@ pub struct GuestTypes {
 /// wrote, where `virtual_domain_context` has no second line.
 const TCG_DOMAINS: [&str; 2] = ["svirt_tcg_t", "svirt_prot_exec_t"];
 
+/// Whether a context is one that guests run in: libvirt's driver put us there.
+pub fn is_guest(host: &dyn Host, context: &Context) -> bool {
+    let stated = host.virtual_contexts().unwrap_or_default().domains;
+    TCG_DOMAINS.contains(&context.kind.as_str())
+        || stated.iter().any(|domain| domain.kind == context.kind)
+}
+
 /// What a writable image needs of its type.
 const IMAGE_PERMISSIONS: [&str; 5] = ["getattr", "lock", "open", "read", "write"];
 

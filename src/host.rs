@@ -3,6 +3,7 @@
 //! The real one speaks to the kernel through `selinux` and procfs; tests have
 //! one that keeps labels in a table. Code that takes `&dyn Host` never asks which.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -128,6 +129,14 @@ pub trait Host {
         class: &str,
         permissions: &[&'p str],
     ) -> io::Result<Vec<&'p str>>;
+    /// The label that `source` gives an object that it makes in a directory.
+    fn label_of_new(
+        &self,
+        source: &Context,
+        directory: &Context,
+        kind: Kind,
+        name: &OsStr,
+    ) -> io::Result<Context>;
     /// Whether the policy knows this context.
     fn is_valid(&self, context: &Context) -> bool;
     /// Lines of `virtual_domain_context` and `virtual_image_context`.
@@ -146,6 +155,9 @@ pub struct VirtualContexts {
     /// Labels: of a guest's own images, and of what guests only read.
     pub images: Vec<Context>,
 }
+
+/// Passes over /proc before giving up on a host where new processes never cease.
+const PASSES: usize = 1000;
 
 /// This host.
 #[derive(Debug)]
@@ -317,6 +329,17 @@ impl Host for RealHost {
         selinux::denied(source, target, class, permissions)
     }
 
+    fn label_of_new(
+        &self,
+        source: &Context,
+        directory: &Context,
+        kind: Kind,
+        name: &OsStr,
+    ) -> io::Result<Context> {
+        // Names only matter to rules for named files, and those are text.
+        selinux::label_of_new(source, directory, kind.class(), &name.to_string_lossy())
+    }
+
     fn is_valid(&self, context: &Context) -> bool {
         selinux::is_valid(context)
     }
@@ -346,7 +369,7 @@ impl Host for RealHost {
         let mut found = Vec::new();
         // A process that started while the list was read may have claimed a pair
         // already: list again until a whole pass finds nobody new.
-        loop {
+        for _ in 0..PASSES {
             let mut fresh = false;
             for pid in self.pids()? {
                 if pid == own || !seen.insert(pid) {
@@ -359,6 +382,9 @@ impl Host for RealHost {
                 return Ok(found);
             }
         }
+        Err(io::Error::other(
+            "processes start faster than they can be looked at",
+        ))
     }
 
     fn claim(&self, context: &Context) -> io::Result<()> {

@@ -235,6 +235,7 @@ fn keep(path: &Path) -> u8 {
     // A service manager ends everything in the guest's control group at once; labels
     // go back first. Nothing here lasts longer than the guest.
     sys::ignore_termination();
+    sys::raise_descriptor_limit();
     let setup = || -> Result<(RealHost, Journal, Entry, Locks, Context), String> {
         let host = RealHost::new().map_err(|error| error.to_string())?;
         let journal = Journal::open().map_err(|error| error.to_string())?;

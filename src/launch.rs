@@ -24,14 +24,14 @@ use nix::unistd::{AccessFlags, Pid, Uid, access};
 
 use crate::apply;
 use crate::cli::{Launch, Preflight};
-use crate::collect::{self, Surroundings, quoted};
+use crate::collect::{self, Collected, Surroundings, quoted};
 use crate::command::Command;
 use crate::domain::{self, Accelerator};
 use crate::fds;
 use crate::host::{Host, Pinned, RealHost};
 use crate::journal::Journal;
 use crate::keeper::{self, Keeper};
-use crate::label::{Context, Level};
+use crate::label::{Categories, Context, Level};
 use crate::mcs;
 use crate::plan::{self, Action, GuestLabels, Plan, Relabel};
 use crate::preflight::{self, Privilege};
@@ -141,29 +141,35 @@ fn messages(diagnostics: &[qemu::Diagnostic]) -> Vec<String> {
         .collect()
 }
 
-/// Everything up to the decision. With labels where the host can give some.
+/// Looks at everything that the line names.
+fn look(host: &dyn Host, command: &Command, reading: &mut Reading) -> Result<Collected, Refusal> {
+    let program = std::path::absolute(&command.program)?;
+    Ok(collect::collect(
+        host,
+        std::mem::take(&mut reading.invocation.requests),
+        &Surroundings {
+            cwd: &reading.cwd,
+            program: &program,
+            data_dirs: &reading.invocation.data_dirs,
+        },
+    ))
+}
+
+/// The decision. With labels where the host can give some.
 fn make_plan(
     host: &dyn Host,
     command: &Command,
     reading: Reading,
+    collected: Collected,
     labels: Option<GuestLabels>,
     relabel: Relabel,
 ) -> Result<Plan, Refusal> {
     let Reading {
         invocation,
-        cwd,
         accelerator,
+        ..
     } = reading;
     let program = std::path::absolute(&command.program)?;
-    let collected = collect::collect(
-        host,
-        invocation.requests,
-        &Surroundings {
-            cwd: &cwd,
-            program: &program,
-            data_dirs: &invocation.data_dirs,
-        },
-    );
     let processes = match labels {
         Some(_) => host.processes()?,
         None => Vec::new(),
@@ -208,7 +214,8 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
         },
     };
     let host = RealHost::new()?;
-    let reading = read(&command, environment)?;
+    let mut reading = read(&command, environment)?;
+    let collected = look(&host, &command, &mut reading)?;
     let mut problems = Vec::new();
     let mut labels = None;
     if host.mode() != Mode::Disabled && reading.invocation.purpose == Purpose::Guest {
@@ -230,7 +237,14 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
             Err(refusal) => problems = refusal.messages,
         }
     }
-    let mut plan = make_plan(&host, &command, reading, labels, relabelling(options))?;
+    let mut plan = make_plan(
+        &host,
+        &command,
+        reading,
+        collected,
+        labels,
+        relabelling(options),
+    )?;
     plan.obstacles.append(&mut problems);
     if options.preflight != Preflight::Off {
         let mut failures = preflight::guest(&host, &plan)?;
@@ -256,7 +270,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
         return without_selinux(&host, &command, environment, unconfined);
     }
     let own = host.own_context()?;
-    if !own.cage().is_empty() {
+    if !own.cage().is_empty() && domain::is_guest(&host, &own) {
         step.tell(format_args!("already confined as {own}"));
         return Err(command.execute(environment));
     }
@@ -273,7 +287,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
             .unwrap_or(false),
         no_new_privs: nix::sys::prctl::get_no_new_privs().unwrap_or(false),
     };
-    let reading = read(&command, environment)?;
+    let mut reading = read(&command, environment)?;
     step.tell(format_args!(
         "read the command line: {} resources named",
         reading.invocation.requests.len()
@@ -294,11 +308,13 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     }
     clean_up(&host, &own, &step);
 
+    let limit = sys::raise_descriptor_limit();
+    let collected = look(&host, &command, &mut reading)?;
     let range = mcs::range(&own, options.mcs_range)?;
     let types = domain::guest_types(&host, &own, reading.accelerator)?;
     let claim = match &options.level {
         Some(level) => mcs::claim_level(&host, types.domain.at(level.clone()))?,
-        None => mcs::claim(&host, &types.domain, &range, &[])?,
+        None => mcs::claim(&host, &types.domain, &range, &still_carried(&collected))?,
     };
     if claim.hidden > 0 {
         say(format_args!(
@@ -321,7 +337,14 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
             Some(name.to_string_lossy().into_owned())
         })
         .unwrap_or_else(|| Pid::this().to_string());
-    let plan = make_plan(&host, &command, reading, Some(labels), relabelling(options))?;
+    let mut plan = make_plan(
+        &host,
+        &command,
+        reading,
+        collected,
+        Some(labels),
+        relabelling(options),
+    )?;
     let repairs = judge(
         &host,
         &plan,
@@ -340,6 +363,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
             .count()
     ));
 
+    apply::make_files(&host, &mut plan, &own)?;
     let keeper = apply::prepare(&host, &plan, &own, &claim.context, &name)?;
     step.tell(format_args!("wrote the journal, started the keeper"));
     let change = || -> Result<(), Refusal> {
@@ -348,6 +372,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
         step.tell(format_args!("set the labels"));
         let replacements = repairs.apply(&host, &own, &claim.context).map_err(refuse)?;
         fds::place(&replacements)?;
+        sys::restore_descriptor_limit(limit);
         Ok(())
     };
     let refusal = match change() {
@@ -361,6 +386,23 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
         Err(refusal) => refusal,
     };
     Err(roll_back(keeper, refusal))
+}
+
+/// Pairs that files about to be used, or journal entries, still carry: their owners may
+/// have ended, and still nobody else shall get them.
+fn still_carried(collected: &Collected) -> Vec<Categories> {
+    let on_files = collected
+        .resources
+        .iter()
+        .filter_map(|resource| resource.current.as_ref())
+        .map(Context::cage);
+    let journal = Journal::open().map(|journal| journal.entries().unwrap_or_default());
+    let in_entries = journal
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|path| Journal::read(&path).ok()?.context.parse::<Context>().ok())
+        .map(|context| context.cage());
+    on_files.chain(in_entries).collect()
 }
 
 /// Has the keeper undo everything, and adds what it could not.

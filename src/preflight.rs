@@ -90,6 +90,18 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
                 ));
             }
         }
+        if resource.kind == Kind::Missing
+            && step.action == Action::None
+            && let Some(clause) = makes(host, process, step, path)?
+        {
+            failures.push(format!(
+                "QEMU will not be allowed to make {} ({}, {}): {clause}; name a directory where \
+                 guests may make such files",
+                resource.name(),
+                resource.origin,
+                resource.reason
+            ));
+        }
         let real = resource.pinned.as_ref().map(Pinned::real_path);
         for path in [Some(path), real.as_ref()].into_iter().flatten() {
             for directory in path.ancestors().skip(1) {
@@ -118,6 +130,36 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
         }
     }
     Ok(failures)
+}
+
+/// What `source` may not do to make this file or socket.
+fn makes(
+    host: &dyn Host,
+    source: &Context,
+    step: &Step,
+    path: &Path,
+) -> io::Result<Option<String>> {
+    let kind = match step.resource.access {
+        Access::Create => Kind::File,
+        Access::Bind => Kind::Socket,
+        Access::Read | Access::Write | Access::Connect | Access::Exec | Access::Tree => {
+            return Ok(None);
+        }
+    };
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let Ok(directory) = host.pin(directory) else {
+        return Ok(None);
+    };
+    let Some(label) = host.label_of(&directory)? else {
+        return Ok(None);
+    };
+    let enter = ["add_name", "search", "write"];
+    if let Some(clause) = refused(host, source, &label, "dir", &enter)? {
+        return Ok(Some(clause));
+    }
+    let name = path.file_name().unwrap_or_default();
+    let new = host.label_of_new(source, &label, kind, name)?;
+    refused(host, source, &new, kind.class(), &["create", "write"])
 }
 
 fn advice(kind: Kind, access: Access) -> &'static str {
@@ -150,9 +192,11 @@ pub fn launcher(
     let mut failures = entry(host, own, program, domain, privilege)?;
     for step in &plan.steps {
         let resource = &step.resource;
-        let (Some(pinned), Some(label), Action::Relabel) =
-            (&resource.pinned, &step.label, step.action)
-        else {
+        let Some(label) = &step.label else { continue };
+        if let (Action::Create, Some(path)) = (step.action, &resource.path) {
+            failures.extend(maker(host, own, step, path)?);
+        }
+        let (Some(pinned), Action::Relabel) = (&resource.pinned, step.action) else {
             continue;
         };
         let what = format!(
@@ -180,7 +224,8 @@ pub fn launcher(
                      virt_image_t {path} && restorecon -F {path})"
                 )
             } else {
-                "devices of this type are not given to guests by the svirt_launcher module".to_owned()
+                "devices of this type are not given to guests by the svirt_launcher module"
+                    .to_owned()
             };
             failures.push(format!("{what}: {clause}; {advice}"));
         }
@@ -192,6 +237,34 @@ pub fn launcher(
         }
     }
     Ok(failures)
+}
+
+/// What stops the launcher from making a file for QEMU.
+fn maker(host: &dyn Host, own: &Context, step: &Step, path: &Path) -> io::Result<Option<String>> {
+    let what = format!(
+        "cannot make {} ({}) for QEMU",
+        step.resource.name(),
+        step.resource.origin
+    );
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let directory = match host.pin(directory) {
+        Ok(directory) => directory,
+        Err(error) => {
+            return Ok(Some(format!(
+                "{what}: its directory cannot be looked at: {error}; make it (mkdir -p)"
+            )));
+        }
+    };
+    let Some(label) = host.label_of(&directory)? else {
+        return Ok(None);
+    };
+    let enter = ["add_name", "search", "write"];
+    Ok(refused(host, own, &label, "dir", &enter)?.map(|clause| {
+        format!(
+            "{what}: {clause}; make the file beforehand, or name a home directory, /tmp or \
+             /var/lib/libvirt/images"
+        )
+    }))
 }
 
 /// Whether `own` may become `domain` through this program.

@@ -75,10 +75,15 @@ pub fn previous_context() -> io::Result<Context> {
     parse(&SecurityContext::previous(true).map_err(to_io)?)
 }
 
-/// The label that a process of context `source` gives a file that it makes in a
+/// The label that a process of context `source` gives an object that it makes in a
 /// directory; `security_compute_create_name_raw(3)`.
-pub fn label_of_new_file(source: &Context, directory: &Context, name: &str) -> io::Result<Context> {
-    let class = SecurityClass::from_name("file").map_err(to_io)?;
+pub fn label_of_new(
+    source: &Context,
+    directory: &Context,
+    class: &str,
+    name: &str,
+) -> io::Result<Context> {
+    let class = SecurityClass::from_name(class).map_err(to_io)?;
     let label = with(source, |s| {
         with(directory, |d| {
             s.of_labeling_decision(d, class, name)

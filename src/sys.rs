@@ -171,6 +171,23 @@ fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Lets this process open as many files as it is allowed to: a guest of a thousand disks
+/// needs a descriptor for each. Returns the limits as they were, for QEMU.
+pub fn raise_descriptor_limit() -> Option<(u64, u64)> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok()?;
+    Some((soft, hard))
+}
+
+/// Sets the limits back to what the caller had.
+pub fn restore_descriptor_limit(limits: Option<(u64, u64)>) {
+    use nix::sys::resource::{Resource, setrlimit};
+    if let Some((soft, hard)) = limits {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+    }
+}
+
 /// Goes on when asked to end: SIGTERM, SIGINT and SIGHUP; signal(7).
 pub fn ignore_termination() {
     use nix::sys::signal::{SigHandler, Signal, signal};

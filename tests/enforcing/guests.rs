@@ -241,3 +241,41 @@ fn a_plan_on_an_enforcing_host_names_pair_labels_and_actions() {
     assert_eq!(resource["action"], "relabel");
     assert_eq!(label(&disk), before, "a plan changes nothing");
 }
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_log_that_qemu_makes_is_the_guests_own_and_stays_with_an_ordinary_label() {
+    let directory = directory();
+    let log = directory.path().join("serial.log");
+    let serial = format!("file:{}", log.display());
+    let guest = Guest::qemu(&[], ["-S", "-serial", &serial]);
+    assert_eq!(level(&label(&log)), level(&guest.label()));
+    guest.end();
+    assert!(label(&log).ends_with(":user_home_t:s0"), "{}", label(&log));
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_socket_that_the_policy_will_not_let_qemu_make_is_named_beforehand() {
+    let output = svirt_exec([QEMU, "-S", "-display", "none"])
+        .args(["-qmp", "unix:/tmp/svirt-qmp,server=on,wait=off"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    let said = stderr(&output);
+    assert!(
+        said.contains("QEMU will not be allowed to make '/tmp/svirt-qmp'"),
+        "{said}"
+    );
+    // The kernel agrees.
+    let output = svirt_exec(["--preflight=warn", QEMU, "-S", "-display", "none"])
+        .args(["-qmp", "unix:/tmp/svirt-qmp,server=on,wait=off"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("Permission denied"),
+        "{}",
+        stderr(&output)
+    );
+}
