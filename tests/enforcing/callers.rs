@@ -114,7 +114,7 @@ fn output_arrives_from_cron_for_root_and_for_users() {
     );
     for out in [roots.as_path(), Path::new("/home/alice/out")] {
         wait_until("cron has run its job", || {
-            fs::read_to_string(out).is_ok_and(|text| text.ends_with('\n'))
+            fs::read_to_string(out).is_ok_and(|text| text.contains("\nlabel "))
         });
         let text = fs::read_to_string(out).unwrap();
         assert!(
