@@ -13,7 +13,8 @@ use crate::journal::{Entry, Journal, Record};
 use crate::keeper::{self, Keeper};
 use crate::label::Context;
 use crate::plan::{Action, Plan};
-use crate::refusal::{Refusal, refuse};
+use crate::preflight;
+use crate::refusal::{Refusal, refuse, say};
 use crate::resource::Class;
 use crate::selinux;
 
@@ -131,6 +132,30 @@ pub fn make_files(host: &RealHost, plan: &mut Plan, own: &Context) -> Result<(),
     Ok(())
 }
 
+/// Checks that nothing has changed between the look at the files and the keeper's locks.
+/// From now on the locks hold what is there.
+///
+/// # Errors
+/// Where another guest's keeper has put a label back meanwhile: the journal would have a
+/// wrong original, or a label that was right is not any more.
+pub fn recheck(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
+    for step in &plan.steps {
+        let resource = &step.resource;
+        let Some(pinned) = &resource.pinned else {
+            continue;
+        };
+        if step.label.is_some() && host.label_of(pinned)? != resource.current {
+            return Err(refuse(format!(
+                "cannot use {} ({}): its label has changed while the launch was prepared, another \
+                 guest that used it has just ended; start again",
+                resource.name(),
+                resource.origin
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Sets every label and reads it back.
 ///
 /// # Errors
@@ -149,8 +174,23 @@ pub fn label(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
                 step.resource.origin
             ))
         };
-        host.set_label(pinned, label)
-            .map_err(|error| fail(error.to_string()))?;
+        match host.set_label(pinned, label) {
+            Ok(()) => {}
+            // A file system without labels of its own, or read-only: the guest may still
+            // be allowed to use what is there.
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EROFS))
+                    && preflight::usable_as_it_is(host, plan, step)? =>
+            {
+                say(format_args!(
+                    "warning: {} ({}) keeps its label, which other guests may share: {error}",
+                    step.resource.name(),
+                    step.resource.origin
+                ));
+                continue;
+            }
+            Err(error) => return Err(fail(error.to_string())),
+        }
         let now = host
             .label_of(pinned)
             .map_err(|error| fail(error.to_string()))?;
@@ -158,29 +198,6 @@ pub fn label(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
             return Err(fail(format!(
                 "it has {} afterwards",
                 now.map_or_else(|| "no label".to_owned(), |now| now.to_string())
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// A label that was right when the plan was made may have been put back by the
-/// keeper of another guest since; from now on the keeper's lock holds it.
-///
-/// # Errors
-/// Where a label has changed since.
-pub fn recheck(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
-    for step in &plan.steps {
-        if let (Action::None, Some(pinned), Some(label)) =
-            (step.action, &step.resource.pinned, &step.label)
-            && pinned.kind == Kind::File
-            && host.label_of(pinned)?.as_ref() != Some(label)
-        {
-            return Err(refuse(format!(
-                "cannot use {} ({}): another guest that used it has just ended and its label was \
-                 put back; start again",
-                step.resource.name(),
-                step.resource.origin
             )));
         }
     }

@@ -107,6 +107,16 @@ pub struct ProcessLabels {
     pub hidden: bool,
 }
 
+impl ProcessLabels {
+    /// Whether it is in a cage, or has asked for one.
+    pub fn is_caged(&self) -> bool {
+        [&self.pending, &self.current]
+            .into_iter()
+            .flatten()
+            .any(|context| !context.cage().is_empty())
+    }
+}
+
 /// What launching needs of the host.
 pub trait Host {
     /// Whether SELinux is on, and enforcing.
@@ -155,6 +165,9 @@ pub struct VirtualContexts {
     /// Labels: of a guest's own images, and of what guests only read.
     pub images: Vec<Context>,
 }
+
+/// Inode number of the initial PID namespace; `PROC_PID_INIT_INO`, linux/proc_ns.h.
+const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// Passes over /proc before giving up on a host where new processes never cease.
 const PASSES: usize = 1000;
@@ -219,12 +232,35 @@ impl RealHost {
         if pending.as_ref().is_err_and(gone) || current.as_ref().is_err_and(gone) {
             return None;
         }
-        Some(ProcessLabels {
+        let labels = ProcessLabels {
             pid,
             hidden: pending.is_err() || current.is_err(),
             pending: pending.unwrap_or_default(),
             current: current.unwrap_or_default(),
-        })
+        };
+        // What has ended and was not waited for yet touches nothing any more.
+        if labels.is_caged() && self.has_ended(pid) {
+            return None;
+        }
+        Some(labels)
+    }
+
+    /// Whether a process is a zombie; field 3 of `/proc/PID/stat`, proc(5).
+    fn has_ended(&self, pid: Pid) -> bool {
+        let stat = self.read_proc(&format!("{pid}/stat")).unwrap_or_default();
+        let state = stat
+            .rsplit_once(')')
+            .and_then(|(_, fields)| fields.split_whitespace().next());
+        matches!(state, None | Some("Z" | "X"))
+    }
+
+    /// Whether /proc shows every process of the host: not in a PID namespace, and not
+    /// where it is mounted with hidepid=; proc(5).
+    pub fn sees_all(&self) -> bool {
+        let first = std::fs::metadata("/proc/self/ns/pid")
+            .is_ok_and(|namespace| namespace.ino() == INITIAL_PID_NAMESPACE);
+        let init = self.read_proc("1/attr/current").is_ok();
+        first && init
     }
 
     fn pids(&self) -> io::Result<Vec<Pid>> {
@@ -375,8 +411,12 @@ impl Host for RealHost {
                 if pid == own || !seen.insert(pid) {
                     continue;
                 }
-                fresh = true;
-                found.extend(self.labels_of(pid));
+                // One that is in no cage and claims one later will see the claim of the
+                // caller, made before this; one that is in a cage may have left others behind.
+                if let Some(labels) = self.labels_of(pid) {
+                    fresh |= labels.is_caged();
+                    found.push(labels);
+                }
             }
             if !fresh {
                 return Ok(found);

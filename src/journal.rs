@@ -161,7 +161,7 @@ impl Journal {
         if !metadata.is_dir() || metadata.uid() != Uid::effective().as_raw() {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                format!("it belongs to user {}", metadata.uid()),
+                format!("it belongs to user {}; root can remove it", metadata.uid()),
             ));
         }
         Ok(())
@@ -183,6 +183,18 @@ impl Journal {
         Ok(path)
     }
 
+    /// Puts another version in the place of an entry, whole or not at all.
+    ///
+    /// # Errors
+    /// As [`Journal::write`]; the old version stays then.
+    pub fn replace(&self, path: &Path, entry: &Entry) -> Result<(), JournalError> {
+        self.write_to(path, entry)
+            .map_err(|source| JournalError::Write {
+                path: path.to_path_buf(),
+                source,
+            })
+    }
+
     fn write_to(&self, path: &Path, entry: &Entry) -> io::Result<()> {
         let new = path.with_extension("new");
         let result = (|| {
@@ -202,7 +214,6 @@ impl Journal {
         })();
         if result.is_err() {
             let _ = fs::remove_file(&new);
-            let _ = fs::remove_file(path);
         }
         result
     }

@@ -11,16 +11,17 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
-use crate::host::{Host, RealHost};
+use crate::host::{Host, ProcessLabels, RealHost};
 use crate::journal::{Entry, Journal};
 use crate::label::Context;
-use crate::restore::{Locks, Wait, forget, one_back, put_back_own};
+use crate::restore::{Hold, Wait, this_boot};
 use crate::selinux::{self, Mode};
 use crate::sys;
 
@@ -40,6 +41,9 @@ const DONE: u8 = b'D';
 const FAILED: u8 = b'F';
 /// What the launcher says: put everything back now.
 const UNDO: u8 = b'U';
+
+/// How long to wait where the kernel offers nothing to wait for.
+const RETRY: Duration = Duration::from_secs(1);
 
 const PROGRAM: &CStr = c"/proc/self/exe";
 
@@ -178,6 +182,8 @@ fn relay() -> u8 {
     let (Some(from), Some(to)) = (sys::inherited(0), sys::inherited(1)) else {
         return 125;
     };
+    // What QEMU says when it is told to end still has to arrive.
+    sys::ignore_termination();
     let mut buffer = vec![0_u8; 64 << 10];
     loop {
         let mut ends = [
@@ -193,17 +199,22 @@ fn relay() -> u8 {
         if ends[1].revents().is_some_and(|events| !events.is_empty()) {
             return 0;
         }
-        let Ok(count) = nix::unistd::read(from, &mut buffer) else {
-            return 1;
+        let count = match nix::unistd::read(from, &mut buffer) {
+            Ok(0) => return 0,
+            Ok(count) => count,
+            Err(Errno::EINTR | Errno::EAGAIN) => continue,
+            Err(_) => return 1,
         };
         let mut rest = buffer.get(..count).unwrap_or_default();
-        if rest.is_empty() {
-            return 0;
-        }
         while !rest.is_empty() {
             match nix::unistd::write(to, rest) {
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(Errno::EINTR) => {}
+                // The caller's end may be non-blocking; its flags are not ours to change.
+                Err(Errno::EAGAIN) => {
+                    let mut room = [PollFd::new(to, PollFlags::POLLOUT)];
+                    let _ = poll(&mut room, PollTimeout::NONE);
+                }
                 Err(_) => return 0,
             }
         }
@@ -236,7 +247,7 @@ fn keep(path: &Path) -> u8 {
     // go back first. Nothing here lasts longer than the guest.
     sys::ignore_termination();
     sys::raise_descriptor_limit();
-    let setup = || -> Result<(RealHost, Journal, Entry, Locks, Context), String> {
+    let setup = || -> Result<(RealHost, Journal, Hold, Context), String> {
         let host = RealHost::new().map_err(|error| error.to_string())?;
         let journal = Journal::open().map_err(|error| error.to_string())?;
         if !journal.holds(path) {
@@ -247,13 +258,14 @@ fn keep(path: &Path) -> u8 {
             .context
             .parse()
             .map_err(|error| format!("'{}': {error}", path.display()))?;
-        let locks = Locks::take(&host, &entry)?;
+        whose(&host, &context)?;
+        let hold = Hold::take(&host, entry)?;
         // The pair stays claimed until the labels are back.
         host.claim(&context)
             .map_err(|error| format!("cannot keep the claim of {context}: {error}"))?;
-        Ok((host, journal, entry, locks, context))
+        Ok((host, journal, hold, context))
     };
-    let (host, journal, entry, locks, context) = match setup() {
+    let (host, journal, mut hold, context) = match setup() {
         Ok(all) => all,
         Err(why) => {
             if let Ok(journal) = Journal::open()
@@ -271,25 +283,54 @@ fn keep(path: &Path) -> u8 {
     if !undo {
         wait_for_cage(&host, &context);
     }
-    let (shared, failures) = put_back_own(&host, &entry, &locks);
+    let mut failures = hold.put_back(&host, Wait::Never);
+    failures.extend(hold.settle(&journal, path).err());
     if undo {
         report(talk, &failures);
     }
-    let mut failures = failures;
     // The pair is free again: what is left carries none.
     let _ = selinux::clear_exec_context();
-    for index in shared {
-        match (
-            entry.records.get(index),
-            locks.alone(index, Wait::ForOthers),
-        ) {
-            (Some(record), Ok(_)) => failures.extend(one_back(&host, &entry, record)),
-            (_, Err(error)) => failures.push(error.to_string()),
-            (None, Ok(_)) => {}
-        }
+    if failures.is_empty() && !hold.is_done() {
+        // The rest is in the journal, and may wait for as long as other guests run:
+        // from here on a service manager may end this process.
+        sys::heed_termination();
+        failures = hold.put_back(&host, Wait::ForOthers);
+        failures.extend(hold.settle(&journal, path).err());
     }
-    forget(&journal, path, &mut failures);
+    // What a keeper that was ended left to whoever is last.
+    let _ = put_back_ended(&host, &journal);
     u8::from(!failures.is_empty())
+}
+
+/// Checks that the launcher behind the pidfd claims this context, and nobody else is in
+/// its cage: a keeper must not be talked into taking a running guest's files.
+fn whose(host: &RealHost, context: &Context) -> Result<(), String> {
+    let launcher = host
+        .read_proc(&format!("self/fdinfo/{PIDFD}"))
+        .ok()
+        .and_then(|info| {
+            let line = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+            line.trim().parse().ok().map(Pid::from_raw)
+        })
+        .ok_or("the launcher has ended")?;
+    let claims = host
+        .labels_of(launcher)
+        .is_some_and(|labels| labels.pending.as_ref() == Some(context));
+    if !claims {
+        return Err(format!("process {launcher} does not claim {context}"));
+    }
+    let processes = host.processes().map_err(|error| error.to_string())?;
+    let other = processes.iter().find(|process| {
+        process.pid != launcher
+            && [&process.pending, &process.current]
+                .into_iter()
+                .flatten()
+                .any(|label| label.cage().overlaps(&context.cage()))
+    });
+    match other {
+        Some(other) => Err(format!("process {} is in the cage of {context}", other.pid)),
+        None => Ok(()),
+    }
 }
 
 /// Tells the launcher how it went.
@@ -298,6 +339,12 @@ fn report(talk: Option<BorrowedFd<'static>>, failures: &[String]) {
         say(talk, DONE, "");
     } else {
         say(talk, FAILED, &failures.join("; "));
+    }
+    if let Some(talk) = talk {
+        let _ = nix::sys::socket::shutdown(
+            std::os::fd::AsRawFd::as_raw_fd(&talk),
+            nix::sys::socket::Shutdown::Both,
+        );
     }
 }
 
@@ -337,91 +384,97 @@ fn wait_for_end(pidfd: BorrowedFd<'static>, talk: Option<BorrowedFd<'static>>) -
 fn wait_for_cage(host: &RealHost, context: &Context) {
     loop {
         let Ok(processes) = host.processes() else {
-            return;
+            // Not to know is not to be the last: labels stay for as long as that lasts.
+            std::thread::sleep(RETRY);
+            continue;
         };
-        let ends: Vec<OwnedFd> = processes
+        let mut caged = processes
             .iter()
             .filter(|process| process.current.as_ref() == Some(context))
-            .filter_map(|process| {
-                let end = sys::pidfd(process.pid).ok()?;
-                // Still the process that was looked at, not a later one of its number.
-                let still = host.labels_of(process.pid)?.current;
-                (still.as_ref() == Some(context)).then_some(end)
-            })
-            .collect();
-        if ends.is_empty() {
+            .peekable();
+        if caged.peek().is_none() {
             return;
         }
-        for end in &ends {
-            let mut poll_end = [PollFd::new(end.as_fd(), PollFlags::POLLIN)];
-            while poll(&mut poll_end, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        for process in caged {
+            match sys::pidfd(process.pid) {
+                Ok(end) => {
+                    // Still the process that was looked at, not a later one of its number.
+                    let now = host
+                        .labels_of(process.pid)
+                        .and_then(|labels| labels.current);
+                    if now.as_ref() == Some(context) {
+                        let mut ends = [PollFd::new(end.as_fd(), PollFlags::POLLIN)];
+                        while poll(&mut ends, PollTimeout::NONE) == Err(Errno::EINTR) {}
+                    }
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                Err(_) => std::thread::sleep(RETRY),
+            }
         }
     }
 }
 
-/// Whether the process of an entry still runs.
-fn alive(host: &RealHost, entry: &Entry) -> bool {
-    let boot = host.read_proc("sys/kernel/random/boot_id");
-    boot.is_ok_and(|boot| boot.trim() == entry.boot)
-        && start_time(host, entry.pid).is_some_and(|started| started == entry.started)
+/// Whether the guest of an entry still runs, or somebody is at work on its files.
+fn alive(host: &RealHost, entry: &Entry, processes: &[ProcessLabels]) -> bool {
+    let context = entry.context.parse::<Context>().ok();
+    let caged = processes
+        .iter()
+        .any(|process| process.current == context || process.pending == context);
+    caged || this_boot(host, entry) && start_time(host, entry.pid) == Some(entry.started)
 }
 
-/// When a process started, in clock ticks since boot; field 22 of `/proc/PID/stat`, proc(5).
+/// When a process started, in clock ticks since boot, unless it has ended and was not
+/// waited for yet; fields 3 and 22 of `/proc/PID/stat`, proc(5).
 pub fn start_time(host: &RealHost, pid: i32) -> Option<u64> {
     let stat = host.read_proc(&format!("{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything; fields count from behind it.
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = fields.split_whitespace();
+    match fields.next()? {
+        "Z" | "X" => None,
+        _ => fields.nth(18)?.parse().ok(),
+    }
+}
+
+/// Puts back what every guest that has ended left. Returns what is not back, and why.
+fn put_back_ended(host: &RealHost, journal: &Journal) -> io::Result<Vec<String>> {
+    let mut left = Vec::new();
+    for path in journal.entries()? {
+        let entry = match Journal::read(&path) {
+            Ok(entry) => entry,
+            Err(error) => {
+                // Another keeper has removed it since the directory was read.
+                if path.exists() {
+                    left.push(error.to_string());
+                }
+                continue;
+            }
+        };
+        if alive(host, &entry, &host.processes()?) {
+            continue;
+        }
+        match Hold::take(host, entry) {
+            Ok(mut hold) => {
+                left.extend(hold.put_back(host, Wait::Never));
+                left.extend(hold.settle(journal, &path).err());
+                left.extend(hold.left());
+            }
+            Err(why) => left.push(why),
+        }
+    }
+    Ok(left)
 }
 
 fn restore() -> u8 {
     let talk = sys::inherited(TALK);
     sys::ignore_termination();
+    sys::raise_descriptor_limit();
     let outcome = || -> Result<Vec<String>, String> {
         let host = RealHost::new().map_err(|error| error.to_string())?;
         let journal = Journal::open().map_err(|error| error.to_string())?;
-        let mut failures = Vec::new();
-        for path in journal.entries().map_err(|error| error.to_string())? {
-            let entry = match Journal::read(&path) {
-                Ok(entry) => entry,
-                Err(error) => {
-                    failures.push(error.to_string());
-                    continue;
-                }
-            };
-            let Ok(context) = entry.context.parse::<Context>() else {
-                failures.push(format!("'{}' names no context", path.display()));
-                continue;
-            };
-            let processes = host.processes().map_err(|error| error.to_string())?;
-            let caged = processes.iter().any(|process| {
-                process.current.as_ref() == Some(&context)
-                    || process.pending.as_ref() == Some(&context)
-            });
-            // A live guest, or a keeper that is at work.
-            if caged || alive(&host, &entry) {
-                continue;
-            }
-            // Held: the guest's own keeper is at work, or another guest uses a file of it.
-            let Ok(locks) = Locks::take(&host, &entry) else {
-                continue;
-            };
-            let (shared, mut failed) = put_back_own(&host, &entry, &locks);
-            if shared.is_empty() {
-                forget(&journal, &path, &mut failed);
-            }
-            failures.append(&mut failed);
-        }
-        Ok(failures)
+        put_back_ended(&host, &journal).map_err(|error| error.to_string())
     };
-    match outcome() {
-        Ok(failures) => {
-            report(talk, &failures);
-            u8::from(!failures.is_empty())
-        }
-        Err(why) => {
-            say(talk, FAILED, &why);
-            125
-        }
-    }
+    let left = outcome().unwrap_or_else(|why| vec![why]);
+    report(talk, &left);
+    u8::from(!left.is_empty())
 }

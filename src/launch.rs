@@ -316,12 +316,11 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
         Some(level) => mcs::claim_level(&host, types.domain.at(level.clone()))?,
         None => mcs::claim(&host, &types.domain, &range, &still_carried(&collected))?,
     };
-    if claim.hidden > 0 {
-        say(format_args!(
-            "warning: {} processes do not show their labels (hidepid, a PID namespace, or the \
-             policy): that nobody else has this guest's categories is not proven",
-            claim.hidden
-        ));
+    if claim.hidden > 0 || !host.sees_all() {
+        say(
+            "warning: not all processes of this host show their labels here (hidepid, a PID \
+             namespace, or the policy): that nobody else has this guest's categories is not proven",
+        );
     }
     let level = Level {
         sensitivity: claim.context.sensitivity().to_owned(),
@@ -367,8 +366,8 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     let keeper = apply::prepare(&host, &plan, &own, &claim.context, &name)?;
     step.tell(format_args!("wrote the journal, started the keeper"));
     let change = || -> Result<(), Refusal> {
-        apply::label(&host, &plan)?;
         apply::recheck(&host, &plan)?;
+        apply::label(&host, &plan)?;
         step.tell(format_args!("set the labels"));
         let replacements = repairs.apply(&host, &own, &claim.context).map_err(refuse)?;
         fds::place(&replacements)?;
@@ -540,8 +539,9 @@ fn clean_up(host: &RealHost, own: &Context, step: &Steps) {
         return;
     }
     step.tell(format_args!("putting back what ended guests left"));
+    // What is not back now, because another guest uses it, is a later command's.
     if let Err(error) = keeper::restore_ended(own) {
-        say(format_args!("warning: {error}"));
+        step.tell(format_args!("{error}"));
     }
 }
 

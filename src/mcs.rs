@@ -63,6 +63,12 @@ pub enum PairError {
         /// With which label.
         label: String,
     },
+    /// A level that is no cage.
+    #[error(
+        "cannot use level {0}: a guest needs two categories at least; with fewer, what it writes is \
+         open to other guests (CVE-2021-3631)"
+    )]
+    TooOpen(String),
     /// The kernel or the policy did not accept the claim.
     #[error("cannot ask the kernel for '{context}' at the next execve: {source}")]
     Claim {
@@ -246,6 +252,13 @@ pub fn claim(
 /// # Errors
 /// Where somebody is in an overlapping cage, or the policy refuses the context.
 pub fn claim_level(host: &dyn Host, context: Context) -> Result<Claim, PairError> {
+    if context.cage().len() < 2 {
+        return Err(PairError::TooOpen(
+            context
+                .range
+                .map_or_else(String::new, |range| range.to_string()),
+        ));
+    }
     host.claim(&context).map_err(|source| PairError::Claim {
         context: context.to_string(),
         source,

@@ -119,6 +119,19 @@ const PROTECTED: [&str; 14] = [
     "/var/lib/selinux",
 ];
 
+/// Device nodes that everybody uses: labelling one for a guest would take it from the host.
+const HOST_WIDE: [&str; 9] = [
+    "/dev/console",
+    "/dev/full",
+    "/dev/null",
+    "/dev/ptmx",
+    "/dev/pts",
+    "/dev/random",
+    "/dev/tty",
+    "/dev/urandom",
+    "/dev/zero",
+];
+
 /// What reading a file needs of its label.
 const READ: [&str; 3] = ["getattr", "open", "read"];
 
@@ -189,6 +202,10 @@ fn decide_one(
         reason.push_str(", readable with the label it has");
         Action::None
     } else {
+        if class != Class::Keep && is_host_wide(&resource) {
+            class = Class::Keep;
+            reason.push_str(", a node of the whole host");
+        }
         match (class, resource.kind) {
             (Class::Keep, _) => Action::None,
             (_, Kind::Missing) if resource.path.is_none() || resource.template => Action::None,
@@ -205,6 +222,13 @@ fn decide_one(
         reason,
         resource,
     }
+}
+
+fn is_host_wide(resource: &Resource) -> bool {
+    resource.pinned.as_ref().is_some_and(|pinned| {
+        let real = pinned.real_path();
+        pinned.kind == Kind::Char && HOST_WIDE.iter().any(|node| real.starts_with(node))
+    })
 }
 
 /// Why this must not be relabelled on any host.
@@ -249,8 +273,8 @@ fn held(step: &Step, processes: &[ProcessLabels]) -> Option<String> {
             label.short()
         ),
         None => format!(
-            "cannot label {name} ({}): it has label {current} of a guest that has ended; put the \
-             label back first: svirt-exec restore, or chcon -l s0 {}",
+            "cannot label {name} ({}): it has label {current}, whose categories no running guest has; \
+             put its label back first: svirt-exec restore, or restorecon -F {}",
             resource.origin,
             quoted(
                 resource

@@ -62,6 +62,20 @@ fn refused(
     }))
 }
 
+/// Whether the guest may use a resource with the label it has now.
+///
+/// # Errors
+/// Where the policy cannot be asked.
+pub fn usable_as_it_is(host: &dyn Host, plan: &Plan, step: &Step) -> io::Result<bool> {
+    let (Some(labels), Some(current)) = (&plan.labels, &step.resource.current) else {
+        return Ok(false);
+    };
+    let class = step.resource.kind.class();
+    Ok(host
+        .denied(&labels.process, current, class, permissions(step))?
+        .is_empty())
+}
+
 /// What the policy will refuse QEMU.
 pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
     let Some(labels) = &plan.labels else {

@@ -1,7 +1,6 @@
 //! Why nothing was launched: what is said, and with which status.
 
 use std::fmt;
-use std::io;
 
 /// Exit status when the launcher refused or failed, as of env(1) and timeout(1).
 pub const REFUSED: u8 = 125;
@@ -43,6 +42,5 @@ pub fn refuse(message: impl Into<String>) -> Refusal {
 /// Writes lines to standard error, each with the program's name; a closed or
 /// full standard error stops nothing.
 pub fn say(message: impl fmt::Display) {
-    use std::io::Write;
-    let _ = writeln!(io::stderr(), "svirt-exec: {message}");
+    crate::sys::write_error(format!("svirt-exec: {message}\n").as_bytes());
 }

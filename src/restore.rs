@@ -2,160 +2,271 @@
 //!
 //! Runs in the keeper's domain. It does not trust the journal: it acts only on a file that
 //! is still the one recorded and that still carries the guest's categories, or the label
-//! that the launcher gave it.
+//! that the launcher gave it; and it never gives a label with categories.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::host::{self, Host, Kind, RealHost};
+use crate::host::{self, Host, Kind, Pinned, RealHost};
 use crate::journal::{Entry, Journal, Record};
 use crate::label::Context;
 use crate::resource::Class;
+use crate::selinux;
 
 /// Whether to wait for other guests that use the same file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// Take it as it is.
+    /// Leave it to a later time.
     Never,
     /// Until the last of them has ended.
     ForOthers,
 }
 
-/// Files of a guest that the keeper holds locked: as long as it does, no other
-/// guest takes them and nobody changes their labels.
-#[derive(Debug, Default)]
-pub struct Locks(Vec<(usize, Flock<File>)>);
+/// A file that may have moved, or be gone, since it was labelled.
+enum Found {
+    /// Open, and locked: it is this file whatever its name has become.
+    Locked(Flock<File>),
+    /// A device, a socket or a directory: by its path, checked each time.
+    Node,
+    /// Not there now. It may come back: a file system that is not mounted yet.
+    Absent,
+    /// Gone for good, or another file in its place.
+    Gone,
+}
 
-impl Locks {
+/// The files of a guest, locked: as long as they are, no other guest takes them and
+/// nobody else puts their labels back.
+pub struct Hold {
+    entry: Entry,
+    cage: crate::label::Categories,
+    found: Vec<(Record, Found)>,
+}
+
+/// How a file's record stands.
+enum Standing {
+    Done,
+    InUse,
+    Later,
+}
+
+impl Hold {
     /// Locks every regular file of an entry.
     ///
     /// # Errors
-    /// Where another guest holds one.
-    pub fn take(host: &RealHost, entry: &Entry) -> Result<Self, String> {
-        let mut locks = Self::default();
-        for (index, record) in entry.records.iter().enumerate() {
-            let Some(file) = openable(host, record) else {
-                continue;
-            };
-            let how = match record.class {
-                Class::Exclusive => FlockArg::LockExclusiveNonblock,
-                Class::Content | Class::Shared | Class::Keep => FlockArg::LockSharedNonblock,
-            };
-            let lock = Flock::lock(file, how).map_err(|(_, error)| {
+    /// Where somebody holds one, or one cannot be opened.
+    pub fn take(host: &RealHost, entry: Entry) -> Result<Self, String> {
+        let cage = parse(&entry.context)?.cage();
+        let mut found = Vec::with_capacity(entry.records.len());
+        for record in &entry.records {
+            found.push((record.clone(), find(host, &entry, record)?));
+        }
+        Ok(Self { entry, cage, found })
+    }
+
+    /// Puts back every label that no other guest needs, and lets those files go.
+    /// Returns what failed, a line each.
+    pub fn put_back(&mut self, host: &RealHost, wait: Wait) -> Vec<String> {
+        let mut failures = Vec::new();
+        let mut touched: HashMap<u64, File> = HashMap::new();
+        let mut left = Vec::new();
+        for (record, found) in std::mem::take(&mut self.found).into_iter().rev() {
+            match self.one(host, &record, &found, wait, &mut touched) {
+                Ok(Standing::Done) => {}
+                Ok(Standing::InUse | Standing::Later) => left.push((record, found)),
+                Err(why) => {
+                    failures.push(format!(
+                        "cannot put back the label of '{}': {why}",
+                        record.path.display()
+                    ));
+                    left.push((record, found));
+                }
+            }
+        }
+        left.reverse();
+        self.found = left;
+        // On disk before the entry that could repeat it is gone.
+        for file in touched.values() {
+            if let Err(error) = nix::unistd::syncfs(file) {
+                failures.push(format!("cannot sync the labels to disk: {error}"));
+            }
+        }
+        failures
+    }
+
+    fn one(
+        &self,
+        host: &RealHost,
+        record: &Record,
+        found: &Found,
+        wait: Wait,
+        touched: &mut HashMap<u64, File>,
+    ) -> Result<Standing, String> {
+        let (given, original) = (parse(&record.label)?, parse(&record.original)?);
+        if !original.cage().is_empty() {
+            return Err(format!("'{original}' carries categories"));
+        }
+        // restorecon on Debian resets the type and keeps the categories: still ours.
+        let ours = |current: &Context| {
+            *current != original
+                && (*current == given
+                    || record.class == Class::Exclusive
+                        && current.cage() == self.cage
+                        && !self.cage.is_empty())
+        };
+        let failed = |error: io::Error| format!("cannot set {original}: {error}");
+        match found {
+            Found::Gone => {}
+            Found::Absent => return Ok(Standing::Later),
+            Found::Locked(lock) => {
+                if !alone(lock, wait).map_err(|error| error.to_string())? {
+                    return Ok(Standing::InUse);
+                }
+                let label = selinux::label_of_fd(lock.as_fd()).map_err(|e| e.to_string())?;
+                if label.is_some_and(|label| ours(&label)) {
+                    selinux::set_label_of_fd(lock.as_fd(), &original).map_err(failed)?;
+                    if let Ok(file) = lock.try_clone() {
+                        touched.insert(record.identity.dev, file);
+                    }
+                }
+            }
+            Found::Node => {
+                let pinned = match host::pin(&record.path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        return Ok(Standing::Done);
+                    }
+                    other => other.map_err(|error| error.to_string())?,
+                };
+                let label = host.label_of(&pinned).map_err(|error| error.to_string())?;
+                if same(&pinned, record) && label.is_some_and(|label| ours(&label)) {
+                    host.set_label(&pinned, &original).map_err(failed)?;
+                }
+            }
+        }
+        Ok(Standing::Done)
+    }
+
+    /// Whether everything is back.
+    pub fn is_done(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// Files that other guests still use, or that are not there now, in words.
+    pub fn left(&self) -> Vec<String> {
+        self.found
+            .iter()
+            .map(|(record, found)| {
+                let why = match found {
+                    Found::Absent => "it is not there now (a file system that is not mounted?)",
+                    Found::Locked(_) | Found::Node | Found::Gone => "another guest still uses it",
+                };
                 format!(
-                    "'{}' is in use by another guest that svirt-exec started ({error}); stop that \
-                     guest first, or give this one a copy or an overlay",
+                    "the label of '{}' is not back: {why}",
                     record.path.display()
                 )
-            })?;
-            locks.0.push((index, lock));
-        }
-        Ok(locks)
+            })
+            .collect()
     }
 
-    /// Tries to hold a file alone. False while other guests hold it.
+    /// Brings the journal to what is left to do: nothing, or less than before.
     ///
     /// # Errors
-    /// Where the lock cannot be asked for.
-    pub fn alone(&self, index: usize, wait: Wait) -> io::Result<bool> {
-        let Some((_, lock)) = self.0.iter().find(|(held, _)| *held == index) else {
-            return Ok(true);
-        };
-        let how = match wait {
-            Wait::Never => FlockArg::LockExclusiveNonblock,
-            Wait::ForOthers => FlockArg::LockExclusive,
-        };
-        match lock.relock(how) {
-            Ok(()) => Ok(true),
-            Err(Errno::EWOULDBLOCK) => {
-                // A failed change of a lock drops it; flock(2).
-                lock.relock(FlockArg::LockShared)?;
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-/// The file of a record, if it is still that file and regular.
-fn openable(host: &RealHost, record: &Record) -> Option<File> {
-    let pinned = host::pin(&record.path).ok()?;
-    let same = pinned.identity == record.identity && pinned.kind == Kind::File;
-    same.then(|| host.open(&pinned).ok()).flatten()
-}
-
-/// Puts back every label that no other guest needs. Returns the records that
-/// others still use, and what failed.
-pub fn put_back_own(host: &RealHost, entry: &Entry, locks: &Locks) -> (Vec<usize>, Vec<String>) {
-    let mut shared = Vec::new();
-    let mut failures = Vec::new();
-    for (index, record) in entry.records.iter().enumerate().rev() {
-        match locks.alone(index, Wait::Never) {
-            Ok(true) => failures.extend(one_back(host, entry, record)),
-            Ok(false) => shared.push(index),
-            Err(error) => failures.push(format!("'{}': {error}", record.path.display())),
-        }
-    }
-    (shared, failures)
-}
-
-/// Removes an entry once nothing of it is left to do.
-pub fn forget(journal: &Journal, path: &Path, failures: &mut Vec<String>) {
-    if failures.is_empty()
-        && let Err(error) = journal.remove(path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        failures.push(format!("cannot remove '{}': {error}", path.display()));
-    }
-}
-
-/// Puts one label back, if the file is still the guest's. Returns what failed.
-pub fn one_back(host: &RealHost, entry: &Entry, record: &Record) -> Option<String> {
-    let back = || -> Result<(), String> {
-        let pinned = match host::pin(&record.path) {
-            Ok(pinned) => pinned,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error.to_string()),
-        };
-        let same = pinned.identity.ino == record.identity.ino
-            && pinned.identity.born == record.identity.born;
-        if !same {
-            return Ok(());
-        }
-        let parse = |text: &str| text.parse::<Context>().map_err(|e| e.to_string());
-        let (given, original) = (parse(&record.label)?, parse(&record.original)?);
-        let cage = parse(&entry.context)?.cage();
-        let Some(current) = host.label_of(&pinned).map_err(|e| e.to_string())? else {
-            return Ok(());
-        };
-        // restorecon on Debian resets the type and keeps the categories: still ours.
-        let ours = current == given
-            || (record.class == Class::Exclusive && current.cage() == cage && !cage.is_empty());
-        if current == original || !ours {
-            return Ok(());
-        }
-        host.set_label(&pinned, &original)
-            .map_err(|e| format!("cannot set {original}: {e}"))?;
-        // On disk before the entry that could repeat it is gone. Device nodes are on no disk.
-        if pinned.kind == Kind::File {
-            match host.open(&pinned) {
-                Ok(file) => {
-                    nix::unistd::syncfs(&file).map_err(|e| format!("cannot sync: {e}"))?;
+    /// Where the journal cannot be changed.
+    pub fn settle(&mut self, journal: &Journal, path: &Path) -> Result<(), String> {
+        if self.is_done() {
+            return match journal.remove(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(format!("cannot remove '{}': {error}", path.display()))
                 }
-                // A file that may not be opened, or not any more: everything, then.
-                Err(_) => nix::unistd::sync(),
-            }
+                _ => Ok(()),
+            };
         }
-        Ok(())
+        if self.found.len() == self.entry.records.len() {
+            return Ok(());
+        }
+        self.entry.records = self
+            .found
+            .iter()
+            .map(|(record, _)| record.clone())
+            .collect();
+        journal
+            .replace(path, &self.entry)
+            .map_err(|error| error.to_string())
+    }
+}
+
+fn parse(text: &str) -> Result<Context, String> {
+    text.parse::<Context>().map_err(|error| error.to_string())
+}
+
+/// Whether a file is the one that was recorded. Device numbers change with every boot,
+/// so they only count where the file system keeps no birth times.
+fn same(pinned: &Pinned, record: &Record) -> bool {
+    let (now, then) = (pinned.identity, record.identity);
+    now.ino == then.ino && now.born == then.born && (then.born.is_some() || now.dev == then.dev)
+}
+
+fn find(host: &RealHost, entry: &Entry, record: &Record) -> Result<Found, String> {
+    let name = || record.path.display();
+    let pinned = match host::pin(&record.path) {
+        Ok(pinned) if same(&pinned, record) => pinned,
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(format!("cannot look at '{}': {error}", name()));
+        }
+        Ok(_) | Err(_) => {
+            // Its directory is where it was, and it is not in it: deleted or replaced.
+            // After a reboot, or without its file system, that cannot be told.
+            let parent = record.path.parent().and_then(|path| host::pin(path).ok());
+            let settled = this_boot(host, entry)
+                && parent.is_some_and(|parent| parent.identity.dev == record.identity.dev);
+            return Ok(if settled { Found::Gone } else { Found::Absent });
+        }
     };
-    back().err().map(|why| {
-        format!(
-            "cannot put back the label of '{}': {why}",
-            record.path.display()
-        )
-    })
+    if pinned.kind != Kind::File {
+        return Ok(Found::Node);
+    }
+    let file = host
+        .open(&pinned)
+        .map_err(|error| format!("cannot open '{}' to lock it: {error}", name()))?;
+    let how = match record.class {
+        Class::Exclusive => FlockArg::LockExclusiveNonblock,
+        Class::Content | Class::Shared | Class::Keep => FlockArg::LockSharedNonblock,
+    };
+    Flock::lock(file, how)
+        .map(Found::Locked)
+        .map_err(|(_, error)| {
+            format!(
+                "'{}' is locked by another process: a guest that svirt-exec started, whose keeper \
+                 holds it until the label is back ({error}; lslocks shows which)",
+                name()
+            )
+        })
+}
+
+/// Whether an entry was written since this host was booted.
+pub fn this_boot(host: &RealHost, entry: &Entry) -> bool {
+    host.read_proc("sys/kernel/random/boot_id")
+        .is_ok_and(|boot| boot.trim() == entry.boot)
+}
+
+/// Tries to hold a file alone. False while other guests hold it.
+fn alone(lock: &Flock<File>, wait: Wait) -> io::Result<bool> {
+    let how = match wait {
+        Wait::Never => FlockArg::LockExclusiveNonblock,
+        Wait::ForOthers => FlockArg::LockExclusive,
+    };
+    match lock.relock(how) {
+        Ok(()) => Ok(true),
+        Err(Errno::EWOULDBLOCK) => {
+            // A failed change of a lock drops it; flock(2).
+            lock.relock(FlockArg::LockShared)?;
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
 }

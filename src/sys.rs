@@ -136,9 +136,12 @@ pub fn start_detached(
     // SAFETY: the program has one thread, so the child may do what the parent may.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => {
-            // The first child only starts the second one.
-            match waitpid(child, None)? {
-                nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(()),
+            // The first child only starts the second one. Where the caller has SIGCHLD
+            // ignored, the kernel has waited for it.
+            match waitpid(child, None) {
+                Ok(nix::sys::wait::WaitStatus::Exited(_, 0)) | Err(nix::errno::Errno::ECHILD) => {
+                    Ok(())
+                }
                 _ => Err(io::Error::other("could not fork twice")),
             }
         }
@@ -195,6 +198,35 @@ pub fn ignore_termination() {
         // SAFETY: ignoring a signal installs no handler that could run.
         let _ = unsafe { signal(which, SigHandler::SigIgn) };
     }
+}
+
+/// Ends again when asked to.
+pub fn heed_termination() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    for which in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        // SAFETY: the default action installs no handler that could run.
+        let _ = unsafe { signal(which, SigHandler::SigDfl) };
+    }
+}
+
+/// Writes to standard error. A reader that went away is no reason to end, so the
+/// SIGPIPE that the write may raise is taken back before it is delivered.
+pub fn write_error(text: &[u8]) {
+    use std::io::Write;
+    let mut pipe = nix::sys::signal::SigSet::empty();
+    pipe.add(nix::sys::signal::Signal::SIGPIPE);
+    let Ok(before) = pipe.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK) else {
+        return;
+    };
+    if io::stderr().write_all(text).is_err() {
+        let now = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: both pointers are to values that live through the call; the third may be null.
+        unsafe { libc::sigtimedwait(pipe.as_ref(), std::ptr::null_mut(), &raw const now) };
+    }
+    let _ = before.thread_set_mask();
 }
 
 /// Occupies closed standard descriptors, so that no file that this program opens
