@@ -166,8 +166,8 @@ pub struct VirtualContexts {
     pub images: Vec<Context>,
 }
 
-/// Inode number of the initial PID namespace; `PROC_PID_INIT_INO`, linux/proc_ns.h.
-const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
+/// The initial PID namespace: its number is `PROC_PID_INIT_INO` of linux/proc_ns.h.
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Passes over /proc before giving up on a host where new processes never cease.
 const PASSES: usize = 1000;
@@ -257,8 +257,8 @@ impl RealHost {
     /// Whether /proc shows every process of the host: not in a PID namespace, and not
     /// where it is mounted with hidepid=; proc(5).
     pub fn sees_all(&self) -> bool {
-        let first = std::fs::metadata("/proc/self/ns/pid")
-            .is_ok_and(|namespace| namespace.ino() == INITIAL_PID_NAMESPACE);
+        let first =
+            readlink("/proc/self/ns/pid").is_ok_and(|namespace| namespace == INITIAL_PID_NAMESPACE);
         let init = self.read_proc("1/attr/current").is_ok();
         first && init
     }

@@ -279,3 +279,48 @@ fn a_socket_that_the_policy_will_not_let_qemu_make_is_named_beforehand() {
         stderr(&output)
     );
 }
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn nodes_of_the_whole_host_are_not_labelled() {
+    let null = std::path::Path::new("/dev/null");
+    let before = label(null);
+    let guest = Guest::qemu(&[], ["-S", "-serial", "file:/dev/null"]);
+    assert_eq!(label(null), before);
+    guest.end();
+    assert_eq!(label(null), before);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_level_of_the_callers_choice_is_a_cage_that_nobody_is_in() {
+    let directory = directory();
+    let disk = image(directory.path(), "level.img");
+    let other = image(directory.path(), "other.img");
+    let with = |level: &str, what: &str, disk: &std::path::Path| {
+        let mut command = svirt_exec(["--level", level, STUB, "-hda"]);
+        command.arg(disk).env("STUB", what);
+        command
+    };
+    for open in ["s0", "s0:c1"] {
+        let output = with(open, "exit 0", &disk).output().unwrap();
+        assert_eq!(output.status.code(), Some(125));
+        assert!(
+            stderr(&output).contains("CVE-2021-3631"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    let guest = Guest::start(with("s0:c1,c2", "wait", &disk), "ready");
+    assert_eq!(level(&guest.label()), "s0:c1,c2");
+    for overlapping in ["s0:c1,c2", "s0:c1,c2,c3"] {
+        let output = with(overlapping, "exit 0", &other).output().unwrap();
+        assert_eq!(output.status.code(), Some(125));
+        assert!(
+            stderr(&output).contains("overlapping cage"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    guest.end();
+}

@@ -177,3 +177,94 @@ fn what_a_killed_keeper_left_is_put_back_by_the_next_command() {
         assert_eq!(label(&disk), before);
     }
 }
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn labels_come_back_while_qemu_is_a_zombie() {
+    let directory = directory();
+    let disk = image(directory.path(), "zombie.img");
+    let before = label(&disk);
+    let mut guest = Guest::stub(&disk);
+    guest.child.kill().unwrap();
+    wait_until(
+        "the label is back before anybody has waited for QEMU",
+        || label(&disk) == before,
+    );
+    guest.child.wait().unwrap();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_caller_that_ignores_the_end_of_children_can_launch() {
+    let directory = directory();
+    let disk = image(directory.path(), "sigchld.img");
+    let script = format!(
+        "trap '' CHLD; exec {SVIRT_EXEC} {STUB} -hda {}",
+        disk.display()
+    );
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .env("STUB", "exit 5")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(5), "{}", stderr(&output));
+    keepers_done();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_disk_that_was_renamed_or_deleted_while_its_guest_ran() {
+    let directory = directory();
+    let disk = image(directory.path(), "old.img");
+    let before = label(&disk);
+    let new = directory.path().join("new.img");
+    let guest = Guest::stub(&disk);
+    fs::rename(&disk, &new).unwrap();
+    guest.end();
+    wait_until("the label is back", || label(&new) == before);
+    let guest = Guest::stub(&new);
+    fs::remove_file(&new).unwrap();
+    guest.end();
+    nothing_left_of(directory.path());
+}
+
+/// No journal entry names a file below this directory.
+fn nothing_left_of(directory: &std::path::Path) {
+    wait_until("the journal is empty", || {
+        fs::read_dir("/var/lib/svirt-exec/guests")
+            .unwrap()
+            .flatten()
+            .all(|entry| {
+                let text = fs::read_to_string(entry.path()).unwrap_or_default();
+                !text.contains(directory.to_str().unwrap())
+            })
+    });
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_guest_can_start_again_while_another_uses_its_base() {
+    let directory = directory();
+    let base = image(directory.path(), "base.iso");
+    let before = label(&base);
+    let disks = ["1.img", "2.img"].map(|name| image(directory.path(), name));
+    let start = |disk: &std::path::Path| {
+        let mut command = stub("wait", disk);
+        command.arg("-cdrom").arg(&base);
+        Guest::start(command, "ready")
+    };
+    let mut one = start(&disks[0]);
+    let mut two = start(&disks[1]);
+    drop(one.child.stdin.take());
+    one.child.wait().unwrap();
+    wait_until("its own disk is back", || label(&disks[0]) == before);
+    let again = start(&disks[0]);
+    // Not `end`: the keeper of the first one waits for the base.
+    drop(two.child.stdin.take());
+    two.child.wait().unwrap();
+    wait_until("its own disk is back", || label(&disks[1]) == before);
+    assert_eq!(label(&base), "system_u:object_r:virt_content_t:s0");
+    again.end();
+    wait_until("the base is back", || label(&base) == before);
+    nothing_left_of(directory.path());
+}
