@@ -19,6 +19,7 @@ dependencies:
 	@tests/bed/dependencies
 
 test: dependencies
+	mkdir -p $(TARGET)/bed
 	$(CARGO) test --locked
 	tests/bed/leftovers
 	tests/bed/jobs/prepare test $(TARGET)

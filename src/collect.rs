@@ -55,6 +55,12 @@ pub struct Resource {
 }
 
 impl Resource {
+    /// Whether QEMU maps the file, which policies tell from reading it.
+    pub fn is_mapped(&self) -> bool {
+        self.kind == Kind::File
+            && [qemu::INITIAL_RAMDISK, qemu::GUEST_MEMORY].contains(&self.reason)
+    }
+
     /// For messages: the path, or what stands for it.
     pub fn name(&self) -> String {
         match (&self.path, self.fd, &self.host) {

@@ -39,7 +39,8 @@ const TALK: i32 = 4;
 const READY: u8 = b'R';
 const DONE: u8 = b'D';
 const FAILED: u8 = b'F';
-/// What the launcher says: put everything back now.
+/// What the launcher says: the processes in between have ended; put everything back now.
+const GO: u8 = b'G';
 const UNDO: u8 = b'U';
 
 /// How long to wait where the kernel offers nothing to wait for.
@@ -109,6 +110,8 @@ impl Keeper {
         )?;
         drop(theirs);
         let mut keeper = Self { talk: ours };
+        // The child in between carried the claim too, and is reaped by now.
+        let _ = keeper.talk.write_all(&[GO]);
         keeper.expect(READY)?;
         Ok(keeper)
     }
@@ -247,6 +250,17 @@ fn keep(path: &Path) -> u8 {
     // go back first. Nothing here lasts longer than the guest.
     sys::ignore_termination();
     sys::raise_descriptor_limit();
+    let mut go = [0_u8; 1];
+    let told = talk.is_some_and(|talk| nix::unistd::read(talk, &mut go) == Ok(1) && go == [GO]);
+    if !told {
+        // The launcher was killed; nothing was labelled yet.
+        if let Ok(journal) = Journal::open()
+            && journal.holds(path)
+        {
+            let _ = journal.remove(path);
+        }
+        return 125;
+    }
     let setup = || -> Result<(RealHost, Journal, Hold, Context), String> {
         let host = RealHost::new().map_err(|error| error.to_string())?;
         let journal = Journal::open().map_err(|error| error.to_string())?;

@@ -132,8 +132,8 @@ const HOST_WIDE: [&str; 9] = [
     "/dev/zero",
 ];
 
-/// What reading a file needs of its label.
-const READ: [&str; 3] = ["getattr", "open", "read"];
+/// What reading a file needs of its label; the last one where it is mapped.
+const READ: [&str; 4] = ["getattr", "open", "read", "map"];
 
 /// Decides for every resource.
 pub fn decide(
@@ -190,7 +190,7 @@ fn decide_one(
     let readable = || match (labels, &resource.current) {
         (Some(labels), Some(current)) => host
             .denied(&labels.process, current, resource.kind.class(), &READ)
-            .is_ok_and(|denied| denied.is_empty()),
+            .is_ok_and(|denied| denied.is_empty() || denied == ["map"] && !resource.is_mapped()),
         _ => false,
     };
     let action = if relabel == Relabel::No {

@@ -90,7 +90,11 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
         let label = step.label.as_ref().or(resource.current.as_ref());
         if let Some(label) = label.filter(|_| !resource.template) {
             let class = resource.kind.class();
-            if let Some(clause) = refused(host, process, label, class, permissions(step))? {
+            let mut wanted = permissions(step).to_vec();
+            if resource.is_mapped() {
+                wanted.push("map");
+            }
+            if let Some(clause) = refused(host, process, label, class, &wanted)? {
                 let advice = if step.label.is_some() {
                     "the policy's image type does not suit it"
                 } else {

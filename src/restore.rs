@@ -237,15 +237,16 @@ fn find(host: &RealHost, entry: &Entry, record: &Record) -> Result<Found, String
         Class::Exclusive => FlockArg::LockExclusiveNonblock,
         Class::Content | Class::Shared | Class::Keep => FlockArg::LockSharedNonblock,
     };
-    Flock::lock(file, how)
-        .map(Found::Locked)
-        .map_err(|(_, error)| {
-            format!(
-                "'{}' is locked by another process: a guest that svirt-exec started, whose keeper \
-                 holds it until the label is back ({error}; lslocks shows which)",
-                name()
-            )
-        })
+    match Flock::lock(file, how) {
+        Ok(lock) => Ok(Found::Locked(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Err(format!(
+            "'{}' is locked by another process: a guest that svirt-exec started, whose keeper holds \
+             it until the label is back (lslocks shows which)",
+            name()
+        )),
+        // A file system without such locks, or one that wants a file open for writing (NFS).
+        Err(_) => Ok(Found::Node),
+    }
 }
 
 /// Whether an entry was written since this host was booted.

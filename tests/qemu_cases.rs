@@ -1,4 +1,4 @@
-//! The test vectors of reference/qemu-cases.json (checked against QEMU 10.0.2 under strace)
+//! The test vectors of tests/data/qemu-cases.json (checked against QEMU 10.0.2 under strace)
 //! against what the pure parser finds in each line.
 
 #![allow(

@@ -1,7 +1,7 @@
 //! `-device` and `-global`: properties that name host resources.
 //!
 //! Pure. The table was made by scanning every string property of every device class of QEMU
-//! 10.0 (reference/qemu-paths.md §2.9).
+//! 10.0.
 
 use super::found::{Found, Site, Use};
 use super::leaf::pci_address;

@@ -1,7 +1,7 @@
 //! Reads a QEMU 10 command line and lists every host resource that it names.
 //!
 //! Pure: words and a few facts of the environment in, values out; no file is opened, nothing is
-//! asked of the host. Facts come from reference/qemu-paths.md, which cites QEMU's sources.
+//! asked of the host. Facts come from the manual and the sources of QEMU 10.0.
 //!
 //! The words are split (`words`), each value is parsed by its option's syntax (`opts`, `keyval`,
 //! `json`, `readconfig`) into one kind of tree (`tree`, `line`), and one module per family of
@@ -45,6 +45,7 @@ mod tree;
 mod words;
 
 pub use backing::{BackingError, backing_requests};
+pub use boot::INITIAL_RAMDISK;
 pub use object::GUEST_MEMORY;
 
 /// What pure code has to be told of the caller's environment and of how QEMU was built.

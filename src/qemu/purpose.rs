@@ -1,6 +1,6 @@
 //! Whether a line starts a guest at all: help, version, capability probes.
 //!
-//! Pure. Facts: reference/qemu-paths.md §5, seen with QEMU 10.0.2. Help that QEMU answers only
+//! Pure. Facts: system/vl.c of QEMU 10.0, seen with 10.0.2. Help that QEMU answers only
 //! after it has opened drives counts as a guest.
 
 use super::Purpose;

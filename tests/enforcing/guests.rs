@@ -215,6 +215,21 @@ fn the_hosts_own_kernel_boots_without_being_relabelled() {
     let guest = Guest::qemu(&[], ["-S".as_ref(), "-kernel".as_ref(), kernel.as_os_str()]);
     assert_eq!(label(&kernel), before);
     guest.end();
+    // And with an initial ramdisk of the caller's own, which QEMU maps.
+    let directory = directory();
+    let initrd = image(directory.path(), "initrd");
+    let guest = Guest::qemu(
+        &[],
+        [
+            "-S".as_ref(),
+            "-kernel".as_ref(),
+            kernel.as_os_str(),
+            "-initrd".as_ref(),
+            initrd.as_os_str(),
+        ],
+    );
+    assert_eq!(label(&initrd), "system_u:object_r:virt_content_t:s0");
+    guest.end();
 }
 
 #[test]
