@@ -339,3 +339,69 @@ fn a_level_of_the_callers_choice_is_a_cage_that_nobody_is_in() {
     }
     guest.end();
 }
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn launches_at_the_same_time_in_a_small_range_get_pairs_of_their_own() {
+    let directory = directory();
+    let starting: Vec<_> = (0..12)
+        .map(|number| {
+            let disk = image(directory.path(), &format!("{number}.img"));
+            let mut command = svirt_exec(["--mcs-range", "c0.c9", STUB, "-hda"]);
+            command.arg(&disk).env("STUB", "wait");
+            std::thread::spawn(move || Guest::start(command, "ready"))
+        })
+        .collect();
+    let guests: Vec<_> = starting
+        .into_iter()
+        .map(|guest| guest.join().unwrap())
+        .collect();
+    let levels: std::collections::BTreeSet<_> =
+        guests.iter().map(|guest| level(&guest.label())).collect();
+    assert_eq!(levels.len(), guests.len(), "{levels:?}");
+    for guest in guests {
+        guest.end();
+    }
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_range_that_is_used_up_is_an_error_with_the_count() {
+    let directory = directory();
+    // A cage of all eight categories overlaps every pair of them.
+    let disk = image(directory.path(), "all.img");
+    let mut command = svirt_exec(["--level", "s0:c20.c27", STUB, "-hda"]);
+    command.arg(&disk).env("STUB", "wait");
+    let guest = Guest::start(command, "ready");
+    let disk = image(directory.path(), "last.img");
+    let output = svirt_exec(["--mcs-range", "c20.c27", STUB, "-hda"])
+        .arg(&disk)
+        .env("STUB", "exit 0")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    let said = stderr(&output);
+    assert!(said.contains("all 28 pairs of c20.c27"), "{said}");
+    guest.end();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn two_hundred_disks_are_labelled_and_put_back() {
+    let directory = directory();
+    let disks: Vec<_> = (0..200)
+        .map(|number| image(directory.path(), &format!("{number}.img")))
+        .collect();
+    let before = label(&disks[0]);
+    let mut command = svirt_exec([STUB]);
+    for disk in &disks {
+        command.arg("-drive");
+        command.arg(format!("file={},format=raw,if=none", disk.display()));
+    }
+    command.env("STUB", "wait");
+    let guest = Guest::start(command, "ready");
+    let pair = level(&guest.label());
+    assert!(disks.iter().all(|disk| level(&label(disk)) == pair));
+    guest.end();
+    assert!(disks.iter().all(|disk| label(disk) == before));
+}
