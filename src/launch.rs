@@ -310,11 +310,13 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
 
     let limit = sys::raise_descriptor_limit();
     let collected = look(&host, &command, &mut reading)?;
-    let range = mcs::range(&own, options.mcs_range)?;
     let types = domain::guest_types(&host, &own, reading.accelerator)?;
     let claim = match &options.level {
         Some(level) => mcs::claim_level(&host, types.domain.at(level.clone()))?,
-        None => mcs::claim(&host, &types.domain, &range, &still_carried(&collected))?,
+        None => {
+            let range = mcs::range(&own, options.mcs_range)?;
+            mcs::claim(&host, &types.domain, &range, &still_carried(&collected))?
+        }
     };
     if claim.hidden > 0 || !host.sees_all() {
         say(
