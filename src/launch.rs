@@ -275,6 +275,12 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
         return Err(command.execute(environment));
     }
     check_own_domain(&own, mode)?;
+    if mode == Mode::Permissive {
+        say(
+            "warning: SELinux is permissive on this host: QEMU gets its label, and nothing holds it \
+             to that; setenforce 1",
+        );
+    }
     let program = host.pin(&command.program).map_err(|error| {
         refuse(format!(
             "cannot look at {}: {error}",

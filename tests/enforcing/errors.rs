@@ -265,6 +265,55 @@ fn the_hosts_own_files_are_never_labelled() {
 
 #[test]
 #[ignore = "needs the bed: make test"]
+fn the_hosts_own_disk_is_refused() {
+    let disk = Path::new("/dev/vda");
+    let before = label(disk);
+    let output = svirt_exec([STUB, "-drive"])
+        .arg(format!("file={},format=raw", disk.display()))
+        .env("STUB", "exit 0")
+        .output()
+        .unwrap();
+    refused(
+        &output,
+        125,
+        &[
+            "cannot label '/dev/vda'",
+            "devices of this type are not given",
+        ],
+    );
+    assert_eq!(label(disk), before);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_full_or_read_only_journal_stops_the_launch() {
+    let directory = directory();
+    let disk = image(directory.path(), "journal.img");
+    let before = label(&disk);
+    for (options, part) in [
+        ("size=4k", "No space left"),
+        ("ro", "Read-only file system"),
+    ] {
+        // In a mount namespace of its own: the other tests go on with the real one.
+        let script = format!(
+            "mount -t tmpfs -o {options},rootcontext=system_u:object_r:svirt_launcher_var_lib_t:s0 \
+             t /var/lib/svirt-exec/guests; \
+             dd if=/dev/zero of=/var/lib/svirt-exec/guests/x bs=4k count=1 status=none 2>/dev/null; \
+             exec {SVIRT_EXEC} {STUB} -hda {}",
+            disk.display()
+        );
+        let output = Command::new("unshare")
+            .args(["--mount", "sh", "-c", &script])
+            .env("STUB", "exit 0")
+            .output()
+            .unwrap();
+        refused(&output, 125, &[part, "nothing was changed"]);
+        nothing_happened(&disk, &before);
+    }
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
 fn a_file_with_two_names_is_refused() {
     let directory = directory();
     let disk = image(directory.path(), "one.img");
