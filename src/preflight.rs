@@ -328,7 +328,7 @@ pub fn entry(
     Ok(failures)
 }
 
-/// The directories on the way to a program and the program itself, for messages.
+/// That there is no such program, in words.
 pub fn not_found(program: &OsStr) -> String {
     if Path::new(program).components().count() > 1 {
         format!("cannot find {}: no such file", quoted(program))

@@ -6,12 +6,12 @@
 use std::os::unix::ffi::OsStrExt;
 
 use super::found::{Found, Site, Use};
+use super::keyval;
 use super::line::{Entry, merged};
 use super::object::bus_path;
 use super::opts::Opts;
 use super::text;
 use super::tree::Tree;
-use super::{json, keyval};
 
 const ANY_RENDER_NODE: &str = "takes the first render node it can open; add rendernode= to name it";
 
@@ -113,16 +113,7 @@ fn display(name: Option<&[u8]>, entry: &Entry, found: &mut Found<'_>) {
     if matches!(kind, b"none" | b"vnc") || text::is_help(word) {
         return;
     }
-    let read = if word.starts_with(b"{") {
-        json::parse(word)
-            .map_err(|error| error.to_string())
-            .and_then(|value| Tree::from_json(&value).map_err(|error| error.to_string()))
-    } else {
-        keyval::parse(word, Some("type"))
-            .map(|keyval| keyval.tree)
-            .map_err(|error| error.to_string())
-    };
-    let tree = match read {
+    let tree = match keyval::parse_or_json(word, "type") {
         Ok(tree) => tree,
         Err(error) => {
             found.error(site, error);

@@ -2,6 +2,7 @@
 //!
 //! Pure.
 
+use super::json;
 use super::text;
 use super::tree::{Scalar, Tree};
 
@@ -125,6 +126,18 @@ fn take_value(mut rest: &[u8]) -> (Vec<u8>, &[u8]) {
             }
             None => return (value, tail),
         }
+    }
+}
+
+/// A word that is JSON where it begins with a brace, and keyval elsewhere; the error in words.
+pub fn parse_or_json(word: &[u8], implied: &str) -> Result<Tree, String> {
+    if word.starts_with(b"{") {
+        let value = json::parse(word).map_err(|error| error.to_string())?;
+        Tree::from_json(&value).map_err(|error| error.to_string())
+    } else {
+        parse(word, Some(implied))
+            .map(|keyval| keyval.tree)
+            .map_err(|error| error.to_string())
     }
 }
 

@@ -6,8 +6,7 @@
 use super::chardev;
 use super::found::{Found, Site, Use};
 use super::line::{Entry, merged};
-use super::tree::Tree;
-use super::{json, keyval, text};
+use super::{keyval, text};
 
 /// Options whose word is a path, verbatim.
 const WORDS: &[(&str, Use)] = &[
@@ -174,16 +173,7 @@ fn is_keyval(word: &[u8]) -> bool {
 
 /// keyval or JSON with `channel-type` and `addr` (qapi/migration.json, MigrationChannel).
 fn channel(site: &Site, word: &[u8], found: &mut Found<'_>) {
-    let read = if word.starts_with(b"{") {
-        json::parse(word)
-            .map_err(|error| error.to_string())
-            .and_then(|value| Tree::from_json(&value).map_err(|error| error.to_string()))
-    } else {
-        keyval::parse(word, Some("channel-type"))
-            .map(|keyval| keyval.tree)
-            .map_err(|error| error.to_string())
-    };
-    let tree = match read {
+    let tree = match keyval::parse_or_json(word, "channel-type") {
         Ok(tree) => tree,
         Err(error) => {
             found.error(site, error);
