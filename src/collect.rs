@@ -304,6 +304,11 @@ fn explain(error: &io::Error) -> String {
              svirt_launcher_t (ausearch -m avc -ts recent)"
                 .to_owned()
         }
+        Some(libc::EMFILE) => {
+            "too many files for one process; raise the hard limit (ulimit -Hn, LimitNOFILE=), one \
+             for each disk and 100 more"
+                .to_owned()
+        }
         Some(libc::ELOOP) => "too many symbolic links".to_owned(),
         _ => error.to_string(),
     }

@@ -215,6 +215,8 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
     };
     let host = RealHost::new()?;
     let mut reading = read(&command, environment)?;
+    // Every resource is held open while the plan is made.
+    sys::raise_descriptor_limit();
     let collected = look(&host, &command, &mut reading)?;
     let mut problems = Vec::new();
     let mut labels = None;

@@ -201,6 +201,11 @@ fn decide_one(
         class = Class::Keep;
         reason.push_str(", readable with the label it has");
         Action::None
+    } else if class == Class::Content && protected(&resource).is_some() {
+        // Firmware and keymaps: the policy is asked whether the guest may read them.
+        class = Class::Keep;
+        reason.push_str(", the host's own");
+        Action::None
     } else {
         if class != Class::Keep && is_host_wide(&resource) {
             class = Class::Keep;
@@ -231,13 +236,18 @@ fn is_host_wide(resource: &Resource) -> bool {
     })
 }
 
+/// The system directory that a resource is below.
+fn protected(resource: &Resource) -> Option<&'static str> {
+    let real = resource.pinned.as_ref()?.real_path();
+    PROTECTED.into_iter().find(|root| real.starts_with(root))
+}
+
 /// Why this must not be relabelled on any host.
 fn forbidden(resource: &Resource) -> Option<String> {
     let pinned = resource.pinned.as_ref()?;
     let name = resource.name();
     let origin = &resource.origin;
-    let real = pinned.real_path();
-    if let Some(root) = PROTECTED.iter().find(|root| real.starts_with(root)) {
+    if let Some(root) = protected(resource) {
         return Some(format!(
             "cannot label {name} ({origin}): files below {root} are the host's own; copy it to a \
              directory of the guest's and name the copy"
