@@ -11,8 +11,11 @@
 )]
 
 mod callers;
+mod differential;
 mod errors;
+mod fixtures;
 mod guests;
 mod inherited;
+mod strace;
 mod support;
 mod undo;
