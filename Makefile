@@ -1,5 +1,6 @@
 # make demo   two confined guests, on a real SELinux host, as a transcript
 # make test   everything: on this machine, and in the bed (tests/bed)
+# make bench  speed, as ratios within one run (tests/bench)
 # make lint   formatting and clippy, warnings denied
 #
 # The bed needs root (chroot, security.selinux): SUDO says how to become it.
@@ -32,6 +33,9 @@ demo: dependencies
 shell: dependencies
 	$(SUDO) tests/bed/bed shell
 
+bench: dependencies
+	$(CARGO) bench --locked --bench plan
+
 lint: dependencies
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
@@ -49,4 +53,4 @@ uninstall:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build dependencies test demo shell lint install uninstall clean
+.PHONY: all build dependencies test demo shell bench lint install uninstall clean

@@ -1,0 +1,145 @@
+//! `make bench`: how long planning takes, as ratios within one run.
+//!
+//! Parsing, looking at the files, deciding and printing (`svirt-exec plan --json`) for lines of
+//! 100, 1,000 and 10,000 disks. The disks are raw and qcow2 images in memory (tmpfs where `TMPDIR`
+//! is one), so that no disk is waited for. A line of n times the disks is to take n times as long.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing
+)]
+
+use std::ffi::{CString, OsString};
+use std::fs;
+use std::hint::black_box;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use svirt_exec::cli::Cli;
+use svirt_exec::{launch, qemu, report, sys};
+
+const DISKS: [usize; 3] = [100, 1_000, 10_000];
+const RUNS: usize = 9;
+/// bytes
+const HEADER: usize = 4096;
+
+/// A line of five words a disk: half of the disks raw, half of them qcow2.
+fn line(directory: &Path, disks: usize) -> Vec<OsString> {
+    let mut words: Vec<OsString> = ["-machine", "q35", "-nodefaults", "-S"]
+        .map(OsString::from)
+        .to_vec();
+    for disk in 0..disks {
+        let format = ["raw", "qcow2"][disk % 2];
+        let path = directory.join(format!("{disk}.{format}"));
+        words.push("-drive".into());
+        words.push(format!("file={},format={format},if=none,id=d{disk}", path.display()).into());
+        words.push("-device".into());
+        words.push(format!("virtio-blk-pci,drive=d{disk}").into());
+        words.push("-enable-kvm".into());
+    }
+    words
+}
+
+fn make_images(directory: &Path) {
+    let pattern = directory.join("pattern.qcow2");
+    let made = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2"])
+        .arg(&pattern)
+        .arg("1G")
+        .status();
+    assert!(made.is_ok_and(|status| status.success()), "needs qemu-img");
+    // The header is all that planning reads.
+    let mut header = fs::read(&pattern).unwrap();
+    header.truncate(HEADER);
+    for disk in 0..DISKS[2] {
+        if disk % 2 == 0 {
+            fs::write(directory.join(format!("{disk}.raw")), b"").unwrap();
+        } else {
+            fs::write(directory.join(format!("{disk}.qcow2")), &header).unwrap();
+        }
+    }
+}
+
+/// Median and spread (smallest to largest).
+fn measure(mut once: impl FnMut()) -> [Duration; 3] {
+    once();
+    let mut times: Vec<Duration> = (0..RUNS)
+        .map(|_| {
+            let start = Instant::now();
+            once();
+            start.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    [times[RUNS / 2], times[0], times[RUNS - 1]]
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn main() {
+    let directory = tempfile::tempdir().unwrap();
+    make_images(directory.path());
+    sys::raise_descriptor_limit();
+    println!("planning, median of {RUNS} (smallest to largest), in ms; ratio to the row above");
+    println!(
+        "{:>8} {:>8}  {:>28} {:>7}  {:>28} {:>7}",
+        "disks", "words", "reading the line", "ratio", "the whole plan", "ratio"
+    );
+    let mut before: Option<[f64; 2]> = None;
+    for disks in DISKS {
+        let words = line(directory.path(), disks);
+        let parsing = measure(|| {
+            black_box(qemu::parse(
+                "qemu-system-x86_64".as_ref(),
+                &words,
+                &Default::default(),
+                &Default::default(),
+            ));
+        });
+        let mut argv: Vec<OsString> = ["svirt-exec", "--", "qemu-system-x86_64"]
+            .map(OsString::from)
+            .to_vec();
+        argv.extend(words.iter().cloned());
+        let options = Cli::try_parse_from(argv).unwrap().launch;
+        let environment: [CString; 0] = [];
+        let planning = measure(|| {
+            let plan = launch::plan(&options, &environment).unwrap();
+            assert_eq!(
+                plan.steps
+                    .iter()
+                    .filter(|step| step.resource.pinned.is_some())
+                    .count(),
+                disks + usize::from(Path::new("/dev/kvm").exists())
+            );
+            black_box(report::json(&plan).unwrap());
+        });
+        let medians = [milliseconds(parsing[0]), milliseconds(planning[0])];
+        let row = |times: [Duration; 3]| {
+            format!(
+                "{:.2} ({:.2} to {:.2})",
+                milliseconds(times[0]),
+                milliseconds(times[1]),
+                milliseconds(times[2])
+            )
+        };
+        let ratio = |at: usize| {
+            before.map_or_else(String::new, |before| {
+                format!("{:.1}", medians[at] / before[at])
+            })
+        };
+        println!(
+            "{disks:>8} {:>8}  {:>28} {:>7}  {:>28} {:>7}",
+            words.len() + 1,
+            row(parsing),
+            ratio(0),
+            row(planning),
+            ratio(1)
+        );
+        before = Some(medians);
+    }
+}
