@@ -276,6 +276,10 @@ impl Reader<'_> {
             if !std::str::from_utf8(plain).is_ok_and(|plain| plain.chars().all(is_character)) {
                 return Err(JsonError::Utf8(start));
             }
+            // Control characters must be escaped (IN_DQ_STRING, qobject/json-lexer.c).
+            if plain.iter().any(|byte| *byte < b' ') {
+                return Err(self.syntax());
+            }
             value.extend_from_slice(plain);
             self.rest = rest;
             match rest.split_first() {
@@ -370,6 +374,10 @@ mod tests {
         fn string(text: &[u8], quote: char, out: &mut Vec<u8>) {
             out.extend_from_slice(quote.to_string().as_bytes());
             for byte in text {
+                if *byte == b'\n' {
+                    out.extend_from_slice(b"\\n");
+                    continue;
+                }
                 if *byte == b'\\' || *byte == quote as u8 {
                     out.push(b'\\');
                 }
@@ -474,6 +482,16 @@ mod tests {
             parse(b"{'a':1,'a':2}"),
             Err(JsonError::Duplicate(_))
         ));
+    }
+
+    #[test]
+    fn control_characters_in_strings_are_refused_like_qemu_does() {
+        for byte in 0..b' ' {
+            for word in [[b'"', byte, b'"'], [b'\'', byte, b'\'']] {
+                assert_eq!(parse(&word), Err(JsonError::Syntax(1)), "{byte}");
+            }
+        }
+        assert!(parse(b"\"\x7f\"").is_ok());
     }
 
     #[test]
