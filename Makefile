@@ -2,11 +2,13 @@
 # make test   everything: on this machine, and in the bed (tests/bed)
 # make bench  speed, as ratios within one run (tests/bench)
 # make lint   formatting and clippy, warnings denied
+# make fuzz   every parser under libFuzzer, FUZZ_SECONDS each
 #
 # The bed needs root (chroot, security.selinux): SUDO says how to become it.
 
 prefix = /usr
 CARGO  = cargo
+FUZZ_SECONDS = 600
 SUDO   = $(shell [ "$$(id -u)" = 0 ] || echo "sudo --preserve-env=BED_MIRROR,BED_SUITE,BED_ACCEL,BED_TIMEOUT,BED_MEMORY,CARGO_TARGET_DIR")
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 
@@ -36,8 +38,12 @@ shell: dependencies
 bench: dependencies
 	$(CARGO) bench --locked --bench plan
 
+fuzz:
+	tests/fuzz/run $(FUZZ_SECONDS)
+
 lint: dependencies
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 install:
@@ -53,4 +59,4 @@ uninstall:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build dependencies test demo shell bench lint install uninstall clean
+.PHONY: all build dependencies test demo shell bench fuzz lint install uninstall clean

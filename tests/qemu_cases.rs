@@ -8,9 +8,11 @@
     reason = "a test may stop where it stands"
 )]
 
+mod checks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -735,93 +737,21 @@ fn words() -> impl Strategy<Value = Vec<OsString>> {
     prop::collection::vec(item, 0..8).prop_map(|items| items.concat())
 }
 
-/// What can stand in a request although no word spells it: names QEMU has built in, as whole
-/// paths or as ends of a path that the line begins.
-const BUILT_IN: &[&str] = &[
-    "/dev/kvm",
-    "/dev/net/tun",
-    "/dev/vhost-net",
-    "/etc/qemu-ifup",
-    "/etc/qemu-ifdown",
-    "/usr/lib/qemu/qemu-bridge-helper",
-    "/dev/vfio/vfio",
-    "/bin/sh",
-    "/dev/tpm0",
-    "/var/tmp/vl.",
-    "/tmp/qemu-smb.",
-    "/tmp/qemu-socket-",
-    "/tmp/.",
-    "/dev/dsp",
-    "qemu.wav",
-    "/dev/iommu",
-    "/dev/sev",
-    "/dev/netmap",
-    "/sys/class/tpm/",
-    "./",
-];
-
 proptest! {
     #[test]
     fn no_line_is_too_strange(words in words()) {
-        let line = qemu::parse("qemu".as_ref(), &words, &BTreeMap::new(), &Environment::default());
-        let numbers: Vec<usize> = line
-            .requests
-            .iter()
-            .map(|request| match request.origin {
-                Origin::Word { word, .. } => word,
-                _ => 0,
-            })
-            .collect();
-        prop_assert!(numbers.is_sorted());
-        // A plan never names what the line does not name.
-        let undoubled: Vec<Vec<u8>> = words
-            .iter()
-            .flat_map(|word| {
-                let bytes = word.as_bytes().to_vec();
-                let single = String::from_utf8_lossy(&bytes).replace(",,", ",").into_bytes();
-                [bytes, single]
-            })
-            .collect();
-        for request in &line.requests {
-            let path = match &request.target {
-                Target::Path(path) | Target::DataFile(path) | Target::Template(path) => path.as_bytes(),
-                Target::Fd(_) | Target::HostDevice(_) => continue,
-            };
-            if BUILT_IN.iter().any(|known| path.starts_with(known.as_bytes())) {
-                continue;
-            }
-            let stem = [".in", ".out", "/ctl", "/.", "/ca-cert.pem", "/keys.psk"]
-                .iter()
-                .find_map(|end| path.strip_suffix(end.as_bytes()))
-                .unwrap_or(path);
-            let stem = stem.strip_prefix(b"keymaps/").unwrap_or(stem);
-            // A bare key is a flag, whatever it names: "file," is file=on.
-            if matches!(stem, b"on" | b"off") {
-                continue;
-            }
-            prop_assert!(
-                undoubled.iter().any(|word| {
-                    stem.is_empty() || word.windows(stem.len()).any(|part| part == stem)
-                }),
-                "{:?} from {:?}", request, words
-            );
-        }
+        checks::line::words_alone_name(&words);
     }
 
     #[test]
-    fn a_backing_name_never_panics(
+    fn no_backing_name_is_too_strange(
         overlay in "[a-z/:.]{0,12}",
         name in prop::collection::vec(any::<u8>(), 0..40),
         format in prop::option::of("(raw|qcow2|nbd|vmdk|x)"),
     ) {
-        let origin = Origin::BackingOf { backing_of: "/a".into() };
-        let _ = qemu::backing_requests(
-            overlay.as_ref(),
-            &name,
-            format.as_deref().map(str::as_bytes),
-            Access::Read,
-            origin,
-        );
+        let mut parts = vec![overlay.as_bytes(), &name];
+        parts.extend(format.as_deref().map(str::as_bytes));
+        checks::line::filename(&parts.join(&0));
     }
 }
 

@@ -48,6 +48,16 @@ pub use backing::{BackingError, backing_requests};
 pub use boot::INITIAL_RAMDISK;
 pub use object::GUEST_MEMORY;
 
+/// The syntaxes by themselves, for tests/checks only.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use super::json::{JsonError, Value, parse as json};
+    pub use super::keyval::parse as keyval;
+    pub use super::opts::Opts;
+    pub use super::readconfig::{Section, parse as readconfig};
+    pub use super::tree::{Scalar, Tree};
+}
+
 /// What pure code has to be told of the caller's environment and of how QEMU was built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {

@@ -1,0 +1,5 @@
+//! Headers of QED images.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| checks::image::qed(bytes));
