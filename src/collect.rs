@@ -14,7 +14,7 @@ use crate::headers;
 use crate::host::{Host, Identity, Kind, Pinned};
 use crate::label::Context;
 use crate::qemu;
-use crate::resource::{Access, Class, Origin, Request, Target};
+use crate::resource::{Access, Class, HostDevice, Origin, Request, Target};
 
 /// Where Debian's and Fedora's builds of QEMU look for firmware and other data
 /// (`qemu_find_file`, system/datadir.c), besides `../share/qemu` beside the program.
@@ -247,8 +247,9 @@ fn look(
             resource.fd = Some(*fd);
             return resource;
         }
-        Target::HostDevice(address) => {
-            resource.host = Some(address.clone());
+        Target::Device(HostDevice::Tap { .. }) => PathBuf::from("/dev/net/tun"),
+        Target::Device(device) => {
+            resource.host = Some(device.to_string());
             return resource;
         }
     };

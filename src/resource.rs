@@ -4,6 +4,7 @@
 //! Pure values; nothing here touches the host.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -86,8 +87,156 @@ pub enum Target {
     Template(OsString),
     /// A descriptor that the caller hands down under this number.
     Fd(i32),
-    /// A device on the host that is named by address, not by path, e.g. `pci:0000:06:12.1`.
-    HostDevice(String),
+    /// A device that is named by address, not by path.
+    Device(HostDevice),
+}
+
+/// A device of the host that the line names by address; which node that is only the host can
+/// tell. Its text is what stands in a plan's `"host"`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostDevice {
+    /// A PCI function that QEMU drives through VFIO.
+    VfioPci {
+        /// Where it is.
+        address: PciAddress,
+        /// Which node is opened.
+        how: Vfio,
+    },
+    /// Any other device that QEMU drives through VFIO: mediated ones, platform devices.
+    VfioSysfs {
+        /// Its directory in sysfs; relative to QEMU's working directory.
+        dir: OsString,
+        /// Which node is opened.
+        how: Vfio,
+    },
+    /// The USB devices that fit.
+    Usb(UsbMatch),
+    /// A network interface of this name. QEMU opens its own node where it is a macvtap, else
+    /// the one of all tap interfaces.
+    Tap {
+        /// The interface.
+        ifname: OsString,
+    },
+}
+
+impl fmt::Display for HostDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::VfioPci { address, how } => write!(f, "pci{how}:{address}"),
+            Self::VfioSysfs { dir, how } => write!(f, "sysfs{how}:{}", dir.display()),
+            Self::Usb(wanted) => write!(f, "usb:{wanted}"),
+            Self::Tap { ifname } => write!(f, "tap:{}", ifname.display()),
+        }
+    }
+}
+
+/// How a device is reached through VFIO (Documentation/driver-api/vfio.rst in Linux).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Vfio {
+    /// By the node of its IOMMU group.
+    Group,
+    /// By its own node; QEMU's `iommufd=`.
+    Cdev,
+}
+
+impl fmt::Display for Vfio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Group => "",
+            Self::Cdev => "-iommufd",
+        })
+    }
+}
+
+/// Where a PCI function is. Its text is its name in sysfs, `DDDD:BB:SS.F`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PciAddress {
+    domain: u32,
+    bus: u8,
+    slot: u8,
+    function: u8,
+}
+
+impl PciAddress {
+    /// For messages: what [`parse`](Self::parse) takes.
+    pub const FORM: &'static str =
+        "[DOMAIN:]BUS:SLOT.FUNCTION in hexadecimal, such as 0000:3b:00.0";
+
+    /// Reads an address as QEMU does (`set_pci_host_devaddr`, hw/core/qdev-properties-system.c):
+    /// digits of either case, with or without leading zeros and `0x`, the function in decimal.
+    /// Not taken although strtoul(3) would: blanks and signs.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let (place, function) = text.rsplit_once('.')?;
+        let (bus, slot) = place.rsplit_once(':')?;
+        let (domain, bus) = bus.rsplit_once(':').unwrap_or(("0", bus));
+        let address = Self {
+            domain: digits(domain, 16)?,
+            bus: digits(bus, 16)?.try_into().ok()?,
+            slot: digits(slot, 16)?.try_into().ok()?,
+            function: digits(function, 10)?.try_into().ok()?,
+        };
+        // Five and three bits: PCI_SLOT and PCI_FUNC, linux/pci.h.
+        (address.slot < 32 && address.function < 8).then_some(address)
+    }
+}
+
+fn digits(text: &str, radix: u32) -> Option<u32> {
+    let text = match radix {
+        16 => text
+            .strip_prefix("0x")
+            .or_else(|| text.strip_prefix("0X"))
+            .unwrap_or(text),
+        _ => text,
+    };
+    // from_str_radix takes a sign.
+    text.chars()
+        .all(|c| c.is_digit(radix))
+        .then(|| u32::from_str_radix(text, radix).ok())?
+}
+
+impl fmt::Display for PciAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            domain,
+            bus,
+            slot,
+            function,
+        } = self;
+        write!(f, "{domain:04x}:{bus:02x}:{slot:02x}.{function}")
+    }
+}
+
+/// What a USB device has to be like; what is not given fits every device
+/// (`usb_host_auto_check`, hw/usb/host-libusb.c).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct UsbMatch {
+    /// `hostbus=`
+    pub bus: Option<u16>,
+    /// `hostaddr=`
+    pub address: Option<u16>,
+    /// `hostport=`: the ports on the way from the root hub, with dots.
+    pub port: Option<String>,
+    /// `vendorid=`
+    pub vendor: Option<u16>,
+    /// `productid=`
+    pub product: Option<u16>,
+}
+
+impl fmt::Display for UsbMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |key: &str, value: Option<u16>| value.map(|n| format!("{key}={n}"));
+        let id = |key: &str, value: Option<u16>| value.map(|n| format!("{key}=0x{n:04x}"));
+        let parts = [
+            number("hostbus", self.bus),
+            number("hostaddr", self.address),
+            self.port.as_ref().map(|port| format!("hostport={port}")),
+            id("vendorid", self.vendor),
+            id("productid", self.product),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        f.write_str(&parts.join(","))
+    }
 }
 
 /// Where an image's format comes from. QEMU probes what is not stated, and what it finds in a
@@ -150,4 +299,92 @@ pub struct Request {
     pub image: Option<Image>,
     /// False where QEMU goes on without it (`/etc/qemu/qemu.conf`, an optional ROM).
     pub required: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pci_addresses() {
+        for (text, want) in [
+            ("0000:3b:00.0", Some("0000:3b:00.0")),
+            ("3b:00.0", Some("0000:3b:00.0")),
+            ("3B:1F.7", Some("0000:3b:1f.7")),
+            ("0:6:2.1", Some("0000:06:02.1")),
+            ("0x0:0x3b:0X0.1", Some("0000:3b:00.1")),
+            ("10000:01:00.0", Some("10000:01:00.0")),
+            ("ffffffff:ff:1f.7", Some("ffffffff:ff:1f.7")),
+            ("", None),
+            ("3b", None),
+            ("3b:00", None),
+            ("00.0", None),
+            (":00.0", None),
+            ("3b:.0", None),
+            ("3b:00.", None),
+            ("3b:00.8", None),
+            ("3b:00.a", None),
+            ("3b:20.0", None),
+            ("100:00.0", None),
+            ("100000000:00:00.0", None),
+            ("0:0:0:0.0", None),
+            ("3b:00.0 ", None),
+            (" 3b:00.0", None),
+            ("+3b:00.0", None),
+            ("-1:00.0", None),
+            ("3b:00.0/../x", None),
+            ("../../x", None),
+            ("..:..:..", None),
+            ("../:0:0.0", None),
+            ("3b:00.0\0", None),
+            ("\u{663}:00.0", None),
+        ] {
+            let seen = PciAddress::parse(text.as_bytes()).map(|address| address.to_string());
+            assert_eq!(seen.as_deref(), want, "{text}");
+        }
+        assert_eq!(PciAddress::parse(b"3b:00.\xff"), None);
+    }
+
+    #[test]
+    fn what_a_plan_calls_them() {
+        let pci = |how| HostDevice::VfioPci {
+            address: PciAddress::parse(b"6:12.1").unwrap(),
+            how,
+        };
+        let sysfs = |how| HostDevice::VfioSysfs {
+            dir: "/sys/x".into(),
+            how,
+        };
+        let usb = |wanted| HostDevice::Usb(wanted);
+        for (device, want) in [
+            (pci(Vfio::Group), "pci:0000:06:12.1"),
+            (pci(Vfio::Cdev), "pci-iommufd:0000:06:12.1"),
+            (sysfs(Vfio::Group), "sysfs:/sys/x"),
+            (sysfs(Vfio::Cdev), "sysfs-iommufd:/sys/x"),
+            (
+                usb(UsbMatch {
+                    vendor: Some(0x46d),
+                    product: Some(0xc52b),
+                    ..UsbMatch::default()
+                }),
+                "usb:vendorid=0x046d,productid=0xc52b",
+            ),
+            (
+                usb(UsbMatch {
+                    bus: Some(1),
+                    port: Some("4.2".into()),
+                    ..UsbMatch::default()
+                }),
+                "usb:hostbus=1,hostport=4.2",
+            ),
+            (
+                HostDevice::Tap {
+                    ifname: "macvtap0".into(),
+                },
+                "tap:macvtap0",
+            ),
+        ] {
+            assert_eq!(device.to_string(), want);
+        }
+    }
 }

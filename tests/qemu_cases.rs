@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStringExt;
 use proptest::prelude::*;
 use serde_json::Value;
 use svirt_exec::qemu::{self, Environment, Invocation, Purpose};
-use svirt_exec::resource::{Access, Backing, Class, Format, Origin, Target};
+use svirt_exec::resource::{Access, Backing, Class, Format, HostDevice, Origin, Target, Vfio};
 
 /// Named by an image's header, not by the line.
 const FROM_HEADERS: &[(&str, &str)] = &[
@@ -58,10 +58,15 @@ fn path(target: &Target, line: &Invocation) -> String {
         },
         Target::Template(start) => format!("{}…", start.display()),
         Target::Fd(fd) => format!("fd {fd}"),
-        Target::HostDevice(name) if name.contains("-iommufd:") => {
-            "/dev/vfio/devices/vfioN".to_owned()
-        }
-        Target::HostDevice(_) => "/dev/vfio/GROUP".to_owned(),
+        Target::Device(device) => match device {
+            HostDevice::VfioPci { how, .. } | HostDevice::VfioSysfs { how, .. } => match how {
+                Vfio::Group => "/dev/vfio/GROUP".to_owned(),
+                Vfio::Cdev => "/dev/vfio/devices/vfioN".to_owned(),
+            },
+            // No interface of the vectors exists.
+            HostDevice::Tap { .. } => "/dev/net/tun".to_owned(),
+            HostDevice::Usb(_) => device.to_string(),
+        },
     }
 }
 

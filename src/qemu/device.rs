@@ -4,12 +4,12 @@
 //! 10.0.
 
 use super::found::{Found, Site, Use};
-use super::leaf::pci_address;
+use super::leaf::{pci, sysfs};
 use super::line::Entry;
 use super::opts::Opts;
 use super::text;
 use super::tree::{Leaf, Tree};
-use crate::resource::Target;
+use crate::resource::{HostDevice, Target, UsbMatch, Vfio};
 
 /// Device (`*` at the end: all that start so), property, what it is.
 const PATHS: &[(&str, &str, Use)] = &[
@@ -183,63 +183,143 @@ fn nss_database(site: &Site, tree: &Tree, found: &mut Found<'_>) {
     }
 }
 
-/// hw/vfio: by group, or by character device with iommufd.
+/// hw/vfio: by group, or by the device's own node with iommufd; sysfsdev= before host=.
 fn vfio(site: &Site, name: &[u8], tree: &Tree, found: &mut Found<'_>) {
-    let how = Use::write("passed-through device");
-    let modern = tree.leaf("iommufd").is_some();
-    let (leaf, kind, key, id) = if let Some(leaf) = tree.leaf("sysfsdev") {
-        (leaf, "sysfs", "sysfsdev", text::show(leaf.text))
+    let how = match tree.leaf("iommufd") {
+        Some(_) => Vfio::Cdev,
+        None => Vfio::Group,
+    };
+    let (leaf, key, device) = if let Some(leaf) = tree.leaf("sysfsdev") {
+        let device = match leaf.text {
+            b"" => Err("sysfsdev= must be a directory below /sys".to_owned()),
+            dir => Ok(sysfs(dir, how)),
+        };
+        (leaf, "sysfsdev", device)
     } else if let Some(leaf) = tree.leaf("host") {
-        if name == b"vfio-platform" {
-            let id = format!("/sys/bus/platform/devices/{}", text::show(leaf.text));
-            (leaf, "sysfs", "host", id)
+        let device = if PLATFORM.iter().any(|pattern| matches(pattern, name)) {
+            platform(leaf.text, how)
         } else {
-            (leaf, "pci", "host", pci_address(leaf.text))
-        }
+            pci(leaf.text, how)
+        };
+        (leaf, "host", device)
     } else {
         return;
     };
     let origin = site.origin(key, leaf.set_by);
-    if !modern {
-        found.path(
-            origin.clone(),
-            b"/dev/vfio/vfio",
-            Use::host("VFIO container"),
-        );
+    match device {
+        Ok(device) => found.vfio(&origin, device, "passed-through device"),
+        Err(message) => found.error_at(&origin, message),
     }
-    let kind = if modern {
-        format!("{kind}-iommufd")
-    } else {
-        kind.to_owned()
-    };
-    found.add(
-        origin,
-        Target::HostDevice(format!("{kind}:{id}")),
-        how,
-        None,
-    );
 }
 
-/// hw/usb/host-libusb.c: by bus and address, by node, or by a search that may succeed later.
+/// Devices whose host= is the name of a platform device (hw/vfio/platform.c and its children).
+const PLATFORM: &[&str] = &["vfio-platform", "vfio-amd-xgbe", "vfio-calxeda-xgmac"];
+
+/// `vfio_base_device_init`, hw/vfio/platform.c, refuses names with a slash too.
+fn platform(name: &[u8], how: Vfio) -> Result<HostDevice, String> {
+    match name {
+        b"" | b"." | b".." => {}
+        name if name.iter().any(|b| matches!(b, b'/' | b'\0')) => {}
+        name => {
+            let dir = text::join(b"/sys/bus/platform/devices", name);
+            return Ok(sysfs(&dir, how));
+        }
+    }
+    Err(format!(
+        "'{}' is no platform device: it must be a name in /sys/bus/platform/devices",
+        text::show(name)
+    ))
+}
+
+/// hw/usb/host-libusb.c (`usb_host_realize`): by node, by bus and address, or by a search that is
+/// repeated for as long as the guest runs.
 fn usb_host(site: &Site, tree: &Tree, found: &mut Found<'_>) {
     if tree.text("hostdevice").is_some_and(|path| !path.is_empty()) {
         return;
     }
-    let number = |key: &str| {
-        tree.leaf(key)
-            .and_then(|leaf| Some((text::number::<u16>(leaf.text).filter(|n| *n > 0)?, leaf)))
+    let (wanted, key) = match usb_match(tree) {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            found.warn(
+                site,
+                "takes the first USB device it finds, which is not labelled; add vendorid= and \
+                 productid=, or hostbus= and hostport=",
+            );
+            return;
+        }
+        Err(message) => {
+            found.error(site, message);
+            return;
+        }
     };
-    let (Some((bus, leaf)), Some((address, _))) = (number("hostbus"), number("hostaddr")) else {
-        found.warn(
-            site,
-            "is matched by what is plugged in, possibly later; hostbus= with hostaddr=, \
-             or hostdevice=, would name one device",
-        );
-        return;
+    let set_by = tree.leaf(key).and_then(|leaf| leaf.set_by);
+    let origin = site.origin(key, set_by);
+    let how = Use::write("USB device");
+    if let UsbMatch {
+        bus: Some(bus),
+        address: Some(address),
+        port: None,
+        vendor: None,
+        product: None,
+    } = wanted
+    {
+        let path = format!("/dev/bus/usb/{bus:03}/{address:03}");
+        found.path(origin, path.as_bytes(), how);
+    } else {
+        // QEMU starts without it and waits.
+        let target = Target::Device(HostDevice::Usb(wanted));
+        found.add(origin, target, how.optional(), None);
+    }
+}
+
+/// What is asked of a USB device, and the key that asks most; nothing where nothing is asked.
+/// 0 asks nothing.
+fn usb_match(tree: &Tree) -> Result<Option<(UsbMatch, &'static str)>, String> {
+    let number = |key: &str, most: u16| match tree.text(key) {
+        None => Ok(None),
+        Some(text) => match text::c_number::<u16>(text).filter(|n| *n <= most) {
+            Some(0) => Ok(None),
+            Some(number) => Ok(Some(number)),
+            None => Err(format!(
+                "{key}= must be a number of at most {most} (0x{most:x}), not '{}'",
+                text::show(text)
+            )),
+        },
     };
-    let path = format!("/dev/bus/usb/{bus:03}/{address:03}");
-    let origin = site.origin("hostaddr", leaf.set_by);
-    found.path(origin, path.as_bytes(), Use::write("USB device"));
+    let port = match tree.text("hostport") {
+        None => None,
+        Some(text) => Some(usb_port(text).ok_or_else(|| {
+            format!(
+                "hostport= must be ports on the way from the root hub, such as 2 or 1.4, not '{}'",
+                text::show(text)
+            )
+        })?),
+    };
+    let wanted = UsbMatch {
+        bus: number("hostbus", 255)?,
+        address: number("hostaddr", 127)?,
+        port,
+        vendor: number("vendorid", u16::MAX)?,
+        product: number("productid", u16::MAX)?,
+    };
+    let keys = [
+        ("hostaddr", wanted.address.is_some()),
+        ("hostport", wanted.port.is_some()),
+        ("productid", wanted.product.is_some()),
+        ("vendorid", wanted.vendor.is_some()),
+        ("hostbus", wanted.bus.is_some()),
+    ];
+    let key = keys.iter().find(|(_, given)| *given).map(|(key, _)| *key);
+    Ok(key.map(|key| (wanted, key)))
+}
+
+/// Numbers with dots between; at most six hubs deep (USB 2.0, 4.1.1), and QEMU compares 15 bytes.
+fn usb_port(text: &[u8]) -> Option<String> {
+    let fits = text.len() < 16
+        && text
+            .split(|b| *b == b'.')
+            .all(|part| text::number::<u8>(part).is_some());
+    fits.then(|| text::show(text))
 }
 
 /// `DRIVER.PROP=VALUE` or `driver=,property=,value=`: a default for a class of devices, which

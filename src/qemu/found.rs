@@ -315,7 +315,8 @@ impl<'e> Found<'e> {
         });
     }
 
-    fn error_at(&mut self, origin: &Origin, message: String) {
+    /// A reason not to launch, said by one key's value.
+    pub fn error_at(&mut self, origin: &Origin, message: impl Into<String>) {
         let (word, option) = match origin {
             Origin::Word { word, option, .. } => (*word, option.clone()),
             Origin::BackingOf { .. } | Origin::DataFileOf { .. } | Origin::ExtentOf { .. } => {
@@ -325,7 +326,7 @@ impl<'e> Found<'e> {
         self.errors.push(Diagnostic {
             word,
             option,
-            message,
+            message: message.into(),
         });
     }
 

@@ -8,7 +8,7 @@ use super::graph::{Disk, Node};
 use super::open::Context;
 use super::text;
 use super::tree::{Leaf, Tree};
-use crate::resource::{Origin, Target};
+use crate::resource::{HostDevice, Origin, PciAddress, Target, Vfio};
 
 /// One host path of a protocol driver.
 pub fn open(
@@ -41,12 +41,13 @@ pub fn open(
         }
         Path::Pci(key) => {
             if let Some(leaf) = tree.leaf(key) {
-                found.vfio_pci(&origin(key, leaf), leaf.text, "NVMe controller");
+                nvme(&origin(key, leaf), leaf.text, found);
             }
         }
         Path::Sysfs(key) => {
             if let Some(leaf) = tree.leaf(key) {
-                found.vfio_sysfs(&origin(key, leaf), leaf.text, "virtio device");
+                let device = sysfs(leaf.text, Vfio::Group);
+                found.vfio(&origin(key, leaf), device, "virtio device");
             }
         }
         Path::Socket(key) => socket(key, tree, context, node.site, found),
@@ -98,27 +99,64 @@ pub fn overlay_start(found: &Found<'_>) -> Vec<u8> {
     text::join(dir, b"vl.")
 }
 
-impl Found<'_> {
-    /// A PCI function driven through VFIO, by its address.
-    pub fn vfio_pci(&mut self, origin: &Origin, address: &[u8], reason: &'static str) {
-        let container = Use::host("VFIO container");
-        self.path(origin.clone(), b"/dev/vfio/vfio", container);
-        let target = Target::HostDevice(format!("pci:{}", pci_address(address)));
-        self.add(origin.clone(), target, Use::write(reason), None);
-    }
+/// `nvme://ADDRESS/NAMESPACE`, `device=ADDRESS`. QEMU takes the address for a name in sysfs as it
+/// stands (`sysfs_find_group_file`, util/vfio-helpers.c), so there is one spelling only.
+fn nvme(origin: &Origin, text: &[u8], found: &mut Found<'_>) {
+    let address = match PciAddress::parse(text) {
+        Some(address) if address.to_string().as_bytes() == text => address,
+        Some(address) => {
+            let text = text::show(text);
+            let message = format!("the nvme driver needs '{text}' spelt as in sysfs: {address}");
+            found.error_at(origin, message);
+            return;
+        }
+        None => {
+            found.error_at(origin, no_pci_address(text));
+            return;
+        }
+    };
+    let how = Vfio::Group;
+    let device = HostDevice::VfioPci { address, how };
+    found.vfio(origin, device, "NVMe controller");
+}
 
-    /// A device driven through VFIO, by its sysfs directory.
-    pub fn vfio_sysfs(&mut self, origin: &Origin, path: &[u8], reason: &'static str) {
-        let container = Use::host("VFIO container");
-        self.path(origin.clone(), b"/dev/vfio/vfio", container);
-        let target = Target::HostDevice(format!("sysfs:{}", text::show(path)));
-        self.add(origin.clone(), target, Use::write(reason), None);
+/// A PCI function by its address; the error says the form.
+pub fn pci(text: &[u8], how: Vfio) -> Result<HostDevice, String> {
+    PciAddress::parse(text)
+        .map(|address| HostDevice::VfioPci { address, how })
+        .ok_or_else(|| no_pci_address(text))
+}
+
+fn no_pci_address(text: &[u8]) -> String {
+    format!(
+        "'{}' is no PCI address: {}",
+        text::show(text),
+        PciAddress::FORM
+    )
+}
+
+/// A device by its sysfs directory.
+pub fn sysfs(dir: &[u8], how: Vfio) -> HostDevice {
+    HostDevice::VfioSysfs {
+        dir: text::os(text::c_string(dir)),
+        how,
     }
 }
 
-/// `DDDD:BB:SS.F` with the domain that may be left out.
-pub fn pci_address(address: &[u8]) -> String {
-    let colons = address.iter().filter(|b| **b == b':').count();
-    let domain = if colons < 2 { "0000:" } else { "" };
-    format!("{domain}{}", text::show(address))
+impl Found<'_> {
+    /// A device driven through VFIO. With groups there is a node for all of them beside.
+    pub fn vfio(&mut self, origin: &Origin, device: HostDevice, reason: &'static str) {
+        if let HostDevice::VfioPci {
+            how: Vfio::Group, ..
+        }
+        | HostDevice::VfioSysfs {
+            how: Vfio::Group, ..
+        } = device
+        {
+            let container = Use::host("VFIO container");
+            self.path(origin.clone(), b"/dev/vfio/vfio", container);
+        }
+        let target = Target::Device(device);
+        self.add(origin.clone(), target, Use::write(reason), None);
+    }
 }

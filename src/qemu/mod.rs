@@ -7,8 +7,8 @@
 //! `json`, `readconfig`) into one kind of tree (`tree`, `line`), and one module per family of
 //! options says what the trees mean.
 //!
-//! Host devices without a path are named `pci:DDDD:BB:SS.F` and `sysfs:DIRECTORY` when they are
-//! reached by their VFIO group, `pci-iommufd:…` and `sysfs-iommufd:…` when by a device node.
+//! Devices that the line names by address stay addresses (`HostDevice`): their nodes are the
+//! host's to tell.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};

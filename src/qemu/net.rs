@@ -9,6 +9,7 @@ use super::found::{Found, Site, Use};
 use super::line::Entry;
 use super::text;
 use super::tree::Tree;
+use crate::resource::{HostDevice, Target};
 
 /// Backends with nothing but a path or a descriptor: type, key, what it is.
 const PATHS: &[(&str, &str, Use)] = &[
@@ -121,8 +122,7 @@ fn netmap(site: &Site, tree: &Tree, found: &mut Found<'_>) {
 fn tap(site: &Site, tree: &Tree, found: &mut Found<'_>) {
     let given = tree.text("fd").is_some() || tree.text("fds").is_some();
     if !given && !helper(site, tree, found) {
-        let tun = Use::host("TUN/TAP");
-        found.path(site.origin("type", None), b"/dev/net/tun", tun);
+        tap_node(site, tree, found);
         script(site, tree, "script", b"qemu-ifup", found);
         script(site, tree, "downscript", b"qemu-ifdown", found);
     }
@@ -132,6 +132,36 @@ fn tap(site: &Site, tree: &Tree, found: &mut Found<'_>) {
         let how = Use::host("vhost acceleration");
         found.path(site.origin("vhost", None), b"/dev/vhost-net", how);
     }
+}
+
+/// Longest name of an interface (IFNAMSIZ in linux/if.h less the NUL).
+const LONGEST_INTERFACE: usize = 15;
+
+/// An interface that exists may have a node of its own (`tap_open`, net/tap-linux.c); longer names
+/// are cut off, and then no interface has them.
+fn tap_node(site: &Site, tree: &Tree, found: &mut Found<'_>) {
+    let tun = Use::host("TUN/TAP");
+    match tree.leaf("ifname").filter(|leaf| !leaf.text.is_empty()) {
+        Some(leaf) if !is_interface(leaf.text) => {
+            let message = format!(
+                "'{}' is no name of an interface: no slashes, colons and blanks",
+                text::show(leaf.text)
+            );
+            found.error_at(&site.origin("ifname", leaf.set_by), message);
+        }
+        Some(leaf) if leaf.text.len() <= LONGEST_INTERFACE => {
+            let ifname = text::os(leaf.text);
+            let target = Target::Device(HostDevice::Tap { ifname });
+            found.add(site.origin("ifname", leaf.set_by), target, tun, None);
+        }
+        _ => found.path(site.origin("type", None), b"/dev/net/tun", tun),
+    }
+}
+
+/// `dev_valid_name`, net/core/dev.c in Linux, but for the length.
+fn is_interface(name: &[u8]) -> bool {
+    let strange = |b: &u8| matches!(b, b'/' | b':' | b'\0' | b'\x0b') || b.is_ascii_whitespace();
+    !matches!(name, b"." | b"..") && !name.iter().any(strange)
 }
 
 /// Scripts run even when nobody mentions them; `no` and the empty word switch them off.

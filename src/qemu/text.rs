@@ -66,6 +66,22 @@ pub fn number<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// A number as `strtoull(3)` with base 0 reads it, and nothing else: hexadecimal after `0x`, octal
+/// after `0`. QEMU's integer properties are read so (`qemu_strtou64`, util/cutils.c); blanks and
+/// signs, which it takes too, are not.
+pub fn c_number<N: TryFrom<u64>>(text: &[u8]) -> Option<N> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None if text.starts_with('0') => (text, 8),
+        None => (text, 10),
+    };
+    if !digits.chars().all(|c| c.is_digit(radix)) {
+        return None;
+    }
+    u64::from_str_radix(digits, radix).ok()?.try_into().ok()
+}
+
 /// QEMU's booleans, lower case only (`qapi_bool_parse`, qapi/qapi-util.c).
 pub fn boolean(text: &[u8]) -> Option<bool> {
     match text {
@@ -98,6 +114,25 @@ mod tests {
         assert_eq!(number::<i32>(b"12"), Some(12));
         assert_eq!(number::<i32>(b"+12"), None);
         assert_eq!(number::<i32>(b"99999999999"), None);
+        for (text, want) in [
+            ("4660", Some(4660)),
+            ("0x1234", Some(4660)),
+            ("0X00ff", Some(255)),
+            ("010", Some(8)),
+            ("0", Some(0)),
+            ("65535", Some(65535)),
+            ("65536", None),
+            ("08", None),
+            ("12ab", None),
+            ("0x", None),
+            ("", None),
+            ("-1", None),
+            ("+1", None),
+            (" 1", None),
+            ("18446744073709551616", None),
+        ] {
+            assert_eq!(c_number::<u16>(text.as_bytes()), want, "{text}");
+        }
         assert_eq!(boolean(b"on"), Some(true));
         assert_eq!(boolean(b"On"), None);
         assert!(contains(b"fat:rw:/x", b":rw:"));

@@ -150,7 +150,7 @@ fn assert_named(requests: &[Request], words: &[&[u8]]) {
     for request in requests {
         let path = match &request.target {
             Target::Path(path) | Target::DataFile(path) | Target::Template(path) => path.as_bytes(),
-            Target::Fd(_) | Target::HostDevice(_) => continue,
+            Target::Fd(_) | Target::Device(_) => continue,
         };
         assert!(!path.contains(&0), "{request:?}");
         let is_built_in = BUILT_IN
