@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::devices::{self, Nodes, Problem, SystemFiles};
 use crate::headers;
 use crate::host::{Host, Identity, Kind, Pinned};
 use crate::label::Context;
@@ -32,7 +33,7 @@ pub struct Resource {
     pub path: Option<PathBuf>,
     /// The inherited descriptor that it is.
     pub fd: Option<i32>,
-    /// The address of the device that it is.
+    /// The address of the device that it is, where the line names it so.
     pub host: Option<String>,
     /// Which label it needs.
     pub class: Class,
@@ -66,7 +67,7 @@ impl Resource {
         match (&self.path, self.fd, &self.host) {
             (Some(path), _, _) => quoted(path.as_os_str()),
             (None, Some(fd), _) => format!("descriptor {fd}"),
-            (None, None, Some(host)) => host.clone(),
+            (None, None, Some(host)) => escaped(OsStr::new(host)),
             (None, None, None) => "nothing".to_owned(),
         }
     }
@@ -74,7 +75,11 @@ impl Resource {
 
 /// A name in quotes with control characters and bytes that are no UTF-8 escaped.
 pub fn quoted(name: &OsStr) -> String {
-    let mut out = String::from("'");
+    format!("'{}'", escaped(name))
+}
+
+fn escaped(name: &OsStr) -> String {
+    let mut out = String::new();
     for chunk in name.as_bytes().utf8_chunks() {
         for c in chunk.valid().chars() {
             if c.is_control() || c == '\'' || c == '\\' {
@@ -87,7 +92,6 @@ pub fn quoted(name: &OsStr) -> String {
             out.push_str(&format!("\\x{byte:02x}"));
         }
     }
-    out.push('\'');
     out
 }
 
@@ -144,6 +148,8 @@ pub struct Surroundings<'a> {
     pub program: &'a Path,
     /// `-L`.
     pub data_dirs: &'a [OsString],
+    /// Where nodes of devices are looked up.
+    pub system: &'a dyn SystemFiles,
 }
 
 /// Looks at everything that the requests name, and at what its headers name.
@@ -159,6 +165,12 @@ pub fn collect(host: &dyn Host, requests: Vec<Request>, around: &Surroundings<'_
         })
         .collect();
     while let Some(mut pending) = queue.pop_front() {
+        if let Target::Device(device) = &pending.request.target {
+            for resource in find_device(host, device, &pending.request, around, &mut out) {
+                add(resource, &mut seen, &mut out);
+            }
+            continue;
+        }
         let image = pending.request.image.take();
         let resource = look(host, &pending.request, around, &mut out);
         if let (Some(image), Some(pinned)) = (&image, &resource.pinned) {
@@ -210,16 +222,12 @@ fn add(resource: Resource, seen: &mut HashMap<Key, usize>, out: &mut Collected) 
     first.class = first.class.max(resource.class);
     first.access = first.access.max(resource.access);
     first.required |= resource.required;
+    first.host = first.host.take().or(resource.host);
 }
 
-/// Finds and pins one resource.
-fn look(
-    host: &dyn Host,
-    request: &Request,
-    around: &Surroundings<'_>,
-    out: &mut Collected,
-) -> Resource {
-    let mut resource = Resource {
+/// A resource as the line has it, before the host is looked at.
+fn unseen(request: &Request) -> Resource {
+    Resource {
         path: None,
         fd: None,
         host: None,
@@ -232,7 +240,70 @@ fn look(
         kind: Kind::Missing,
         pinned: None,
         current: None,
+    }
+}
+
+/// Finds and pins the nodes of a device that the line names by address.
+fn find_device(
+    host: &dyn Host,
+    device: &HostDevice,
+    request: &Request,
+    around: &Surroundings<'_>,
+    out: &mut Collected,
+) -> Vec<Resource> {
+    let mut unfound = unseen(request);
+    unfound.host = Some(device.to_string());
+    let name = escaped(OsStr::new(&device.to_string()));
+    let origin = &request.origin;
+    let nodes = match devices::resolve(around.system, device, around.cwd) {
+        Ok(Nodes::HostWide(node)) => {
+            let resource = unseen(request);
+            return vec![pin(host, node, request, resource, around, out)];
+        }
+        Ok(Nodes::Own(nodes)) => nodes,
+        Err(problem) => {
+            let message = format!("cannot find the node of {name} ({origin}): {problem}");
+            match problem {
+                Problem::Absent(_) => out.obstacles.push(message),
+                Problem::Malformed(_) => out.errors.push(message),
+            }
+            return vec![unfound];
+        }
     };
+    match nodes.len() {
+        0 => {
+            out.warnings.push(format!(
+                "no device is plugged in that fits {name} ({origin}); one that is plugged in later \
+                 is not labelled, and the guest may not open it"
+            ));
+            return vec![unfound];
+        }
+        1 => {}
+        count => out.warnings.push(format!(
+            "{count} devices fit {name} ({origin}), QEMU takes the first, and all of them are \
+             labelled; hostbus= with hostport= would name one"
+        )),
+    }
+    nodes
+        .into_iter()
+        .map(|node| {
+            let mut resource = unseen(request);
+            resource.host = unfound.host.clone();
+            resource.class = Class::Exclusive;
+            resource.access = Access::Write;
+            pin(host, node, request, resource, around, out)
+        })
+        .collect()
+}
+
+/// Finds and pins one resource.
+fn look(
+    host: &dyn Host,
+    request: &Request,
+    around: &Surroundings<'_>,
+    out: &mut Collected,
+) -> Resource {
+    let mut resource = unseen(request);
     let path = match &request.target {
         Target::Path(path) => around.cwd.join(path),
         Target::DataFile(name) => find_data_file(host, name, around),
@@ -247,12 +318,23 @@ fn look(
             resource.fd = Some(*fd);
             return resource;
         }
-        Target::Device(HostDevice::Tap { .. }) => PathBuf::from("/dev/net/tun"),
         Target::Device(device) => {
             resource.host = Some(device.to_string());
             return resource;
         }
     };
+    pin(host, path, request, resource, around, out)
+}
+
+/// Pins the file that a resource is.
+fn pin(
+    host: &dyn Host,
+    path: PathBuf,
+    request: &Request,
+    mut resource: Resource,
+    around: &Surroundings<'_>,
+    out: &mut Collected,
+) -> Resource {
     match host.pin(&path) {
         Ok(pinned) => {
             resource.kind = pinned.kind;
@@ -298,7 +380,7 @@ fn look(
 }
 
 /// An OS error with what can be done about it.
-fn explain(error: &io::Error) -> String {
+pub fn explain(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EACCES) => {
             "permission denied; a directory on the way may not be searched by this user, or by \
@@ -333,3 +415,7 @@ fn find_data_file(host: &dyn Host, name: &OsStr, around: &Surroundings<'_>) -> P
         .find(|path| host.pin(path).is_ok())
         .unwrap_or(given)
 }
+
+#[cfg(test)]
+#[path = "collect_tests.rs"]
+mod tests;

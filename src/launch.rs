@@ -26,6 +26,7 @@ use crate::apply;
 use crate::cli::{Launch, Preflight};
 use crate::collect::{self, Collected, Surroundings, quoted};
 use crate::command::Command;
+use crate::devices::Below;
 use crate::domain::{self, Accelerator};
 use crate::fds;
 use crate::host::{Host, Pinned, RealHost};
@@ -151,6 +152,7 @@ fn look(host: &dyn Host, command: &Command, reading: &mut Reading) -> Result<Col
             cwd: &reading.cwd,
             program: &program,
             data_dirs: &reading.invocation.data_dirs,
+            system: &Below::host(),
         },
     ))
 }

@@ -9,6 +9,7 @@ pub mod apply;
 pub mod cli;
 pub mod collect;
 pub mod command;
+pub mod devices;
 pub mod domain;
 pub mod fds;
 pub mod headers;

@@ -152,15 +152,6 @@ pub fn decide(
     let mut steps = Vec::with_capacity(resources.len());
     for resource in resources {
         let step = decide_one(host, resource, labels, relabel);
-        if let (Some(address), None) = (&step.resource.host, &step.resource.path)
-            && step.class != Class::Keep
-        {
-            obstacles.push(format!(
-                "cannot label {address} ({}): this version of svirt-exec does not find devices by \
-                 address; label its node beforehand and use --no-relabel",
-                step.resource.origin
-            ));
-        }
         if step.action == Action::Relabel {
             if let Some(error) = forbidden(&step.resource) {
                 errors.push(error);

@@ -104,6 +104,59 @@ fn without_selinux_and_by_request_qemu_runs_and_the_warning_is_loud() {
 }
 
 #[test]
+fn devices_of_another_host_are_planned_by_their_address() {
+    let directory = tempfile::tempdir().unwrap();
+    // No host has a PCI domain of this number, nor a USB device of this kind.
+    let (plan, output) = plan(
+        directory.path(),
+        &[
+            "-device",
+            "vfio-pci,host=fffffffe:00:00.0",
+            "-device",
+            "usb-host,vendorid=0xfffe,productid=0xfffd",
+        ]
+        .map(OsStr::new),
+    );
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let devices: Vec<&Value> = plan["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|resource| resource["host"].is_string())
+        .collect();
+    let hosts: Vec<&str> = devices
+        .iter()
+        .map(|d| d["host"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        hosts,
+        [
+            "pci:fffffffe:00:00.0",
+            "usb:vendorid=0xfffe,productid=0xfffd"
+        ]
+    );
+    for device in devices {
+        assert!(device["path"].is_null(), "{device}");
+        assert_eq!(device["class"], "exclusive");
+        assert_eq!(device["access"], "write");
+        assert_eq!(device["action"], "none");
+    }
+    let warnings = plan["warnings"].to_string();
+    for part in [
+        "there is no '/sys/bus/pci/devices/fffffffe:00:00.0'; lspci -D",
+        "no device is plugged in that fits usb:vendorid=0xfffe",
+    ] {
+        assert!(warnings.contains(part), "{warnings}");
+    }
+    let (plan, output) = self::plan(
+        directory.path(),
+        &["-device", "vfio-pci,host=../../x"].map(OsStr::new),
+    );
+    assert_eq!(output.status.code(), Some(125));
+    assert!(plan["errors"].to_string().contains("is no PCI address"));
+}
+
+#[test]
 fn usage_errors_are_125_and_help_is_0() {
     for (words, status) in [
         (&["--nonsense", "qemu"][..], 125),
