@@ -120,15 +120,17 @@ const PROTECTED: [&str; 14] = [
 ];
 
 /// Device nodes that everybody uses: labelling one for a guest would take it from the host.
-const HOST_WIDE: [&str; 9] = [
+const HOST_WIDE: [&str; 11] = [
     "/dev/console",
     "/dev/full",
+    "/dev/net/tun",
     "/dev/null",
     "/dev/ptmx",
     "/dev/pts",
     "/dev/random",
     "/dev/tty",
     "/dev/urandom",
+    "/dev/vfio/vfio",
     "/dev/zero",
 ];
 

@@ -82,6 +82,44 @@ fn a_missing_image_is_named_with_its_word() {
 
 #[test]
 #[ignore = "needs the bed: make test"]
+fn a_device_that_is_not_there_or_not_bound_is_named_with_what_was_looked_up() {
+    let host = |address: &str| {
+        let device = format!("vfio-pci,iommufd=i,host={address}");
+        svirt_exec([STUB, "-device", &device]).output().unwrap()
+    };
+    refused(
+        &host("fffffffe:00:00.0"),
+        125,
+        &[
+            "cannot find the node of pci-iommufd:fffffffe:00:00.0 (word 3, -device host=)",
+            "there is no '/sys/bus/pci/devices/fffffffe:00:00.0'; lspci -D",
+        ],
+    );
+    // The host bridge of every PC.
+    refused(
+        &host("00:00.0"),
+        125,
+        &[
+            "there is no '/sys/bus/pci/devices/0000:00:00.0/vfio-dev/vfioN': it is not bound",
+            "driverctl set-override 0000:00:00.0 vfio-pci",
+        ],
+    );
+    refused(&host("../../x"), 125, &["'../../x' is no PCI address"]);
+    let usb = svirt_exec([STUB, "-device", "usb-host,vendorid=0xfffe"])
+        .env("STUB", "exit 0")
+        .output()
+        .unwrap();
+    assert_eq!(usb.status.code(), Some(0), "{}", stderr(&usb));
+    let said = stderr(&usb);
+    assert!(
+        said.contains("warning: ") && said.contains("no device is plugged in that fits"),
+        "{said}"
+    );
+    keepers_done();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
 fn an_image_that_the_user_may_not_read_or_does_not_own_is_refused() {
     let path = Path::new("/var/tmp/svirt-roots.img");
     fs::write(path, [0; 4096]).unwrap();

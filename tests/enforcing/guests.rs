@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::*;
@@ -297,8 +298,37 @@ fn a_socket_that_the_policy_will_not_let_qemu_make_is_named_beforehand() {
 
 #[test]
 #[ignore = "needs the bed: make test"]
+fn the_node_of_a_macvtap_is_the_guests_own() {
+    let run = |words: &str| {
+        let mut words = words.split(' ');
+        let status = Command::new(words.next().unwrap()).args(words).status();
+        assert!(status.unwrap().success());
+    };
+    run("modprobe -a dummy macvtap");
+    run("ip link add svirt0 type dummy");
+    run("ip link add link svirt0 name svirttap0 type macvtap mode bridge");
+    run("udevadm settle");
+    let index = fs::read_to_string("/sys/class/net/svirttap0/ifindex").unwrap();
+    let node = format!("/dev/tap{}", index.trim());
+    let (node, tun) = (Path::new(&node), Path::new("/dev/net/tun"));
+    run(&format!("restorecon {}", node.display()));
+    let before = [label(node), label(tun)];
+    let nic = "tap,ifname=svirttap0,script=no,downscript=no";
+    let mut command = svirt_exec([STUB, "-nic", nic]);
+    command.env("STUB", "wait");
+    let guest = Guest::start(command, "ready");
+    assert_eq!(level(&label(node)), level(&guest.label()));
+    assert_eq!(label(tun), before[1]);
+    guest.end();
+    assert_eq!([label(node), label(tun)], before);
+    run("ip link del svirttap0");
+    run("ip link del svirt0");
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
 fn nodes_of_the_whole_host_are_not_labelled() {
-    let null = std::path::Path::new("/dev/null");
+    let null = Path::new("/dev/null");
     let before = label(null);
     let guest = Guest::qemu(&[], ["-S", "-serial", "file:/dev/null"]);
     assert_eq!(label(null), before);
