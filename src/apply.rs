@@ -39,21 +39,7 @@ pub fn prepare(
             .to_owned(),
         guest.to_string(),
     );
-    for step in &plan.steps {
-        let Some(label) = &step.label else { continue };
-        let record = match (step.action, &step.resource.pinned, &step.resource.current) {
-            // Already labelled: in use by another guest, perhaps. The lock is what
-            // keeps that label, its own entry puts it back.
-            (Action::Relabel, Some(pinned), Some(current)) => {
-                record(pinned, step.class, current, label)
-            }
-            (Action::None, Some(pinned), Some(current)) if step.class != Class::Keep => {
-                record(pinned, step.class, current, label)
-            }
-            _ => continue,
-        };
-        entry.records.push(record);
-    }
+    entry.records = records(plan);
     if entry.records.is_empty() {
         return Ok(None);
     }
@@ -68,6 +54,45 @@ pub fn prepare(
             )))
         }
     }
+}
+
+/// Writes down what was found behind block devices after they were labelled, and has the keeper
+/// hold it too.
+///
+/// # Errors
+/// As [`prepare`]; nothing of it is labelled then.
+pub fn prepare_more(plan: &Plan, keeper: &mut Keeper) -> Result<(), Refusal> {
+    let mut more = records(plan);
+    if more.is_empty() {
+        return Ok(());
+    }
+    let mut entry = Journal::read(&keeper.entry)?;
+    entry.records.append(&mut more);
+    Journal::open()?.replace(&keeper.entry, &entry)?;
+    keeper
+        .grow()
+        .map_err(|error| refuse(format!("cannot hold what a disk's header names: {error}")))
+}
+
+/// What has to be put back for a plan.
+fn records(plan: &Plan) -> Vec<Record> {
+    let mut records = Vec::new();
+    for step in &plan.steps {
+        let Some(label) = &step.label else { continue };
+        let record = match (step.action, &step.resource.pinned, &step.resource.current) {
+            // Already labelled: in use by another guest, perhaps. The lock is what
+            // keeps that label, its own entry puts it back.
+            (Action::Relabel, Some(pinned), Some(current)) => {
+                record(pinned, step.class, current, label)
+            }
+            (Action::None, Some(pinned), Some(current)) if step.class != Class::Keep => {
+                record(pinned, step.class, current, label)
+            }
+            _ => continue,
+        };
+        records.push(record);
+    }
+    records
 }
 
 fn record(pinned: &Pinned, class: Class, original: &Context, label: &Context) -> Record {

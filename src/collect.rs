@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::devices::{self, Nodes, Problem, SystemFiles};
-use crate::headers;
+use crate::headers::{self, Unread};
 use crate::host::{Host, Identity, Kind, Pinned};
 use crate::label::Context;
 use crate::qemu;
@@ -126,6 +126,8 @@ pub struct Collected {
     pub errors: Vec<String>,
     /// What stops a launch on this host as it is now; a plan goes on.
     pub obstacles: Vec<String>,
+    /// Block devices whose headers could not be read yet.
+    pub unread: Vec<Unread>,
 }
 
 /// A request on its way through the headers.
@@ -155,8 +157,7 @@ pub struct Surroundings<'a> {
 /// Looks at everything that the requests name, and at what its headers name.
 pub fn collect(host: &dyn Host, requests: Vec<Request>, around: &Surroundings<'_>) -> Collected {
     let mut out = Collected::default();
-    let mut seen: HashMap<Key, usize> = HashMap::new();
-    let mut queue: VecDeque<Pending> = requests
+    let queue = requests
         .into_iter()
         .map(|request| Pending {
             request,
@@ -164,25 +165,74 @@ pub fn collect(host: &dyn Host, requests: Vec<Request>, around: &Surroundings<'_
             above: Vec::new(),
         })
         .collect();
+    walk(host, queue, around, &mut out);
+    out
+}
+
+/// Looks at what the headers of block devices name, which have the guest's label by now. What is
+/// `known` already is left out.
+pub fn behind_devices(
+    host: &dyn Host,
+    unread: Vec<Unread>,
+    known: &[&Resource],
+    around: &Surroundings<'_>,
+) -> Collected {
+    let mut out = Collected::default();
+    let known: HashMap<Identity, &Resource> = known
+        .iter()
+        .filter_map(|resource| Some((resource.pinned.as_ref()?.identity, *resource)))
+        .collect();
+    let mut queue = VecDeque::new();
+    for device in unread {
+        if let Some(resource) = known.get(&device.identity)
+            && let Some(pinned) = &resource.pinned
+        {
+            let Unread { pending, image, .. } = &device;
+            queue.extend(headers::read(
+                host, pending, image, resource, pinned, &mut out,
+            ));
+        }
+    }
+    walk(host, queue, around, &mut out);
+    for resource in std::mem::take(&mut out.resources) {
+        let same = resource
+            .pinned
+            .as_ref()
+            .and_then(|pinned| known.get(&pinned.identity));
+        match same {
+            Some(same) => out.errors.extend(conflict(same, &resource)),
+            None => out.resources.push(resource),
+        }
+    }
+    out
+}
+
+/// Looks at everything in the queue, and at what the headers name that are found there.
+fn walk(
+    host: &dyn Host,
+    mut queue: VecDeque<Pending>,
+    around: &Surroundings<'_>,
+    out: &mut Collected,
+) {
+    let mut seen: HashMap<Key, usize> = HashMap::new();
     while let Some(mut pending) = queue.pop_front() {
         if let Target::Device(device) = &pending.request.target {
-            for resource in find_device(host, device, &pending.request, around, &mut out) {
-                add(resource, &mut seen, &mut out);
+            for resource in find_device(host, device, &pending.request, around, out) {
+                add(resource, &mut seen, out);
             }
             continue;
         }
         let image = pending.request.image.take();
-        let resource = look(host, &pending.request, around, &mut out);
-        if let (Some(image), Some(pinned)) = (&image, &resource.pinned) {
-            let found = headers::follow(host, &pending, image, &resource, pinned, &mut out);
+        let resource = look(host, &pending.request, around, out);
+        if let (Some(image), Some(pinned)) = (image, &resource.pinned) {
+            let found = headers::follow(host, pending, image, &resource, pinned, out);
             // Directly behind the image that names them, in the order of the chain.
             for next in found.into_iter().rev() {
                 queue.push_front(next);
             }
         }
-        add(resource, &mut seen, &mut out);
+        add(resource, &mut seen, out);
     }
-    out
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -207,22 +257,27 @@ fn add(resource: Resource, seen: &mut HashMap<Key, usize>, out: &mut Collected) 
         out.resources.push(resource);
         return;
     };
-    let classes = [first.class, resource.class];
-    if classes.contains(&Class::Exclusive) && classes.contains(&Class::Content) {
-        out.errors.push(format!(
+    out.errors.extend(conflict(first, &resource));
+    first.class = first.class.max(resource.class);
+    first.access = first.access.max(resource.access);
+    first.required |= resource.required;
+    first.host = first.host.take().or(resource.host);
+}
+
+/// Why one file cannot be both.
+fn conflict(first: &Resource, second: &Resource) -> Option<String> {
+    let classes = [first.class, second.class];
+    (classes.contains(&Class::Exclusive) && classes.contains(&Class::Content)).then(|| {
+        format!(
             "cannot use {} both as {} ({}) and as {} ({}): what one guest writes, other guests \
              would read; make a copy, or an overlay of its own for each use",
             first.name(),
             first.reason,
             first.origin,
-            resource.reason,
-            resource.origin
-        ));
-    }
-    first.class = first.class.max(resource.class);
-    first.access = first.access.max(resource.access);
-    first.required |= resource.required;
-    first.host = first.host.take().or(resource.host);
+            second.reason,
+            second.origin
+        )
+    })
 }
 
 /// A resource as the line has it, before the host is looked at.

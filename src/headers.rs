@@ -9,16 +9,74 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use crate::collect::{Collected, Pending, Resource, quoted};
-use crate::host::{Host, Kind, Pinned};
+use crate::host::{Host, Identity, Kind, Pinned};
 use crate::image::{self, ImageFormat};
 use crate::qemu;
 use crate::resource::{Access, Backing, Format, Image, Origin, Request, Target};
+use crate::selinux::Mode;
 
 /// Longest chain of backing files that is followed; libvirt's limit.
 const CHAIN_LIMIT: usize = 200;
 
-/// Reads the header of an image and says what it makes QEMU open.
+/// A block device whose header cannot be read before the device has the guest's label: the
+/// launcher may not read what is not a guest's.
+#[derive(Debug)]
+pub struct Unread {
+    /// What asks for it.
+    pub pending: Pending,
+    /// What is expected in it.
+    pub image: Image,
+    /// Which device it is.
+    pub identity: Identity,
+}
+
+/// Says what the header of an image makes QEMU open.
 pub fn follow(
+    host: &dyn Host,
+    pending: Pending,
+    image: Image,
+    resource: &Resource,
+    pinned: &Pinned,
+    out: &mut Collected,
+) -> Vec<Pending> {
+    let stated = matches!(image.format, Format::Stated(_));
+    match pinned.kind {
+        _ if image.format == Format::Stated("raw".to_owned()) => Vec::new(),
+        Kind::File => read(host, &pending, &image, resource, pinned, out),
+        // What nobody states of a device is not looked at: it is there to be written by guests.
+        Kind::Block if stated && may_read(host, resource) && host.open(pinned).is_ok() => {
+            read(host, &pending, &image, resource, pinned, out)
+        }
+        Kind::Block if stated => {
+            out.unread.push(Unread {
+                pending,
+                image,
+                identity: pinned.identity,
+            });
+            Vec::new()
+        }
+        Kind::Block | Kind::Char | Kind::Dir | Kind::Socket | Kind::Fifo | Kind::Missing => {
+            Vec::new()
+        }
+    }
+}
+
+/// Whether the policy lets this program read a device with the label that it has: what it does not
+/// is not even tried, and leaves nothing in the audit log.
+fn may_read(host: &dyn Host, resource: &Resource) -> bool {
+    if host.mode() == Mode::Disabled {
+        return true;
+    }
+    let (Ok(own), Some(current)) = (host.own_context(), &resource.current) else {
+        return false;
+    };
+    let class = resource.kind.class();
+    host.denied(&own, current, class, &["open", "read"])
+        .is_ok_and(|denied| denied.is_empty())
+}
+
+/// Reads the header of an image and says what it makes QEMU open.
+pub fn read(
     host: &dyn Host,
     pending: &Pending,
     image: &Image,
@@ -32,21 +90,6 @@ pub fn follow(
         Format::Stated(format) => Some(ImageFormat::from_name(format.as_bytes())),
         Format::Unstated { .. } | Format::CannotState { .. } => None,
     };
-    if stated == Some(ImageFormat::Raw) {
-        return Vec::new();
-    }
-    if pinned.kind == Kind::Block {
-        if stated.is_some() {
-            out.warnings.push(format!(
-                "{name} ({origin}): the header of a block device is not read before the device has \
-                 the guest's label; backing files that it names keep the labels they have"
-            ));
-        }
-        return Vec::new();
-    }
-    if pinned.kind != Kind::File {
-        return Vec::new();
-    }
     let mut file = match host.open(pinned) {
         Ok(file) => file,
         Err(error) => {

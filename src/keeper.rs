@@ -7,10 +7,10 @@
 //! with somebody's pair, which undoing needs, is the keeper's alone.
 
 use std::ffi::{CStr, CString};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -39,9 +39,13 @@ const TALK: i32 = 4;
 const READY: u8 = b'R';
 const DONE: u8 = b'D';
 const FAILED: u8 = b'F';
-/// What the launcher says: the processes in between have ended; put everything back now.
+/// What the launcher says: the processes in between have ended; the entry has more records now;
+/// put everything back now.
 const GO: u8 = b'G';
+const MORE: u8 = b'M';
 const UNDO: u8 = b'U';
+/// Ends what is said where more may be said later.
+const END: u8 = 0;
 
 /// How long to wait where the kernel offers nothing to wait for.
 const RETRY: Duration = Duration::from_secs(1);
@@ -52,6 +56,8 @@ const PROGRAM: &CStr = c"/proc/self/exe";
 #[derive(Debug)]
 pub struct Keeper {
     talk: UnixStream,
+    /// Its entry in the journal.
+    pub entry: PathBuf,
 }
 
 fn null() -> io::Result<OwnedFd> {
@@ -109,11 +115,23 @@ impl Keeper {
             ],
         )?;
         drop(theirs);
-        let mut keeper = Self { talk: ours };
+        let mut keeper = Self {
+            talk: ours,
+            entry: entry.to_path_buf(),
+        };
         // The child in between carried the claim too, and is reaped by now.
         let _ = keeper.talk.write_all(&[GO]);
         keeper.expect(READY)?;
         Ok(keeper)
+    }
+
+    /// Has it lock the files of records that were added to the entry since.
+    ///
+    /// # Errors
+    /// Where one is in use by another guest; the keeper goes on with what it had.
+    pub fn grow(&mut self) -> io::Result<()> {
+        self.talk.write_all(&[MORE])?;
+        self.expect(READY)
     }
 
     /// Has everything put back, and waits until it is.
@@ -125,23 +143,28 @@ impl Keeper {
         self.expect(DONE)
     }
 
-    fn expect(&mut self, wanted: u8) -> io::Result<()> {
-        let mut said = Vec::new();
-        let mut byte = [0_u8; 1];
-        self.talk.read_exact(&mut byte).map_err(|_| {
-            io::Error::other(
-                "the keeper ended at once; svirt-exec must be labelled svirt_launcher_exec_t and \
-                 the svirt_launcher module loaded",
-            )
-        })?;
-        if byte == [wanted] {
-            return Ok(());
-        }
-        self.talk.read_to_end(&mut said)?;
-        Err(io::Error::other(
-            String::from_utf8_lossy(&said).into_owned(),
-        ))
+    fn expect(&self, wanted: u8) -> io::Result<()> {
+        expect(&self.talk, wanted)
     }
+}
+
+/// Reads what a keeper says.
+fn expect(talk: &UnixStream, wanted: u8) -> io::Result<()> {
+    let mut talk = io::BufReader::new(talk);
+    let mut byte = [0_u8; 1];
+    talk.read_exact(&mut byte).map_err(|_| {
+        io::Error::other(
+            "the keeper ended at once; svirt-exec must be labelled svirt_launcher_exec_t and the \
+             svirt_launcher module loaded",
+        )
+    })?;
+    if byte == [wanted] {
+        return Ok(());
+    }
+    let mut said = Vec::new();
+    talk.read_until(END, &mut said)?;
+    let said = said.strip_suffix(&[END]).unwrap_or(&said);
+    Err(io::Error::other(String::from_utf8_lossy(said).into_owned()))
 }
 
 /// Puts back what guests that have ended left, in a keeper, and waits for it.
@@ -163,7 +186,7 @@ pub fn restore_ended(own: &Context) -> io::Result<()> {
         ],
     )?;
     drop(theirs);
-    Keeper { talk: ours }.expect(DONE)
+    expect(&ours, DONE)
 }
 
 /// The keeper's own main.
@@ -293,7 +316,15 @@ fn keep(path: &Path) -> u8 {
     };
     say(talk, READY, "");
 
-    let undo = wait_for_end(pidfd, talk);
+    let undo = wait_for_end(pidfd, talk, || {
+        let grown = Journal::read(path)
+            .map_err(|error| error.to_string())
+            .and_then(|entry| hold.grow(&host, entry));
+        match grown {
+            Ok(()) => say(talk, READY, ""),
+            Err(why) => say(talk, FAILED, &format!("{why}\0")),
+        }
+    });
     if !undo {
         wait_for_cage(&host, &context);
     }
@@ -362,9 +393,13 @@ fn report(talk: Option<BorrowedFd<'static>>, failures: &[String]) {
     }
 }
 
-/// Waits for the end of the process behind a pidfd, or for the launcher's word.
-/// True when the launcher asked for everything to be put back.
-fn wait_for_end(pidfd: BorrowedFd<'static>, talk: Option<BorrowedFd<'static>>) -> bool {
+/// Waits for the end of the process behind a pidfd, or for the launcher's word; `more` is called
+/// whenever the entry has grown. True when the launcher asked for everything to be put back.
+fn wait_for_end(
+    pidfd: BorrowedFd<'static>,
+    talk: Option<BorrowedFd<'static>>,
+    mut more: impl FnMut(),
+) -> bool {
     let mut talk = talk;
     loop {
         let mut ends = vec![PollFd::new(pidfd, PollFlags::POLLIN)];
@@ -385,6 +420,7 @@ fn wait_for_end(pidfd: BorrowedFd<'static>, talk: Option<BorrowedFd<'static>>) -
             let mut byte = [0_u8; 1];
             match nix::unistd::read(from, &mut byte) {
                 Ok(1) if byte == [UNDO] => return true,
+                Ok(1) if byte == [MORE] => more(),
                 // Closed: the launcher has become QEMU, or is gone.
                 _ => talk = None,
             }

@@ -24,11 +24,12 @@ use nix::unistd::{AccessFlags, Pid, Uid, access};
 
 use crate::apply;
 use crate::cli::{Launch, Preflight};
-use crate::collect::{self, Collected, Surroundings, quoted};
+use crate::collect::{self, Collected, Resource, Surroundings, quoted};
 use crate::command::Command;
 use crate::devices::Below;
 use crate::domain::{self, Accelerator};
 use crate::fds;
+use crate::headers::Unread;
 use crate::host::{Host, Pinned, RealHost};
 use crate::journal::Journal;
 use crate::keeper::{self, Keeper};
@@ -219,7 +220,8 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
     let mut reading = read(&command, environment)?;
     // Every resource is held open while the plan is made.
     sys::raise_descriptor_limit();
-    let collected = look(&host, &command, &mut reading)?;
+    let mut collected = look(&host, &command, &mut reading)?;
+    chains_unknown(&mut collected);
     let mut problems = Vec::new();
     let mut labels = None;
     if host.mode() != Mode::Disabled && reading.invocation.purpose == Purpose::Guest {
@@ -319,7 +321,12 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     clean_up(&host, &own, &step);
 
     let limit = sys::raise_descriptor_limit();
-    let collected = look(&host, &command, &mut reading)?;
+    let mut collected = look(&host, &command, &mut reading)?;
+    if options.no_relabel {
+        chains_unknown(&mut collected);
+    }
+    let unread = std::mem::take(&mut collected.unread);
+    let cwd = reading.cwd.clone();
     let types = domain::guest_types(&host, &own, reading.accelerator)?;
     let claim = match &options.level {
         Some(level) => mcs::claim_level(&host, types.domain.at(level.clone()))?,
@@ -375,11 +382,30 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     ));
 
     apply::make_files(&host, &mut plan, &own)?;
-    let keeper = apply::prepare(&host, &plan, &own, &claim.context, &name)?;
+    let mut keeper = apply::prepare(&host, &plan, &own, &claim.context, &name)?;
     step.tell(format_args!("wrote the journal, started the keeper"));
     let change = || -> Result<(), Refusal> {
         apply::recheck(&host, &plan)?;
         apply::label(&host, &plan)?;
+        if let Some(keeper) = keeper.as_mut().filter(|_| !unread.is_empty()) {
+            let further = behind_devices(&host, &plan, unread, &cwd)?;
+            for warning in &further.warnings {
+                say(format_args!("warning: {warning}"));
+            }
+            let refused = failures(
+                &host,
+                &further,
+                &own,
+                &program,
+                &claim.context,
+                privilege,
+                options,
+            )?;
+            stop_or_warn(refused, mode)?;
+            apply::prepare_more(&further, keeper)?;
+            apply::recheck(&host, &further)?;
+            apply::label(&host, &further)?;
+        }
         step.tell(format_args!("set the labels"));
         let replacements = repairs.apply(&host, &own, &claim.context).map_err(refuse)?;
         fds::place(&replacements)?;
@@ -397,6 +423,48 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
         Err(refusal) => refusal,
     };
     Err(roll_back(keeper, refusal))
+}
+
+/// Says of every block device whose header cannot be read that its chain is unknown.
+fn chains_unknown(collected: &mut Collected) {
+    for device in collected.unread.drain(..) {
+        collected.warnings.push(format!(
+            "chain unknown: the header of the device of {} cannot be read with the label and the \
+             owner that the device has; a launch reads it once the device has the guest's label, \
+             and with --no-relabel the files that it names keep the labels they have",
+            device.pending.request.origin
+        ));
+    }
+}
+
+/// The plan for what the headers of block devices name, which can be read now.
+fn behind_devices(
+    host: &dyn Host,
+    plan: &Plan,
+    unread: Vec<Unread>,
+    cwd: &Path,
+) -> Result<Plan, Refusal> {
+    let known: Vec<&Resource> = plan.steps.iter().map(|step| &step.resource).collect();
+    let around = Surroundings {
+        cwd,
+        program: &plan.program,
+        data_dirs: &[],
+        system: &Below::host(),
+    };
+    let collected = collect::behind_devices(host, unread, &known, &around);
+    let labels = plan.labels.as_ref();
+    let processes = host.processes()?;
+    let (steps, warnings, errors, obstacles) =
+        plan::decide(host, collected, labels, Relabel::Yes, &processes);
+    Ok(Plan {
+        program: plan.program.clone(),
+        accelerator: plan.accelerator,
+        labels: plan.labels.clone(),
+        steps,
+        warnings,
+        errors,
+        obstacles,
+    })
 }
 
 /// Pairs that files about to be used, or journal entries, still carry: their owners may
@@ -572,14 +640,32 @@ fn judge(
     for warning in &plan.warnings {
         say(format_args!("warning: {warning}"));
     }
+    let mut repairs = fds::inspect(host, domain)?;
+    let mut refused = failures(host, plan, own, program, domain, privilege, options)?;
+    refused.append(&mut repairs.failures);
+    stop_or_warn(refused, mode)?;
+    Ok(repairs)
+}
+
+/// Everything in a plan that the policy will refuse the launcher or QEMU.
+///
+/// # Errors
+/// What stops the launch whatever the policy says.
+fn failures(
+    host: &RealHost,
+    plan: &Plan,
+    own: &Context,
+    program: &Pinned,
+    domain: &Context,
+    privilege: Privilege,
+    options: &Launch,
+) -> Result<Vec<String>, Refusal> {
     let mut fatal = plan.errors.clone();
     fatal.extend(plan.obstacles.iter().cloned());
     if !fatal.is_empty() {
         return Err(Refusal::new(fatal));
     }
-    let mut repairs = fds::inspect(host, domain)?;
     let mut failures = preflight::launcher(host, plan, own, program, domain, privilege)?;
-    failures.append(&mut repairs.failures);
     if options.preflight != Preflight::Off {
         let refused = preflight::guest(host, plan)?;
         if options.preflight == Preflight::Warn {
@@ -590,6 +676,5 @@ fn judge(
             failures.extend(refused);
         }
     }
-    stop_or_warn(failures, mode)?;
-    Ok(repairs)
+    Ok(failures)
 }

@@ -150,6 +150,7 @@ pub fn decide(
         warnings,
         mut errors,
         mut obstacles,
+        unread: _,
     } = collected;
     let mut steps = Vec::with_capacity(resources.len());
     for resource in resources {

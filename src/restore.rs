@@ -69,6 +69,25 @@ impl Hold {
         Ok(Self { entry, cage, found })
     }
 
+    /// Locks the files of further records of the same guest.
+    ///
+    /// # Errors
+    /// Where the entry is another guest's, or as [`Hold::take`]; nothing is held anew then.
+    pub fn grow(&mut self, host: &RealHost, entry: Entry) -> Result<(), String> {
+        let known = self.entry.records.len();
+        let begins_alike = entry.records.get(..known) == Some(self.entry.records.as_slice());
+        if entry.context != self.entry.context || !begins_alike {
+            return Err("the entry is no longer that of this guest".to_owned());
+        }
+        let mut found = Vec::new();
+        for record in entry.records.iter().skip(known) {
+            found.push((record.clone(), find(host, &entry, record)?));
+        }
+        self.found.append(&mut found);
+        self.entry = entry;
+        Ok(())
+    }
+
     /// Puts back every label that no other guest needs, and lets those files go.
     /// Returns what failed, a line each.
     pub fn put_back(&mut self, host: &RealHost, wait: Wait) -> Vec<String> {

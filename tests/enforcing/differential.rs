@@ -234,12 +234,9 @@ struct Run {
 
 /// `svirt-exec plan --json` of the line.
 fn plan(case: &Case) -> (Vec<Planned>, Value) {
-    let mut words = vec![OsString::from("exec \"$0\" plan --json \"$@\"")];
-    words[0].push(" ");
-    words[0].push(&case.fds);
     let output = Command::new("bash")
         .arg("-c")
-        .arg(&words[0])
+        .arg(format!("exec \"$0\" plan --json \"$@\" {}", case.fds))
         .arg(SVIRT_EXEC)
         .args(&case.argv)
         .current_dir(CWD)

@@ -10,6 +10,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod block_devices;
 mod callers;
 mod differential;
 mod errors;
