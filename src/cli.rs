@@ -71,6 +71,12 @@ pub struct Launch {
     /// What to do when the policy will refuse QEMU something
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = Preflight::Refuse)]
     pub preflight: Preflight,
+    /// Refuse options and keys of QEMU that svirt-exec does not know
+    ///
+    /// Nothing is labelled for them. Without this they are warnings, unless a word is in doubt that
+    /// looks like a file.
+    #[arg(long)]
+    pub strict: bool,
     /// Run QEMU unconfined where the host has no SELinux
     ///
     /// For CI runners without SELinux. Says so loudly; never applies where SELinux is on.

@@ -54,11 +54,13 @@ const INFO_DOMAIN: &str = "svirt_launcher_info_t";
 /// What a launch and a plan have in common.
 struct Reading {
     invocation: Invocation,
+    /// What is not known stops the launch.
+    strict: bool,
     cwd: PathBuf,
     accelerator: Accelerator,
 }
 
-fn read(command: &Command, environment: &[CString]) -> Result<Reading, Refusal> {
+fn read(command: &Command, options: &Launch, environment: &[CString]) -> Result<Reading, Refusal> {
     let cwd = std::env::current_dir().map_err(|error| {
         refuse(format!(
             "cannot tell the working directory, from where relative names count: {error}"
@@ -95,8 +97,11 @@ fn read(command: &Command, environment: &[CString]) -> Result<Reading, Refusal> 
         },
     );
     let accelerator = accelerator(&invocation);
+    let strict = options.strict
+        || sys::variable(environment, "SVIRT_EXEC_STRICT").is_some_and(|value| value == "1");
     Ok(Reading {
         invocation,
+        strict,
         cwd,
         accelerator,
     })
@@ -169,6 +174,7 @@ fn make_plan(
 ) -> Result<Plan, Refusal> {
     let Reading {
         invocation,
+        strict,
         accelerator,
         ..
     } = reading;
@@ -179,6 +185,13 @@ fn make_plan(
     };
     let (steps, mut warnings, mut errors, obstacles) =
         plan::decide(host, collected, labels.as_ref(), relabel, &processes);
+    let unknown = messages(&invocation.unknown);
+    if strict {
+        let unknown = unknown.iter().map(|m| format!("{m} (--strict)"));
+        errors.splice(0..0, unknown);
+    } else {
+        warnings.splice(0..0, unknown);
+    }
     errors.splice(0..0, messages(&invocation.errors));
     warnings.splice(0..0, messages(&invocation.warnings));
     Ok(Plan {
@@ -217,7 +230,7 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
         },
     };
     let host = RealHost::new()?;
-    let mut reading = read(&command, environment)?;
+    let mut reading = read(&command, options, environment)?;
     // Every resource is held open while the plan is made.
     sys::raise_descriptor_limit();
     let mut collected = look(&host, &command, &mut reading)?;
@@ -299,7 +312,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
             .unwrap_or(false),
         no_new_privs: nix::sys::prctl::get_no_new_privs().unwrap_or(false),
     };
-    let mut reading = read(&command, environment)?;
+    let mut reading = read(&command, options, environment)?;
     step.tell(format_args!(
         "read the command line: {} resources named",
         reading.invocation.requests.len()

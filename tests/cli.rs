@@ -21,6 +21,7 @@ fn svirt_exec() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_svirt-exec"));
     command
         .stdin(Stdio::null())
+        .env_remove("SVIRT_EXEC_STRICT")
         .env_remove("SVIRT_EXEC_UNCONFINED")
         .env_remove("SVIRT_EXEC_QEMU");
     command
@@ -349,4 +350,35 @@ fn a_link_with_the_name_of_a_qemu_runs_the_next_one_in_path() {
         .unwrap();
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     assert_eq!(text(&output.stdout), "-S\n--name\nx\n");
+}
+
+#[test]
+fn what_is_not_known_is_a_warning_and_with_strict_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let words = ["-new-option", "on", "-device", "edu,new-key=/srv/x"];
+    for (option, variable, status, list) in [
+        (None, "", 0, "warnings"),
+        (Some("--strict"), "", 125, "errors"),
+        (None, "1", 125, "errors"),
+        (None, "0", 0, "warnings"),
+    ] {
+        let output = svirt_exec()
+            .args(["plan", "--json"])
+            .args(option)
+            .arg("qemu-system-x86_64")
+            .args(words)
+            .current_dir(directory.path())
+            .env("SVIRT_EXEC_STRICT", variable)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+        for name in ["-new-option", "new-key=/srv/x"] {
+            let said = plan[list].as_array().unwrap().iter().any(|message| {
+                let message = message.as_str().unwrap();
+                message.contains(name) && message.contains("--strict") == (list == "errors")
+            });
+            assert!(said, "{name}: {plan}");
+        }
+    }
 }

@@ -502,9 +502,12 @@ fn formats_and_backing_files() {
 fn what_must_not_start() {
     for words in [
         &["-drive"][..],
-        &["-nonsense"],
+        &["-nonsense=x"],
+        &["---nonsense"],
+        &["-nonsense", "/x"],
+        &["-nonsense", "id=x,log=x.log"],
+        &["-nonsense", "disk.qcow2"],
         &["-blockdev", "{"],
-        &["-blockdev", "driver=nonsense,filename=/x"],
         &["-blockdev", "filename=/x"],
         &["-blockdev", "driver=qcow2,file=nowhere"],
         &["-drive", "file=weird:x"],
@@ -789,8 +792,8 @@ fn the_vectors() {
             .map(|word| OsString::from(word.as_str().unwrap()))
             .collect();
         let line = parse(&argv);
-        if !line.errors.is_empty() {
-            wrong.push(format!("{name}: {:?}", line.errors));
+        if !line.errors.is_empty() || !line.unknown.is_empty() {
+            wrong.push(format!("{name}: {:?} {:?}", line.errors, line.unknown));
         }
         let mut seen: BTreeSet<Entry> = line
             .requests

@@ -21,6 +21,11 @@ impl Accelerator {
     }
 }
 
+/// Whether a key of `-accel` names a host resource.
+pub fn names_resource(kind: &[u8], key: &str) -> bool {
+    kind == b"kvm" && matches!(key, "device" | "rapl-helper-socket")
+}
+
 /// Fills `accelerators` and `kvm_device`, and lists what is opened for them.
 pub fn list(program: &[u8], entries: &[Entry], line: &mut Invocation, found: &mut Found<'_>) {
     let mut tried: Vec<(Accelerator, Site)> = Vec::new();

@@ -11,6 +11,16 @@ use super::text;
 /// Sound servers: driver, the socket below `$XDG_RUNTIME_DIR`.
 const SERVERS: &[(&str, &str)] = &[("pa", "pulse/native"), ("pipewire", "pipewire-0")];
 
+/// Whether a key of a driver names a host resource.
+pub fn names_resource(kind: &[u8], key: &str) -> bool {
+    match key {
+        "path" => kind == b"wav",
+        "in.dev" | "out.dev" => kind == b"oss",
+        "server" => SERVERS.iter().any(|(name, _)| name.as_bytes() == kind),
+        _ => false,
+    }
+}
+
 /// All audio backends.
 pub fn list(entries: &[Entry], found: &mut Found<'_>) {
     for entry in entries {

@@ -81,7 +81,8 @@ pub fn backing_requests(
     };
     graph.open(&tree, &context, &site, &mut found);
     graph.finish(&mut found);
-    if let Some(error) = found.errors.into_iter().next() {
+    // A header is no place for drivers that are newer than this program.
+    if let Some(error) = found.errors.into_iter().chain(found.unknown).next() {
         return Err(refused(error.message));
     }
     let mut requests = found.requests;

@@ -23,6 +23,19 @@ const MACHINE_FILES: &[(&str, &str, Use)] = &[
     ("signature", "", Use::create("signature to write")),
 ];
 
+/// Whether a key of one of the family's options names a host resource.
+pub fn names_resource(option: &str, key: &str) -> bool {
+    match option {
+        "machine" => MACHINE_FILES.iter().any(|row| row.0 == key),
+        "boot" => key == "splash",
+        "option-rom" => key == "romfile",
+        "acpitable" => matches!(key, "data" | "file"),
+        "smbios" => matches!(key, "file" | "path"),
+        "fw_cfg" => key == "file",
+        _ => false,
+    }
+}
+
 /// Lists everything of this family.
 pub fn list(program: &[u8], entries: &[Entry], found: &mut Found<'_>) {
     for (key, option, how) in MACHINE_FILES {

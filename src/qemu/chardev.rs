@@ -65,6 +65,17 @@ const PATHS: &[(&str, &[&str], Use)] = &[
     ("pty", &["path"], Use::create("link to a pseudo terminal")),
 ];
 
+/// Keys that functions of this file read without a row above.
+const READ: &[(&str, &str)] = &[("pipe", "path"), ("socket", "fd"), ("socket", "path")];
+
+/// Whether a key of a backend names a host resource.
+pub fn names_resource(kind: &[u8], key: &str) -> bool {
+    let is = |name: &str| name.as_bytes() == kind;
+    key == "logfile"
+        || PATHS.iter().any(|row| is(row.0) && row.1.contains(&key))
+        || READ.iter().any(|row| is(row.0) && row.1 == key)
+}
+
 /// `-chardev` and all one-word options.
 pub fn list(entries: &[Entry], found: &mut Found<'_>) {
     for entry in entries {

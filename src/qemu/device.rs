@@ -3,12 +3,13 @@
 //! Pure. The table was made by scanning every string property of every device class of QEMU
 //! 10.0.
 
+use super::chardev;
 use super::found::{Found, Site, Use};
 use super::leaf::{pci, sysfs};
 use super::line::Entry;
 use super::opts::Opts;
-use super::text;
 use super::tree::{Leaf, Tree};
+use super::{meaning, text, unknown};
 use crate::resource::{HostDevice, Target, UsbMatch, Vfio};
 
 /// Device (`*` at the end: all that start so), property, what it is.
@@ -99,7 +100,11 @@ const NODES: &[(&str, &str, &str, Use)] = &[
 ];
 
 /// Other properties that hold the number of a descriptor.
-const FDS: &[(&str, &str)] = &[("vfio-*", "fd"), ("vhost-vdpa-device*", "vhostfd")];
+const FDS: &[(&str, &str)] = &[
+    ("vfio-*", "fd"),
+    ("vhost-vdpa-device*", "vhostfd"),
+    ("x-pci-proxy-dev", "fd"),
+];
 
 /// All devices and defaults.
 pub fn list(entries: &[Entry], found: &mut Found<'_>) {
@@ -112,7 +117,25 @@ pub fn list(entries: &[Entry], found: &mut Found<'_>) {
     }
 }
 
-fn matches(pattern: &str, name: &[u8]) -> bool {
+/// Properties that functions of this file read without a row above.
+const READ: &[(&str, &str)] = &[
+    ("ccid-card-emulated", "db"),
+    ("vfio-*", "host"),
+    ("vfio-*", "sysfsdev"),
+];
+
+/// Whether a property names a host resource, of a device or of the class of a `-global`.
+pub fn names_resource(name: &[u8], property: &str) -> bool {
+    let rows = PATHS.iter().chain(DATA_FILES).map(|row| (row.0, row.1));
+    let nodes = NODES.iter().map(|row| (row.0, row.1));
+    let others = FDS.iter().chain(READ).copied();
+    rows.chain(nodes)
+        .chain(others)
+        .any(|(pattern, key)| key == property && matches(pattern, name))
+}
+
+/// `name*` for all names that start so, else the name itself.
+pub fn matches(pattern: &str, name: &[u8]) -> bool {
     match pattern.strip_suffix('*') {
         Some(start) => name.starts_with(start.as_bytes()),
         None => name == pattern.as_bytes(),
@@ -146,6 +169,8 @@ fn device(entry: &Entry, found: &mut Found<'_>) {
     }
     match name {
         b"usb-host" => usb_host(site, tree, found),
+        // A peer that emulates the device (hw/vfio-user/pci.c, since 10.1).
+        b"vfio-user-pci" => chardev::address(site, "socket", tree, false, found),
         b"u2f-passthru" if tree.text("hidraw").is_none() => {
             found.warn(site, "takes the first security key it finds; add hidraw=");
         }
@@ -373,6 +398,11 @@ fn global(entry: &Entry, found: &mut Found<'_>) {
         vfio(&entry.site, driver, &tree, found);
     } else if let Some((_, _, how)) = best(PATHS).filter(|_| is_path_property(property)) {
         found.path(origin, value, how.optional());
+    } else if unknown::looks_like_path(value)
+        && meaning::of("device", driver, &text::show(property)).is_none()
+    {
+        let key = format!("{}.{}", text::show(driver), text::show(property));
+        unknown::key_unknown(&entry.site, &key, value, found);
     }
 }
 

@@ -32,6 +32,23 @@ const SPICE_FILES: &[(&str, &str, Use)] = &[
     ),
 ];
 
+/// Whether a key of one of the family's options names a host resource.
+pub fn names_resource(option: &str, kind: &[u8], key: &str) -> bool {
+    match option {
+        "vnc" => matches!(key, "vnc" | "websocket"),
+        "spice" => {
+            matches!(key, "addr" | "rendernode" | "x509-dh-key-file" | "x509-dir")
+                || SPICE_FILES.iter().any(|row| row.0 == key)
+        }
+        "display" => match key {
+            "addr" => kind == b"dbus",
+            "rendernode" => matches!(kind, b"dbus" | b"egl-headless"),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
 /// All displays.
 pub fn list(name: Option<&[u8]>, entries: &[Entry], found: &mut Found<'_>) {
     for entry in entries {

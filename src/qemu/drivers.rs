@@ -195,6 +195,33 @@ pub const DRIVERS: &[Driver] = &[
     protocol("null-aio", &[]),
 ];
 
+impl Driver {
+    /// Whether a key names a host resource, or is a child that does.
+    pub fn names_resource(&self, key: &str) -> bool {
+        let paths = self.paths.iter().any(|path| match path {
+            Path::Disk(known)
+            | Path::Other(known, _)
+            | Path::Pci(known)
+            | Path::Sysfs(known)
+            | Path::Fat(known) => *known == key,
+            // Their members are known to whoever knows addresses.
+            Path::Socket(_) | Path::Sockets(_) => false,
+        });
+        paths
+            || self.children.iter().any(|child| {
+                child.key.trim_end_matches('.') == key || child.legacy.is_some_and(|l| l == key)
+            })
+    }
+
+    /// The key below which a `SocketAddress`, or a list of them, stands.
+    pub fn address(&self) -> Option<&'static str> {
+        self.paths.iter().find_map(|path| match path {
+            Path::Socket(key) | Path::Sockets(key) => Some(*key),
+            _ => None,
+        })
+    }
+}
+
 /// The driver of that name.
 pub fn lookup(name: &[u8]) -> Option<&'static Driver> {
     DRIVERS.iter().find(|driver| driver.name.as_bytes() == name)

@@ -154,6 +154,8 @@ pub struct Found<'e> {
     pub requests: Vec<Request>,
     /// Worth saying.
     pub warnings: Vec<Diagnostic>,
+    /// What no table knows.
+    pub unknown: Vec<Diagnostic>,
     /// Reasons not to launch.
     pub errors: Vec<Diagnostic>,
     fdsets: BTreeMap<i64, FdSet>,
@@ -166,6 +168,7 @@ impl<'e> Found<'e> {
             env,
             requests: Vec::new(),
             warnings: Vec::new(),
+            unknown: Vec::new(),
             errors: Vec::new(),
             fdsets: BTreeMap::new(),
         }
@@ -300,6 +303,15 @@ impl<'e> Found<'e> {
     /// Something worth saying.
     pub fn warn(&mut self, site: &Site, message: impl Into<String>) {
         self.warnings.push(Diagnostic {
+            word: site.word,
+            option: site.option.clone(),
+            message: message.into(),
+        });
+    }
+
+    /// Something that is not known, and therefore not labelled.
+    pub fn unknown(&mut self, site: &Site, message: impl Into<String>) {
+        self.unknown.push(Diagnostic {
             word: site.word,
             option: site.option.clone(),
             message: message.into(),

@@ -11,6 +11,14 @@ const PATHS: &[(&str, &str, Use)] = &[
     ("proxy", "socket", Use::connect("9p proxy")),
 ];
 
+/// Whether a key of a driver names a host resource.
+pub fn names_resource(kind: &[u8], key: &str) -> bool {
+    PATHS
+        .iter()
+        .any(|row| row.0.as_bytes() == kind && row.1 == key)
+        || (kind == b"proxy" && key == "sock_fd")
+}
+
 /// All exports, referenced by a device or not: a device may come later.
 pub fn list(entries: &[Entry], found: &mut Found<'_>) {
     for entry in entries {

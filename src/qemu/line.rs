@@ -9,7 +9,7 @@ use super::found::{Found, Site};
 use super::opts::Opts;
 use super::tree::{Scalar, Tree};
 use super::words::{Age, Item, Spec, Syntax};
-use super::{json, keyval, readconfig, text, words};
+use super::{json, keyval, readconfig, text, unknown, words};
 
 /// The last value of a key among all words of an option whose words add up (`merge_lists`).
 pub fn merged<'a>(
@@ -140,7 +140,8 @@ pub fn read(
                 let site = Site::new(word, &format!("-{}", spec.name));
                 found.error(&site, "needs a value");
             }
-            Item::Unknown { word, value } => {
+            Item::Unknown { word, option, next } => unknown::option(word, option, next, found),
+            Item::Malformed { word, value } => {
                 let site = Site::new(word, &text::show(value));
                 found.error(&site, "is no option of QEMU");
             }

@@ -33,7 +33,9 @@ mod json;
 mod keyval;
 mod leaf;
 mod line;
+mod meaning;
 mod net;
+mod never;
 mod object;
 mod open;
 mod opts;
@@ -42,10 +44,12 @@ mod purpose;
 mod readconfig;
 mod text;
 mod tree;
+mod unknown;
 mod words;
 
 pub use backing::{BackingError, backing_requests};
 pub use boot::INITIAL_RAMDISK;
+pub use meaning::{Meaning, Words, families, meaning, words};
 pub use object::GUEST_MEMORY;
 
 /// The syntaxes by themselves, for tests/checks only.
@@ -139,6 +143,9 @@ pub struct Invocation {
     pub run_as: Option<OsString>,
     /// Worth saying, sorted by word.
     pub warnings: Vec<Diagnostic>,
+    /// What no table knows and nothing is labelled for: worth saying, or a reason not to launch
+    /// for a caller who wants to be sure. Sorted by word.
+    pub unknown: Vec<Diagnostic>,
     /// What QEMU would refuse, or what must not be launched; sorted by word.
     pub errors: Vec<Diagnostic>,
 }
@@ -204,6 +211,7 @@ pub fn parse(
             .next_back()
             .map(text::os),
         warnings: Vec::new(),
+        unknown: Vec::new(),
         errors: Vec::new(),
     };
     let program = program.as_bytes();
@@ -221,6 +229,7 @@ pub fn parse(
     display::list(name, &entries, &mut found);
     audio::list(&entries, &mut found);
     process::list(&entries, &mut found);
+    unknown::list(&entries, &mut found);
     found.unused_fdsets();
     line.requests = match line.purpose {
         // QEMU prints and exits; nothing of the line is opened.
@@ -229,6 +238,9 @@ pub fn parse(
     };
     line.warnings = found.warnings;
     line.warnings.sort();
+    line.unknown = found.unknown;
+    line.unknown.sort();
+    line.unknown.dedup();
     line.errors = found.errors;
     line.errors.sort();
     line

@@ -17,6 +17,8 @@ const PATHS: &[(&str, &str, Use)] = &[
     ("user", "smb", Use::tree("directory shared by SMB")),
     ("vhost-vdpa", "vhostdev", Use::write("vDPA device").fdset()),
     ("vde", "sock", Use::tree("directory of a VDE switch")),
+    // Without it `passt` is looked up in PATH.
+    ("passt", "path", Use::exec("passt")),
 ];
 
 /// Keys that hold numbers of inherited descriptors.
@@ -29,6 +31,25 @@ const FDS: &[(&str, &str)] = &[
     ("vhost-vdpa", "vhostfd"),
     ("af-xdp", "sock-fds"),
 ];
+
+/// Keys that functions of this file read without a row above.
+const READ: &[(&str, &str)] = &[
+    ("bridge", "helper"),
+    ("netmap", "devname"),
+    ("passt", "param"),
+    ("tap", "downscript"),
+    ("tap", "helper"),
+    ("tap", "script"),
+    ("user", "guestfwd"),
+    ("user", "guestfwd.str"),
+];
+
+/// Whether a key names a host resource.
+pub fn names_resource(kind: &[u8], key: &str) -> bool {
+    let rows = PATHS.iter().map(|row| (row.0, row.1));
+    rows.chain(FDS.iter().chain(READ).copied())
+        .any(|row| row.0.as_bytes() == kind && row.1 == key)
+}
 
 /// All network options.
 pub fn list(entries: &[Entry], found: &mut Found<'_>) {
@@ -75,6 +96,7 @@ fn one(entry: &Entry, found: &mut Found<'_>) {
             }
         }
         b"netmap" => netmap(site, tree, found),
+        b"passt" => passt(site, found),
         _ => {}
     }
 }
@@ -117,6 +139,14 @@ fn netmap(site: &Site, tree: &Tree, found: &mut Found<'_>) {
     if !found.prop(site, tree, "devname", how) {
         found.path(site.origin("type", None), b"/dev/netmap", how);
     }
+}
+
+/// net/passt.c (since 10.1): a program of its own, that writes a file made by `g_file_open_tmp`.
+fn passt(site: &Site, found: &mut Found<'_>) {
+    let start = text::join(&found.tmp_dir(), b"passt-");
+    let how = Use::create("pid file of passt");
+    found.template(site.origin("type", None), &start, how);
+    found.warn(site, "runs passt: what it opens cannot be known");
 }
 
 fn tap(site: &Site, tree: &Tree, found: &mut Found<'_>) {

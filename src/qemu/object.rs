@@ -21,6 +21,12 @@ const PATHS: &[(&str, &str, Use)] = &[
     ),
     ("qtest", "log", Use::create("test log")),
     ("filter-dump", "file", Use::create("packet capture")),
+    // Since 10.1 (backends/igvm-cfg.c).
+    (
+        "igvm-cfg",
+        "file",
+        Use::content("initial state of the guest"),
+    ),
     ("input-linux", "evdev", Use::write("input device")),
     (
         "pr-manager-helper",
@@ -62,11 +68,30 @@ const DEFAULTS: &[(&str, &str, &str, Use)] = &[
 ];
 
 /// Keys that hold numbers of inherited descriptors.
-const FDS: &[(&str, &str)] = &[
-    ("iommufd", "fd"),
-    ("x-remote-object", "fd"),
-    ("x-pci-proxy-dev", "fd"),
+const FDS: &[(&str, &str)] = &[("iommufd", "fd"), ("x-remote-object", "fd")];
+
+/// Keys that functions of this file read without a row of their own.
+const READ: &[(&str, &str)] = &[
+    ("authz-pam", "service"),
+    ("dbus-vmstate", "addr"),
+    ("memory-backend-file", "mem-path"),
 ];
+
+/// Whether a key names a host resource.
+pub fn names_resource(kind: &[u8], key: &str) -> bool {
+    let credentials = CREDENTIALS.iter().map(|row| (row.0, "dir"));
+    let rows = PATHS.iter().map(|row| (row.0, row.1));
+    let defaults = DEFAULTS.iter().map(|row| (row.0, row.1));
+    rows.chain(defaults)
+        .chain(credentials)
+        .chain(FDS.iter().chain(READ).copied())
+        .any(|row| row.0.as_bytes() == kind && row.1 == key)
+}
+
+/// The same for `-tpmdev`.
+pub fn tpm_names_resource(kind: &[u8], key: &str) -> bool {
+    kind == b"passthrough" && matches!(key, "path" | "cancel-path")
+}
 
 /// Files of a credentials directory: type, endpoint (empty for both), name, what it is.
 /// crypto/tlscredsx509.c, tlscredspsk.c, tlscredsanon.c.
@@ -211,6 +236,8 @@ fn object(entry: &Entry, shown: &HashSet<&[u8]>, found: &mut Found<'_>) {
             }
         }
         b"dbus-vmstate" => dbus(entry, found),
+        // The quote generation service, asked when the guest wants a quote (since 10.1).
+        b"tdx-guest" => chardev::address(site, "quote-generation-socket", tree, false, found),
         b"x-vfio-user-server" => chardev::address(site, "socket", tree, true, found),
         _ => {}
     }

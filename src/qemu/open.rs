@@ -7,7 +7,7 @@ use super::drivers::{self, Child, Driver, Kind, Role};
 use super::found::{Found, Site};
 use super::graph::{Graph, Node};
 use super::tree::{Leaf, Scalar, Tree};
-use super::{filename, leaf, text};
+use super::{filename, leaf, text, unknown};
 use crate::resource::{Backing, Format, Image};
 
 /// Deeper graphs are refused; libvirt's limit for backing chains.
@@ -100,14 +100,29 @@ impl<'s> Graph<'s> {
             Some(name) => match drivers::lookup(name) {
                 Some(driver) => self.open_driver(driver, tree, context, site, found),
                 None => {
-                    let message = format!("unknown block driver '{}'", text::show(name));
-                    found.error(site, message);
-                    None
+                    let kind = context.keys.key("driver");
+                    unknown::kind(site, &kind, name, found);
+                    if let Some((file, _)) = context.filename {
+                        unknown::key_unknown(site, &context.keys.key("file"), file, found);
+                    }
+                    unknown::keys(site, "blockdev", name, tree, &context.keys.key(""), found);
+                    Some(self.open_unknown(tree, context, site))
                 }
             },
             None if context.protocol => self.open_by_name(tree, context, site, found),
             None => self.open_probed(tree, context, site, found),
         }
+    }
+
+    /// A driver that no table has: a node that others can name, of which nothing else is known.
+    fn open_unknown(&mut self, tree: &Tree, context: &Context<'_>, site: &'s Site) -> usize {
+        let read_only = tree.boolean("read-only").unwrap_or(context.read_only);
+        let node = Node::new(site, Kind::Protocol, read_only, context.auto_read_only);
+        let at = self.add(node);
+        if let Some(name) = tree.text("node-name") {
+            self.name(name, at);
+        }
+        at
     }
 
     /// What a legacy name stands for, if it is to be replaced by options here.
@@ -193,6 +208,7 @@ impl<'s> Graph<'s> {
         let auto_read_only = tree
             .boolean("auto-read-only")
             .unwrap_or(context.auto_read_only);
+        unknown::node(driver, tree, &context.keys, site, found);
         let mut node = Node::new(site, driver.kind, read_only, auto_read_only);
         let mut image = Image {
             format: Format::Stated(driver.name.to_owned()),

@@ -46,6 +46,17 @@ const OPAQUE: &[(&str, &str)] = &[
     ),
 ];
 
+/// Whether a key of one of the family's options names a host resource.
+pub fn names_resource(option: &str, key: &str) -> bool {
+    KEYS.iter().any(|row| row.0 == option && row.1 == key)
+        || matches!((option, key), ("add-fd", "fd") | ("icount", "rrfile"))
+}
+
+/// Whether the word of an option is a path.
+pub fn is_path(option: &str) -> bool {
+    WORDS.iter().any(|row| row.0 == option)
+}
+
 /// `-add-fd`; must come before everything that may name `/dev/fdset/N`.
 pub fn descriptors(entries: &[Entry], found: &mut Found<'_>) {
     for entry in entries.iter().filter(|entry| entry.name == "add-fd") {

@@ -71,8 +71,18 @@ pub enum Item<'a> {
         /// Which one.
         spec: &'static Spec,
     },
-    /// QEMU would stop here.
+    /// An option that is not in the table. A QEMU that has it takes the next word as its value
+    /// or not; which one cannot be known here.
     Unknown {
+        /// Its word number.
+        word: usize,
+        /// As written.
+        option: &'a [u8],
+        /// The word after it, unless that is an option or the line ends.
+        next: Option<&'a [u8]>,
+    },
+    /// No QEMU has such an option.
+    Malformed {
         /// Its word number.
         word: usize,
         /// As written.
@@ -256,10 +266,21 @@ pub fn lookup(name: &[u8]) -> Option<&'static Spec> {
     OPTIONS.get(at)
 }
 
+/// Whether some QEMU could have an option of that name: a letter first, then letters, digits and
+/// `-_` as in qemu-options.hx. QEMU compares whole words, so `name=value` is never one.
+fn is_name(name: &[u8]) -> bool {
+    name.first().is_some_and(u8::is_ascii_alphabetic)
+        && name
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
 /// Walks the words after the program's name. QEMU itself is word 1.
 pub fn split(args: &[OsString]) -> Vec<Item<'_>> {
     let mut items = Vec::new();
-    let mut words = (2_usize..).zip(args.iter().map(|arg| arg.as_bytes()));
+    let mut words = (2_usize..)
+        .zip(args.iter().map(|arg| arg.as_bytes()))
+        .peekable();
     while let Some((word, value)) = words.next() {
         let Some(rest) = value.strip_prefix(b"-") else {
             items.push(Item::Image { word, value });
@@ -268,7 +289,14 @@ pub fn split(args: &[OsString]) -> Vec<Item<'_>> {
         // lookup_opt strips one more dash and nothing else: "---x" is unknown.
         let name = rest.strip_prefix(b"-").unwrap_or(rest);
         items.push(match lookup(name) {
-            None => Item::Unknown { word, value },
+            None if is_name(name) => Item::Unknown {
+                word,
+                option: value,
+                next: words
+                    .next_if(|(_, next)| !next.starts_with(b"-"))
+                    .map(|(_, next)| next),
+            },
+            None => Item::Malformed { word, value },
             Some(spec) if spec.syntax == Syntax::Flag => Item::Option {
                 word,
                 spec,
@@ -315,7 +343,8 @@ mod tests {
                     format!("{}={}", spec.name, String::from_utf8_lossy(value)),
                 ),
                 Item::NoValue { word, spec } => (*word, format!("{}!", spec.name)),
-                Item::Unknown { word, .. } => (*word, "unknown".to_owned()),
+                Item::Unknown { word, next, .. } => (*word, format!("unknown+{}", next.is_some())),
+                Item::Malformed { word, .. } => (*word, "malformed".to_owned()),
             })
             .collect();
         let want = [
@@ -330,13 +359,25 @@ mod tests {
 
     #[test]
     fn unknown_words_and_missing_values() {
-        for word in ["-", "--", "---name", "-names", "-name=x"] {
-            let words = args(&[word]);
+        for word in ["-", "--", "---name", "-name=x", "-9p", "-a/b"] {
+            let words = args(&[word, "x"]);
             assert!(
-                matches!(split(&words).as_slice(), [Item::Unknown { word: 2, .. }]),
+                matches!(
+                    split(&words).as_slice(),
+                    [Item::Malformed { word: 2, .. }, Item::Image { word: 3, .. }]
+                ),
                 "{word}"
             );
         }
+        // What follows goes with it, unless it is an option of its own.
+        let words = args(&["-names", "x", "--new", "-S"]);
+        let items = split(&words);
+        let [first, second, Item::Option { word: 5, .. }] = items.as_slice() else {
+            panic!("{items:?}");
+        };
+        let unknown = |word, option, next| Item::Unknown { word, option, next };
+        assert_eq!(*first, unknown(2, &b"-names"[..], Some(&b"x"[..])));
+        assert_eq!(*second, unknown(4, &b"--new"[..], None));
         let words = args(&["-S", "-drive"]);
         assert!(matches!(
             split(&words).last(),

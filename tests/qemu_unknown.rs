@@ -1,0 +1,315 @@
+//! What no table knows is said, and what is known to be no path is not.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may stop where it stands"
+)]
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use svirt_exec::qemu::{self, Environment, Invocation, Meaning, Words};
+use svirt_exec::resource::Target;
+
+fn parse(words: &[&str]) -> Invocation {
+    let argv: Vec<OsString> = words.iter().map(OsString::from).collect();
+    let program = OsString::from("qemu-system-x86_64");
+    qemu::parse(&program, &argv, &BTreeMap::new(), &Environment::default())
+}
+
+/// `word option: message` of what is not known, in a line without errors.
+fn unknown(words: &[&str]) -> Vec<String> {
+    let line = parse(words);
+    assert!(line.errors.is_empty(), "{words:?}: {:?}", line.errors);
+    line.unknown
+        .iter()
+        .map(|d| format!("{} {}: {}", d.word, d.option, d.message))
+        .collect()
+}
+
+#[test]
+fn what_is_not_known_is_named() {
+    // The line, and for each thing that is not known the start of what is said.
+    let table: &[(&[&str], &[&str])] = &[
+        (
+            &["-new", "-S"],
+            &["2 -new: is not an option that svirt-exec"],
+        ),
+        (
+            &["--new", "on"],
+            &["2 --new: is not an option that svirt-exec"],
+        ),
+        (
+            &["-S", "-new"],
+            &["3 -new: is not an option that svirt-exec"],
+        ),
+        (
+            &["-device", "virtio-blk-pci,new=/x"],
+            &["3 -device: new=/x is not known"],
+        ),
+        (
+            &["-device", "{'driver':'x','new':{'file':'a.img'}}"],
+            &["3 -device: new.file=a.img is not known"],
+        ),
+        (
+            &["-global", "virtio-blk-pci.new=/x"],
+            &["3 -global: virtio-blk-pci.new=/x is not known"],
+        ),
+        (
+            &["-object", "new,id=x"],
+            &["3 -object: qom-type=new is not known"],
+        ),
+        (
+            &["-object", "new,id=x,file=/x"],
+            &[
+                "3 -object: file=/x is not known",
+                "3 -object: qom-type=new is not known",
+            ],
+        ),
+        (
+            &["-netdev", "new,id=x,path=/x"],
+            &[
+                "3 -netdev: path=/x is not known",
+                "3 -netdev: type=new is not known",
+            ],
+        ),
+        (
+            &["-chardev", "new,id=x"],
+            &["3 -chardev: backend=new is not known"],
+        ),
+        (
+            &["-chardev", "socket,id=x,path=/x,new=/y"],
+            &["3 -chardev: new=/y is not known"],
+        ),
+        (
+            &[
+                "-blockdev",
+                "driver=new,node-name=n,filename=/x",
+                "-device",
+                "ide-hd,drive=n",
+            ],
+            &[
+                "3 -blockdev: driver=new is not known",
+                "3 -blockdev: filename=/x is not known",
+            ],
+        ),
+        (
+            &["-drive", "file=/x,format=new"],
+            &[
+                "3 -drive: driver=new is not known",
+                "3 -drive: file=/x is not known",
+            ],
+        ),
+        (
+            &[
+                "-blockdev",
+                "driver=qcow2,file.driver=file,file.filename=/x,file.new=/y",
+            ],
+            &["3 -blockdev: file.new=/y is not known"],
+        ),
+        (
+            &[
+                "-drive",
+                "file=json:{\"driver\":\"file\",,\"filename\":\"/x\",,\"new\":\"/y\"}",
+            ],
+            &["3 -drive: file=/y is not known"],
+        ),
+        (
+            &["-display", "new,file=/x"],
+            &[
+                "3 -display: file=/x is not known",
+                "3 -display: type=new is not known",
+            ],
+        ),
+        (
+            &[
+                "-drive",
+                "id=d,if=none",
+                "-set",
+                "drive.d.new=/x",
+                "-machine",
+                "q35,new=/y",
+            ],
+            &["7 -machine: new=/y is not known"],
+        ),
+    ];
+    for (words, want) in table {
+        let seen = unknown(words);
+        assert_eq!(seen.len(), want.len(), "{words:?}: {seen:?}");
+        for (seen, want) in seen.iter().zip(*want) {
+            assert!(seen.starts_with(want), "{words:?}: {seen}");
+        }
+    }
+}
+
+#[test]
+fn the_word_after_an_unknown_option_is_not_taken_for_an_image() {
+    let line = parse(&["-new", "on", "-hda", "/d"]);
+    let targets: Vec<&Target> = line.requests.iter().map(|r| &r.target).collect();
+    assert!(targets.contains(&&Target::Path("/d".into())), "{targets:?}");
+    assert!(
+        !targets.contains(&&Target::Path("on".into())),
+        "{targets:?}"
+    );
+    // It could be the name of an image: neither is labelled on a guess.
+    let line = parse(&["-new", "/d"]);
+    assert!(line.errors[0].message.contains("'/d'"), "{:?}", line.errors);
+}
+
+#[test]
+fn slashes_where_no_paths_are() {
+    for words in [
+        &["-append", "root=/dev/vda"][..],
+        &["-name", "a/b,process=c/d"],
+        &["-cpu", "max,vendor=a/b"],
+        &["-rtc", "base=2006/01"],
+        &["-msg", "timestamp=/"],
+        &["-prom-env", "boot=/x"],
+        &["-fw_cfg", "name=opt/org.example/x,string=/x"],
+        &["-smbios", "type=1,product=a/b,serial=c/d.bin"],
+        &["-smbios", "type=11,value=/x"],
+        &["-device", "virtio-blk-pci,serial=a/b,id=c/d"],
+        &["-device", "virtio-net-pci,mac=52:54:00:12:34:56,netdev=n"],
+        &["-device", "isa-applesmc,osk=a/b"],
+        &[
+            "-netdev",
+            "user,id=n,hostname=a/b,net=10.0.2.0/24,bootfile=/pxe.bin,dnssearch=a/b",
+        ],
+        &[
+            "-netdev",
+            "{'type':'user','id':'n','dnssearch':[{'str':'a/b'}]}",
+        ],
+        &[
+            "-drive",
+            "driver=nbd,export=/x,server.type=inet,server.host=h/x,server.port=1",
+        ],
+        &["-drive", "file=iscsi://h/iqn.x/1"],
+        &["-drive", "file=https://example.com/x.img"],
+        &["-drive", "file=nfs://h/x.img"],
+        &[
+            "-blockdev",
+            "driver=ssh,node-name=s,path=/x,server.host=h,server.port=22",
+        ],
+        &["-iscsi", "id=iqn.2001:a/b,initiator-name=iqn.2001:c/d"],
+        &["-object", "secret,id=s,data=ab/c="],
+        &["-object", "sev-snp-guest,id=s,id-block=a/b"],
+        &["-machine", "q35,append=/x,pflash0=a/b"],
+        &["-audiodev", "alsa,id=a,out.dev=plug/x"],
+        &["-audiodev", "pa,id=a,out.name=x/y"],
+        &["-trace", "enable=a/b"],
+        &["-spice", "port=1,x509-key-password=a/b"],
+        &["-vnc", "127.0.0.1:1,tls-creds=a/b"],
+        &["-run-with", "user=a/b"],
+        &["-tpmdev", "emulator,id=t,chardev=a/b"],
+        &["-device", "help"],
+        &["-netdev", "help"],
+        &["-object", "help"],
+    ] {
+        assert_eq!(unknown(words), [""; 0], "{words:?}");
+    }
+}
+
+#[test]
+fn options_of_qemu_10_1() {
+    let table: &[(&[&str], &[&str])] = &[
+        (
+            &["-netdev", "passt,id=n,path=/opt/passt,address=10.0.0.1"],
+            &["/opt/passt exec", "/tmp/passt-… create"],
+        ),
+        (&["-netdev", "passt,id=n"], &["/tmp/passt-… create"]),
+        (
+            &[
+                "-object",
+                "{'qom-type':'tdx-guest','id':'t','mrowner':'a/b','quote-generation-socket':{'type':'unix','path':'/run/qgs'}}",
+            ],
+            &["/run/qgs connect"],
+        ),
+        (
+            &[
+                "-object",
+                "{'qom-type':'tdx-guest','id':'t','quote-generation-socket':{'type':'vsock','cid':'2','port':'4050'}}",
+            ],
+            &[],
+        ),
+        (
+            &["-object", "igvm-cfg,id=i,file=/srv/guest.igvm"],
+            &["/srv/guest.igvm read"],
+        ),
+        (
+            &[
+                "-device",
+                "{'driver':'vfio-user-pci','socket':{'type':'unix','path':'/run/nvme.sock'}}",
+            ],
+            &["/run/nvme.sock connect"],
+        ),
+        // Of QEMU 10.0: a descriptor of a device, not of an object.
+        (&["-device", "x-pci-proxy-dev,id=p,fd=7"], &["fd 7 write"]),
+    ];
+    for (words, want) in table {
+        let line = parse(words);
+        assert!(
+            line.errors.is_empty() && line.unknown.is_empty(),
+            "{line:?}"
+        );
+        let seen: Vec<String> = line
+            .requests
+            .iter()
+            .map(|request| {
+                let access = serde_json::to_value(request.access).unwrap();
+                let target = match &request.target {
+                    Target::Path(path) => path.display().to_string(),
+                    Target::Template(start) => format!("{}…", start.display()),
+                    Target::Fd(fd) => format!("fd {fd}"),
+                    other => format!("{other:?}"),
+                };
+                format!("{target} {}", access.as_str().unwrap())
+            })
+            .collect();
+        assert_eq!(seen, *want, "{words:?}");
+    }
+}
+
+#[test]
+fn the_tables_answer() {
+    let table = [
+        (
+            "device",
+            "virtio-net-pci",
+            "romfile",
+            Some(Meaning::Resource),
+        ),
+        ("device", "virtio-net-pci", "netdev", Some(Meaning::Id)),
+        ("device", "virtio-net-pci", "mac", Some(Meaning::NoPath)),
+        ("device", "virtio-net-pci", "new", None),
+        ("device", "guest-loader", "kernel", Some(Meaning::Resource)),
+        ("device", "other", "kernel", None),
+        ("netdev", "stream", "addr.path", Some(Meaning::Resource)),
+        ("netdev", "stream", "addr.host", Some(Meaning::NoPath)),
+        ("netdev", "user", "guestfwd.0.str", Some(Meaning::Resource)),
+        ("netdev", "user", "hostfwd.12.str", Some(Meaning::NoPath)),
+        (
+            "blockdev",
+            "gluster",
+            "server.0.path",
+            Some(Meaning::Resource),
+        ),
+        ("blockdev", "gluster", "path", Some(Meaning::NoPath)),
+        ("blockdev", "file", "filename", Some(Meaning::Resource)),
+        ("blockdev", "qcow2", "data-file", Some(Meaning::Resource)),
+        ("blockdev", "new", "filename", None),
+        ("machine", "q35", "kernel", Some(Meaning::Resource)),
+        ("chardev", "socket", "logfile", Some(Meaning::Resource)),
+    ];
+    for (family, kind, key, want) in table {
+        assert_eq!(
+            qemu::meaning(family, kind, key),
+            want,
+            "{family} {kind} {key}"
+        );
+    }
+    assert_eq!(qemu::words("drive"), Some(Words::Keys));
+    assert_eq!(qemu::words("hda"), Some(Words::Resource));
+    assert_eq!(qemu::words("append"), Some(Words::Nothing));
+    assert_eq!(qemu::words("new"), None);
+}
