@@ -211,7 +211,7 @@ fn slashes_where_no_paths_are() {
 }
 
 #[test]
-fn options_of_qemu_10_1() {
+fn rows_that_were_missing() {
     let table: &[(&[&str], &[&str])] = &[
         (
             &["-netdev", "passt,id=n,path=/opt/passt,address=10.0.0.1"],
@@ -243,6 +243,10 @@ fn options_of_qemu_10_1() {
             ],
             &["/run/nvme.sock connect"],
         ),
+        // The class is named, so the property is its own.
+        (&["-global", "guest-loader.kernel=/srv/k"], &["/srv/k read"]),
+        (&["-global", "vhost-vsock-pci.vhostfd=7"], &["fd 7 write"]),
+        (&["-global", "raven-pcihost.bios-name=b"], &["b read"]),
         // Of QEMU 10.0: a descriptor of a device, not of an object.
         (&["-device", "x-pci-proxy-dev,id=p,fd=7"], &["fd 7 write"]),
     ];
@@ -261,6 +265,7 @@ fn options_of_qemu_10_1() {
                     Target::Path(path) => path.display().to_string(),
                     Target::Template(start) => format!("{}…", start.display()),
                     Target::Fd(fd) => format!("fd {fd}"),
+                    Target::DataFile(name) => name.display().to_string(),
                     other => format!("{other:?}"),
                 };
                 format!("{target} {}", access.as_str().unwrap())

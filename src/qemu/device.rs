@@ -61,6 +61,9 @@ const PATHS: &[(&str, &str, Use)] = &[
         "initrd",
         Use::content("initial ramdisk of an inner guest"),
     ),
+    // Made by the machine from -kernel and -initrd; -global reaches it.
+    ("s390-ipl", "kernel", Use::content("kernel")),
+    ("s390-ipl", "initrd", Use::content("initial ramdisk")),
     ("ipmi-bmc-sim", "sdrfile", Use::content("IPMI sensor data")),
     (
         "ipmi-bmc-sim",
@@ -80,7 +83,8 @@ const PATHS: &[(&str, &str, Use)] = &[
 /// Names searched for in the data directories.
 const DATA_FILES: &[(&str, &str, Use)] = &[
     ("*", "romfile", Use::content("option ROM")),
-    ("raven", "bios-name", Use::content("firmware")),
+    ("raven*", "bios-name", Use::content("firmware")),
+    ("s390-ipl", "firmware", Use::content("firmware")),
 ];
 
 /// Devices that open a host-wide node unless a property gives a descriptor for it.
@@ -396,14 +400,28 @@ fn global(entry: &Entry, found: &mut Found<'_>) {
         // One fragment is never too deep.
         let _ = tree.insert(property, value, None);
         vfio(&entry.site, driver, &tree, found);
-    } else if let Some((_, _, how)) = best(PATHS).filter(|_| is_path_property(property)) {
+    } else if let Some((_, _, how)) =
+        best(PATHS).filter(|row| matches(row.0, driver) || is_path_property(property))
+    {
         found.path(origin, value, how.optional());
+    } else if holds_descriptor(driver, property) {
+        for part in value.split(|b| *b == b':') {
+            found.fd(origin.clone(), part, "descriptor of a device");
+        }
     } else if unknown::looks_like_path(value)
         && meaning::of("device", driver, &text::show(property)).is_none()
     {
         let key = format!("{}.{}", text::show(driver), text::show(property));
         unknown::key_unknown(&entry.site, &key, value, found);
     }
+}
+
+/// Whether a property of a class holds the number of a descriptor.
+fn holds_descriptor(driver: &[u8], property: &[u8]) -> bool {
+    let nodes = NODES.iter().map(|row| (row.0, row.1));
+    nodes
+        .chain(FDS.iter().copied())
+        .any(|(pattern, key)| key.as_bytes() == property && matches(pattern, driver))
 }
 
 /// Property names that no other device class uses for something else.

@@ -44,7 +44,10 @@ pub struct Family {
 impl Family {
     /// Whether a type is known, so that the keys tell everything that it opens.
     pub fn knows(&self, kind: &[u8]) -> bool {
-        self.kinds.is_empty() || self.kinds.iter().any(|known| known.as_bytes() == kind)
+        match self.name {
+            "blockdev" => drivers::lookup(kind).is_some(),
+            _ => self.kinds.is_empty() || self.kinds.iter().any(|known| known.as_bytes() == kind),
+        }
     }
 }
 
@@ -125,6 +128,11 @@ const FAMILIES: &[Family] = &[
     family_of("fsdev", "fsdriver", FSDEVS),
     family_of("fw_cfg", "", &[]),
     family_of("icount", "", &[]),
+    family_of(
+        "incoming",
+        "addr.transport",
+        &["exec", "file", "rdma", "socket"],
+    ),
     family_of("iscsi", "", &[]),
     family_of("machine", "type", &[]),
     family_of("mon", "", &[]),
@@ -144,6 +152,7 @@ const FAMILIES: &[Family] = &[
 /// Where a `SocketAddress` stands: family, type, key (qapi/sockets.json).
 const ADDRESSES: &[(&str, &str, &str)] = &[
     ("device", "vfio-user-pci", "socket"),
+    ("incoming", "socket", "addr"),
     ("netdev", "dgram", "local"),
     ("netdev", "dgram", "remote"),
     ("netdev", "stream", "addr"),
@@ -156,7 +165,7 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
 #[rustfmt::skip]
 const RESOURCES: &[&str] = &[
     "D", "L", "bios", "cdrom", "debugcon", "dtb", "fda", "fdb", "gdb", "global", "hda", "hdb",
-    "hdc", "hdd", "incoming", "initrd", "k", "kernel", "mem-path", "monitor", "mtdblock",
+    "hdc", "hdd", "initrd", "k", "kernel", "mem-path", "monitor", "mtdblock",
     "parallel", "pflash", "plugin", "qmp", "qmp-pretty", "qtest", "readconfig", "sd", "serial",
     "set", "shim", "virtioconsole",
 ];
@@ -174,9 +183,9 @@ pub fn family(option: &str) -> Option<&'static Family> {
     FAMILIES.iter().find(|family| family.name == name)
 }
 
-/// Every family of options with keys.
-pub fn families() -> &'static [Family] {
-    FAMILIES
+/// Whether a type, driver or backend of a family is known.
+pub fn knows(family: &str, kind: &str) -> bool {
+    self::family(family).is_some_and(|family| family.knows(kind.as_bytes()))
 }
 
 /// What the word after an option is; None where no table says.

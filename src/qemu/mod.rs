@@ -49,8 +49,9 @@ mod words;
 
 pub use backing::{BackingError, backing_requests};
 pub use boot::INITIAL_RAMDISK;
-pub use meaning::{Meaning, Words, families, meaning, words};
+pub use meaning::{Family, Meaning, Words, family, knows, meaning, words};
 pub use object::GUEST_MEMORY;
+pub use words::takes_value;
 
 /// The syntaxes by themselves, for tests/checks only.
 #[doc(hidden)]

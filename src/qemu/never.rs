@@ -87,6 +87,11 @@ const GROUPS: &[Group] = &[
     // The label of the disk that the guest sees.
     text("blockdev", &["vvfat"], &["label"]),
 
+    // -drive: words of enumerations.
+    text("blockdev", ANY, &[
+        "aio", "detect-zeroes", "discard", "driver", "format", "if", "media", "rerror", "werror",
+    ]),
+
     // Letters of drives.
     text("boot", ANY, &["once", "order"]),
 
@@ -97,9 +102,9 @@ const GROUPS: &[Group] = &[
 
     ids("device", &[
         "audiodev", "bus", "chardev", "chardev0", "chardev1", "chardev2", "chardev3", "chardev4",
-        "chardev5", "chardev6", "chardev7", "chardev8", "cryptodev", "display", "drive",
-        "failover_pair_id", "fsdev", "hostmem", "id", "iommufd", "iothread", "masterbus", "memdev",
-        "netdev", "rng", "tls-authz", "tls-creds", "tpmdev",
+        "chardev5", "chardev6", "chardev7", "chardev8", "chrA", "chrB", "cryptodev", "display",
+        "drive", "failover_pair_id", "fsdev", "hostmem", "id", "iommufd", "iothread", "masterbus",
+        "memdev", "netdev", "rng", "serial0", "target", "tls-authz", "tls-creds", "tpmdev",
     ]),
     // What the guest reads from the device: serial numbers, models, names, tags.
     text("device", ANY, &[
@@ -107,15 +112,28 @@ const GROUPS: &[Group] = &[
         "model-id", "mount_tag", "name", "nguid", "nqn", "product", "serial", "tag", "uuid",
         "vendor", "ver", "wwpn",
     ]),
+    // Only to be read, by QMP.
+    text("device", ANY, &["unavailable-features"]),
     // Places on buses and networks, and words of an enumeration.
-    text("device", ANY, &["addr", "duplex", "pci-type", "port", "tls-hostname", "tx"]),
+    text("device", ANY, &[
+        "addr", "dev_id", "devno", "duplex", "loadparm", "pci-type", "port", "subch_id",
+        "tls-hostname", "tx",
+    ]),
+    // Parts of boards: which processor and revision, and what the guest reads.
+    text("device", ANY, &[
+        "boot-cpu", "color", "command-line", "cpu-type", "description", "hart-config", "identifier",
+        "part-name", "priv_spec", "stage", "version", "vext_spec",
+    ]),
     // Nicknames in the NSS database, and `nss-emulated` or `certificates`.
     text("device", &["ccid-card-emulated"], &["backend", "cert1", "cert2", "cert3"]),
+    text("device", &["escc"], &["chnA-sunkbd-layout"]),
     // The inner guest's command line.
     text("device", &["guest-loader"], &["bootargs"]),
     text("device", &["hv-syndbg"], &["host_ip"]),
     // The key of a real SMC, in letters.
     text("device", &["isa-applesmc"], &["osk"]),
+    // The kernel's command line.
+    text("device", &["s390-ipl"], &["cmdline"]),
     // Numbers with semicolons.
     text("device", &["nvme-ns"], &["fdp.ruhs"]),
     text("device", &["rocker"], &["fp_start_macaddr", "world"]),
@@ -143,6 +161,8 @@ const GROUPS: &[Group] = &[
     // A snapshot inside an image, and words of an enumeration.
     text("icount", ANY, &["rr", "rrsnapshot", "shift"]),
 
+    text("incoming", &["rdma"], &["addr.host", "addr.port"]),
+
     ids("iscsi", &["password-secret"]),
     // `iqn.2001-04.com.example:storage/x`.
     text("iscsi", ANY, &["header-digest", "id", "initiator-name", "password", "user"]),
@@ -153,13 +173,21 @@ const GROUPS: &[Group] = &[
     ]),
     // The kernel's command line.
     text("machine", ANY, &["append"]),
+    // Numbers with units, and groups of keys.
+    text("machine", ANY, &[
+        "aia-guests", "boot", "bus-lock-ratelimit", "max-fw-size", "max-ram-below-4g", "memory",
+        "sgx-epc", "signature-granularity", "smp", "smp-cache",
+    ]),
     // Words of enumerations, and what the guest reads.
     text("machine", ANY, &[
-        "accel", "dt-compatible", "host-model", "host-serial", "loadparm", "smp-cache.cache",
-        "smp-cache.topology", "x-oem-id", "x-oem-table-id", "x-south-bridge",
+        "accel", "aia", "bmc-console", "boot-mode", "cap-cfpc", "cap-ibs", "cap-sbbc",
+        "dt-compatible", "fmc-model", "gic-version", "host-model", "host-serial", "iommu",
+        "loadparm", "ospi-flash", "remap", "smbios-entry-point-type", "smp-cache.cache",
+        "smp-cache.topology", "spi-model", "type", "x-oem-id", "x-oem-table-id", "x-south-bridge",
     ]),
 
     ids("mon", &["chardev", "id"]),
+    text("mon", ANY, &["mode"]),
 
     ids("netdev", &["chardev", "id", "netdev"]),
     // What the guest sees.
@@ -214,6 +242,9 @@ const GROUPS: &[Group] = &[
     // A user's name, or numbers.
     text("run-with", ANY, &["user"]),
 
+    // `allow`, `deny`.
+    text("sandbox", ANY, &["elevateprivileges", "obsolete", "resourcecontrol", "spawn"]),
+
     ids("semihosting-config", &["chardev"]),
     // The guest's arguments.
     text("semihosting-config", ANY, &["arg", "target"]),
@@ -228,8 +259,11 @@ const GROUPS: &[Group] = &[
 
     ids("spice", &["password-secret"]),
     // `x509-key-password` is the password itself, whatever QEMU's help says (ui/spice-core.c).
+    text("spice", ANY, &["password", "x509-key-password"]),
+    // Words of enumerations, and names of channels and displays.
     text("spice", ANY, &[
-        "password", "plaintext-channel", "tls-channel", "tls-ciphers", "x509-key-password",
+        "display", "image-compression", "jpeg-wan-compression", "plaintext-channel",
+        "streaming-video", "tls-channel", "tls-ciphers", "zlib-glz-wan-compression",
     ]),
 
     ids("tpmdev", &["chardev", "id"]),
@@ -274,7 +308,7 @@ mod tests {
         for group in GROUPS {
             assert!(group.keys.is_sorted(), "{}: {:?}", group.family, group.keys);
             assert!(
-                meaning::families().iter().any(|f| f.name == group.family),
+                meaning::family(group.family).is_some_and(|f| f.name == group.family),
                 "{}",
                 group.family
             );

@@ -49,7 +49,10 @@ const OPAQUE: &[(&str, &str)] = &[
 /// Whether a key of one of the family's options names a host resource.
 pub fn names_resource(option: &str, key: &str) -> bool {
     KEYS.iter().any(|row| row.0 == option && row.1 == key)
-        || matches!((option, key), ("add-fd", "fd") | ("icount", "rrfile"))
+        || matches!(
+            (option, key),
+            ("add-fd", "fd") | ("icount", "rrfile") | ("incoming", "addr.args" | "addr.filename")
+        )
 }
 
 /// Whether the word of an option is a path.
@@ -171,12 +174,16 @@ fn incoming(entry: &Entry, found: &mut Found<'_>) {
         found.warn(site, "is a shell command: what it opens cannot be known");
     } else if let Some(fd) = word.strip_prefix(b"fd:") {
         found.fd(origin, fd, "migration stream");
-    } else if word.starts_with(b"{") || word.starts_with(b"channel-type=") || is_keyval(word) {
+    } else if is_channel(word) {
         channel(site, word, found);
     }
 }
 
-/// Neither `defer` nor a URI.
+/// Whether the word of `-incoming` is a MigrationChannel: neither `defer` nor a URI.
+pub fn is_channel(word: &[u8]) -> bool {
+    word.starts_with(b"{") || word.starts_with(b"channel-type=") || is_keyval(word)
+}
+
 fn is_keyval(word: &[u8]) -> bool {
     let (head, tail) = text::until(word, b":=,");
     tail.starts_with(b"=") || matches!(head, b"main" | b"cpr")

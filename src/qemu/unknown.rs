@@ -11,7 +11,7 @@ use super::line::Entry;
 use super::meaning;
 use super::open::Keys;
 use super::tree::{Scalar, Tree};
-use super::{keyval, text};
+use super::{keyval, process, text};
 
 /// Ends of names by which people call files that QEMU uses: images, firmware, sockets, keys, logs.
 const SUFFIXES: &[&str] = &[
@@ -81,17 +81,17 @@ pub fn list(entries: &[Entry], found: &mut Found<'_>) {
         let Some(family) = meaning::family(entry.name) else {
             continue;
         };
-        let display = match entry.name {
-            // Its word has a syntax of its own in places.
+        // Words that are keyval or JSON most of the time.
+        let parsed = match entry.name {
             "display" if !entry.word.starts_with(b"vnc=") => {
-                keyval::parse_or_json(&entry.word, "type").unwrap_or_default()
+                keyval::parse_or_json(&entry.word, "type").ok()
             }
-            _ => Tree::default(),
+            "incoming" if process::is_channel(&entry.word) => {
+                keyval::parse_or_json(&entry.word, "channel-type").ok()
+            }
+            _ => None,
         };
-        let tree = match entry.name {
-            "display" => &display,
-            _ => &entry.tree,
-        };
+        let tree = parsed.as_ref().unwrap_or(&entry.tree);
         let named = tree.text(family.kind).unwrap_or_default();
         if !named.is_empty() && !text::is_help(named) && !family.knows(named) {
             kind(&entry.site, family.kind, named, found);

@@ -275,6 +275,13 @@ fn is_name(name: &[u8]) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
+/// Whether an option of QEMU 10 takes the next word as its value; None where it has no such option.
+pub fn takes_value(option: &str) -> Option<bool> {
+    lookup(option.as_bytes())
+        .filter(|spec| spec.age == Age::Current)
+        .map(|spec| spec.syntax != Syntax::Flag)
+}
+
 /// Walks the words after the program's name. QEMU itself is word 1.
 pub fn split(args: &[OsString]) -> Vec<Item<'_>> {
     let mut items = Vec::new();

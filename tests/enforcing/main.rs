@@ -17,6 +17,8 @@ mod errors;
 mod fixtures;
 mod guests;
 mod inherited;
+mod schema;
 mod strace;
 mod support;
+mod tables;
 mod undo;
