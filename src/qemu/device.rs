@@ -76,6 +76,12 @@ const PATHS: &[(&str, &str, Use)] = &[
         "jsonfile",
         Use::write("UEFI variables").optional().fdset(),
     ),
+    // Since 11.1.
+    (
+        "uefi-vars*",
+        "pcapfile",
+        Use::create("capture of UEFI variable requests"),
+    ),
     ("spapr-tpm-proxy", "host-path", Use::write("TPM")),
     ("ds1225y", "filename", Use::write("NVRAM").optional()),
 ];

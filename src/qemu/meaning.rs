@@ -93,7 +93,8 @@ const NETDEVS: &[&str] = &[
 ];
 
 /// Objects that users create (qapi/qom.json, ObjectType). QEMU 10.0 spells `authz-list-file` two
-/// ways. `igvm-cfg` and `tdx-guest` since 10.1. `dbus-display` is made by `-display dbus` only.
+/// ways. `igvm-cfg` and `tdx-guest` since 10.1, monitors since
+/// 11.1. `dbus-display` is made by `-display dbus` only.
 #[rustfmt::skip]
 const OBJECTS: &[&str] = &[
     "acpi-generic-initiator", "acpi-generic-port", "authz-list", "authz-list-file",
@@ -101,7 +102,7 @@ const OBJECTS: &[&str] = &[
     "cryptodev-backend", "cryptodev-backend-builtin", "cryptodev-backend-lkcf",
     "cryptodev-vhost-user", "dbus-display", "dbus-vmstate", "filter-buffer", "filter-dump",
     "filter-mirror", "filter-redirector", "filter-replay", "filter-rewriter", "igvm-cfg",
-    "input-barrier", "input-linux", "iommufd", "iothread", "main-loop", "memory-backend-epc",
+    "input-barrier", "input-linux", "iommufd", "iothread", "main-loop", "monitor-hmp", "monitor-qmp", "memory-backend-epc",
     "memory-backend-file", "memory-backend-memfd", "memory-backend-ram", "memory-backend-shm",
     "pef-guest", "pr-manager-helper", "qtest", "rng-builtin", "rng-egd", "rng-random",
     "s390-pv-guest", "secret", "secret_keyring", "sev-guest", "sev-snp-guest", "tdx-guest",

@@ -17,8 +17,6 @@ const PATHS: &[(&str, &str, Use)] = &[
     ("user", "smb", Use::tree("directory shared by SMB")),
     ("vhost-vdpa", "vhostdev", Use::write("vDPA device").fdset()),
     ("vde", "sock", Use::tree("directory of a VDE switch")),
-    // Without it `passt` is looked up in PATH.
-    ("passt", "path", Use::exec("passt")),
 ];
 
 /// Keys that hold numbers of inherited descriptors.
@@ -36,7 +34,7 @@ const FDS: &[(&str, &str)] = &[
 const READ: &[(&str, &str)] = &[
     ("bridge", "helper"),
     ("netmap", "devname"),
-    ("passt", "param"),
+    ("passt", "path"),
     ("tap", "downscript"),
     ("tap", "helper"),
     ("tap", "script"),
@@ -96,7 +94,7 @@ fn one(entry: &Entry, found: &mut Found<'_>) {
             }
         }
         b"netmap" => netmap(site, tree, found),
-        b"passt" => passt(site, found),
+        b"passt" => passt(site, tree, found),
         _ => {}
     }
 }
@@ -142,7 +140,12 @@ fn netmap(site: &Site, tree: &Tree, found: &mut Found<'_>) {
 }
 
 /// net/passt.c (since 10.1): a program of its own, that writes a file made by `g_file_open_tmp`.
-fn passt(site: &Site, found: &mut Found<'_>) {
+/// A name without a slash is looked up in PATH, `passt` by default.
+fn passt(site: &Site, tree: &Tree, found: &mut Found<'_>) {
+    if let Some(leaf) = tree.leaf("path").filter(|leaf| leaf.text.contains(&b'/')) {
+        let origin = site.origin("path", leaf.set_by);
+        found.path(origin, leaf.text, Use::exec("passt"));
+    }
     let start = text::join(&found.tmp_dir(), b"passt-");
     let how = Use::create("pid file of passt");
     found.template(site.origin("type", None), &start, how);

@@ -97,18 +97,18 @@ const GROUPS: &[Group] = &[
 
     ids("chardev", &["chardev", "chardevs", "id", "tls-authz", "tls-creds"]),
     text("chardev", ANY, &["host", "localaddr", "localport", "port"]),
-    // Names of channels, and a number with a unit.
-    text("chardev", ANY, &["name", "size"]),
+    // A character set, names of channels, and a number with a unit.
+    text("chardev", ANY, &["encoding", "name", "size"]),
 
     ids("device", &[
         "audiodev", "bus", "chardev", "chardev0", "chardev1", "chardev2", "chardev3", "chardev4",
         "chardev5", "chardev6", "chardev7", "chardev8", "chrA", "chrB", "cryptodev", "display",
         "drive", "failover_pair_id", "fsdev", "hostmem", "id", "iommufd", "iothread", "masterbus",
-        "memdev", "netdev", "rng", "serial0", "target", "tls-authz", "tls-creds", "tpmdev",
+        "memdev", "netdev", "pci-id", "rng", "serial0", "sriov-pf", "target", "tls-authz", "tls-creds", "tpmdev",
     ]),
     // What the guest reads from the device: serial numbers, models, names, tags.
     text("device", ANY, &[
-        "device_id", "guid", "hba_serial", "hv-vendor-id", "instanceid", "mac", "model",
+        "device_id", "firmware-version", "guid", "hba_serial", "hv-vendor-id", "instanceid", "mac", "model",
         "model-id", "mount_tag", "name", "nguid", "nqn", "product", "serial", "tag", "uuid",
         "vendor", "ver", "wwpn",
     ]),
@@ -121,19 +121,25 @@ const GROUPS: &[Group] = &[
     ]),
     // Parts of boards: which processor and revision, and what the guest reads.
     text("device", ANY, &[
-        "boot-cpu", "color", "command-line", "cpu-type", "description", "hart-config", "identifier",
+        "boot-cpu", "bus-label", "bus-name", "color", "command-line", "cpu-type", "description", "hart-config", "identifier",
         "part-name", "priv_spec", "stage", "version", "vext_spec",
     ]),
     // Nicknames in the NSS database, and `nss-emulated` or `certificates`.
     text("device", &["ccid-card-emulated"], &["backend", "cert1", "cert2", "cert3"]),
+    // The key itself, in hexadecimal digits (hw/sd/sd.c).
+    text("device", &["emmc"], &["auth-key"]),
     text("device", &["escc"], &["chnA-sunkbd-layout"]),
     // The inner guest's command line.
     text("device", &["guest-loader"], &["bootargs"]),
     text("device", &["hv-syndbg"], &["host_ip"]),
+    text("device", &["ipmi-bmc-sim"], &[
+        "lan.defgw_ipaddr", "lan.defgw_macaddr", "lan.ipaddr", "lan.macaddr", "lan.netmask",
+    ]),
     // The key of a real SMC, in letters.
     text("device", &["isa-applesmc"], &["osk"]),
     // The kernel's command line.
     text("device", &["s390-ipl"], &["cmdline"]),
+    text("device", &["sclpcpi"], &["sysplex_name", "system_name", "system_type"]),
     // Numbers with semicolons.
     text("device", &["nvme-ns"], &["fdp.ruhs"]),
     text("device", &["rocker"], &["fp_start_macaddr", "world"]),
@@ -175,14 +181,15 @@ const GROUPS: &[Group] = &[
     text("machine", ANY, &["append"]),
     // Numbers with units, and groups of keys.
     text("machine", ANY, &[
-        "aia-guests", "boot", "bus-lock-ratelimit", "max-fw-size", "max-ram-below-4g", "memory",
-        "sgx-epc", "signature-granularity", "smp", "smp-cache",
+        "aia-guests", "boot", "bus-lock-ratelimit", "clint-timebase-frequency", "max-fw-size",
+        "max-ram-below-4g", "memory", "sgx-epc", "signature-granularity", "smp", "smp-cache",
+        "virtio-mmio-transports",
     ]),
     // Words of enumerations, and what the guest reads.
     text("machine", ANY, &[
         "accel", "aia", "bmc-console", "boot-mode", "cap-cfpc", "cap-ibs", "cap-sbbc",
-        "dt-compatible", "fmc-model", "gic-version", "host-model", "host-serial", "iommu",
-        "loadparm", "ospi-flash", "remap", "smbios-entry-point-type", "smp-cache.cache",
+        "dt-compatible", "endianness", "fmc-model", "gic-version", "host-model", "host-serial",
+        "iommu", "loadparm", "msi", "ospi-flash", "remap", "smbios-entry-point-type", "smp-cache.cache",
         "smp-cache.topology", "spi-model", "type", "x-oem-id", "x-oem-table-id", "x-south-bridge",
     ]),
 
@@ -195,11 +202,12 @@ const GROUPS: &[Group] = &[
     text("netdev", &["af-xdp", "netmap", "vmnet-bridged"], &["ifname"]),
     text("netdev", &["bridge", "tap"], &["br", "ifname"]),
     text("netdev", &["l2tpv3"], &["dst", "dstport", "src", "srcport"]),
-    // Handed to passt (net/passt.c).
+    // Handed to passt (net/passt.c). `param` may be any option of passt, whose files cannot be
+    // known: a warning says so for all of passt.
     text("netdev", &["passt"], &[
         "address", "dns", "dns-forward", "dns-host", "fqdn", "gateway", "interface",
         "map-guest-addr", "map-host-loopback", "netmask", "outbound", "outbound-if4",
-        "outbound-if6", "search", "search.str", "tcp-ports", "tcp-ports.str", "udp-ports",
+        "outbound-if6", "param", "param.str", "search", "search.str", "tcp-ports", "tcp-ports.str", "udp-ports",
         "udp-ports.str",
     ]),
     text("netdev", &["socket"], &["connect", "listen", "localaddr", "mcast", "udp"]),
@@ -263,7 +271,7 @@ const GROUPS: &[Group] = &[
     // Words of enumerations, and names of channels and displays.
     text("spice", ANY, &[
         "display", "image-compression", "jpeg-wan-compression", "plaintext-channel",
-        "streaming-video", "tls-channel", "tls-ciphers", "zlib-glz-wan-compression",
+        "streaming-video", "tls-channel", "tls-ciphers", "video-codec", "zlib-glz-wan-compression",
     ]),
 
     ids("tpmdev", &["chardev", "id"]),

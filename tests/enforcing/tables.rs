@@ -43,9 +43,18 @@ pub fn none_left(left: &BTreeSet<String>) {
 }
 
 pub fn unknown_keys<'k>(keys: impl IntoIterator<Item = &'k Key>) -> BTreeSet<String> {
-    keys.into_iter()
-        .filter(|(family, kind, key)| qemu::meaning(family, kind, key).is_none())
-        .map(|(family, kind, key)| format!("{family} {kind}: {key}"))
+    let mut kinds: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for (family, kind, key) in keys {
+        if qemu::meaning(family, kind, key).is_none() {
+            kinds.entry((family, key)).or_default().push(kind);
+        }
+    }
+    kinds
+        .iter()
+        .map(|((family, key), kinds)| match kinds.as_slice() {
+            [kind] => format!("{family} {kind}: {key}"),
+            kinds => format!("{family} {} and {} more: {key}", kinds[0], kinds.len() - 1),
+        })
         .collect()
 }
 
@@ -82,6 +91,20 @@ fn usages(help: &str) -> Vec<Usage> {
             .strip_prefix("or -")
             .and_then(|a| a.split_once(' '));
         names.extend(second.map(|(name, _)| name.to_owned()));
+        // "-M              as -machine"
+        let same = argument.strip_prefix("as -").and_then(|name| {
+            let mut others = usages.iter();
+            others.find(|other| other.names.iter().any(|other| other == name))
+        });
+        if let Some(same) = same {
+            let (takes_value, syntax) = (same.takes_value, same.syntax.clone());
+            usages.push(Usage {
+                names,
+                takes_value,
+                syntax,
+            });
+            continue;
+        }
         usages.push(Usage {
             names,
             takes_value: second.is_none() && !argument.is_empty() && (gap == 0 || column < 16),
@@ -113,6 +136,7 @@ fn the_help_is_read_as_it_is_written() {
                 --preconfig     pause QEMU\n\
                 -xen-domid-restrict     restrict set\n\
                 -no-user-config\n                do not load\n\
+                -M              as -dtb\n\
                 -acpitable [sig=str][,{data|file}=file1]\n\
                 -chardev file,id=id,path=path\n         [,logfile=PATH]\n";
     let seen: Vec<(Vec<String>, bool)> = usages(help)
@@ -126,6 +150,7 @@ fn the_help_is_read_as_it_is_written() {
         (&["preconfig"], false),
         (&["xen-domid-restrict"], false),
         (&["no-user-config"], false),
+        (&["M"], true),
         (&["acpitable"], true),
         (&["chardev"], true),
     ];
@@ -219,24 +244,29 @@ impl Qmp {
             input,
             output,
         };
-        let greeting = qmp.line();
+        let greeting = qmp.line("nothing");
         assert!(greeting.get("QMP").is_some(), "{greeting}");
         qmp.ask("qmp_capabilities", json!({}));
         qmp
     }
 
-    fn line(&mut self) -> Value {
-        let mut line = String::new();
-        let count = self.output.read_line(&mut line).unwrap();
-        assert!(count > 0, "QEMU ended");
-        serde_json::from_str(&line).unwrap()
+    fn line(&mut self, asked: &str) -> Value {
+        loop {
+            let mut line = String::new();
+            let count = self.output.read_line(&mut line).unwrap();
+            assert!(count > 0, "QEMU ended when it was asked for {asked}");
+            // Some devices print a line of their own when they are looked at.
+            if line.starts_with('{') {
+                return serde_json::from_str(&line).unwrap();
+            }
+        }
     }
 
     pub fn ask(&mut self, command: &str, arguments: Value) -> Value {
         let request = json!({"execute": command, "arguments": arguments});
         writeln!(self.input, "{request}").unwrap();
         loop {
-            let mut answer = self.line();
+            let mut answer = self.line(&request.to_string());
             if let Some(answer) = answer.get_mut("return") {
                 return answer.take();
             }
@@ -310,7 +340,12 @@ fn every_text_of_a_device_is_in_the_tables() {
             heard("-device", &word, key, &mut silent);
             // As a default it is listed too, but for a database that has one of its own.
             if kind != "ccid-card-emulated" {
-                heard("-global", &format!("{kind}.{key}="), key, &mut silent);
+                heard(
+                    "-global",
+                    &format!("driver={kind},property={key},value="),
+                    key,
+                    &mut silent,
+                );
             }
         }
     }
