@@ -158,6 +158,22 @@ fn the_word_after_an_unknown_option_is_not_taken_for_an_image() {
 }
 
 #[test]
+fn groups_of_config_files() {
+    for (text, errors, unknown) in [
+        ("[new]\n  key = \"1\"\n", 0, 1),
+        ("[new]\n  key = \"/x\"\n", 1, 0),
+        ("[msg]\n  timestamp = \"on\"\n", 0, 0),
+    ] {
+        let args = ["-readconfig", "/c"].map(OsString::from);
+        let configs = BTreeMap::from([(OsString::from("/c"), text.as_bytes().to_vec())]);
+        let program = OsString::from("qemu-system-x86_64");
+        let line = qemu::parse(&program, &args, &configs, &Environment::default());
+        assert_eq!(line.errors.len(), errors, "{text}: {:?}", line.errors);
+        assert_eq!(line.unknown.len(), unknown, "{text}: {:?}", line.unknown);
+    }
+}
+
+#[test]
 fn slashes_where_no_paths_are() {
     for words in [
         &["-append", "root=/dev/vda"][..],

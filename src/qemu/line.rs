@@ -251,10 +251,7 @@ impl Reader {
         site.prefix = format!("{group}.");
         let Some(name) = CONFIG_GROUPS.iter().find(|known| **known == name) else {
             if !IDLE_GROUPS.contains(&group.as_str()) {
-                found.error(
-                    &site,
-                    format!("there is no group '{group}' in config files"),
-                );
+                unknown::group(&site, &group, &section.pairs, found);
             }
             return;
         };

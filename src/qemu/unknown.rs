@@ -65,6 +65,29 @@ pub fn option(word: usize, option: &[u8], next: Option<&[u8]>, found: &mut Found
     }
 }
 
+/// A section of a config file that belongs to no option in the table.
+pub fn group(site: &Site, group: &str, pairs: &[(Vec<u8>, Vec<u8>)], found: &mut Found<'_>) {
+    let file = pairs.iter().find(|(_, value)| looks_like_path(value));
+    match file {
+        Some((key, value)) => {
+            let message = format!(
+                "group '{group}' is not one that svirt-exec knows, so that it cannot be told what \
+                 QEMU does with {}={}; say it with an option, or use a svirt-exec that knows this \
+                 QEMU",
+                text::show(key),
+                text::show(value)
+            );
+            found.error(site, message);
+        }
+        None => {
+            let message = format!(
+                "group '{group}' is not one that svirt-exec knows; nothing is labelled for it"
+            );
+            found.unknown(site, message);
+        }
+    }
+}
+
 /// A type, driver or backend that no table has.
 pub fn kind(site: &Site, key: &str, kind: &[u8], found: &mut Found<'_>) {
     let message = format!(
