@@ -352,7 +352,8 @@ fn every_text_of_a_device_is_in_the_tables() {
     none_left(&silent);
 }
 
-/// Whether a value in this key becomes a request. A descriptor's number does where a path does not.
+/// Whether a value in this key becomes a request, or is refused as what it should name (an address).
+/// A descriptor's number does where a path does not.
 pub fn heard(option: &str, before: &str, key: &str, silent: &mut BTreeSet<String>) {
     let heard = ["/probe/x", "77"].iter().any(|value| {
         let args = [option.into(), OsString::from(format!("{before}{value}"))];
@@ -367,11 +368,11 @@ pub fn heard(option: &str, before: &str, key: &str, silent: &mut BTreeSet<String
                 Target::Path(name) | Target::DataFile(name) | Target::Template(name) => {
                     name.to_string_lossy().contains("probe")
                 }
-                Target::HostDevice(name) => name.contains("probe"),
+                Target::Device(device) => device.to_string().contains("probe"),
                 Target::Fd(fd) => *fd == 77,
             };
             named && matches!(&request.origin, Origin::Word { word: 3, .. })
-        })
+        }) || line.errors.iter().any(|error| error.word == 3)
     });
     if !heard {
         silent.insert(format!(
