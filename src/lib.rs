@@ -28,6 +28,7 @@ pub mod report;
 pub mod resource;
 pub mod restore;
 pub mod selinux;
+pub mod survey;
 pub mod sys;
 
 use std::ffi::{CString, OsString};
@@ -89,7 +90,7 @@ fn dispatch(cli: Cli, environment: &[CString]) -> Result<u8, Refusal> {
     }
     match cli.command {
         Some(Command::Plan { json, launch }) => {
-            let plan = launch::plan(&launch, environment)?;
+            let plan = survey::plan(&launch, environment)?;
             if json {
                 println(&report::json(&plan)?);
             } else {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use svirt_exec::cli::Cli;
-use svirt_exec::{launch, qemu, report, sys};
+use svirt_exec::{qemu, report, survey, sys};
 
 const DISKS: [usize; 3] = [100, 1_000, 10_000];
 const RUNS: usize = 9;
@@ -108,7 +108,7 @@ fn main() {
         let options = Cli::try_parse_from(argv).unwrap().launch;
         let environment: [CString; 0] = [];
         let planning = measure(|| {
-            let plan = launch::plan(&options, &environment).unwrap();
+            let plan = survey::plan(&options, &environment).unwrap();
             assert_eq!(
                 plan.steps
                     .iter()

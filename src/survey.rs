@@ -1,0 +1,318 @@
+//! From the words of a command line to the plan of a launch, on this host: what `launch` and the
+//! dry run have in common. Changes nothing.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access};
+
+use crate::cli::{Launch, Preflight};
+use crate::collect::{self, Collected, Resource, Surroundings, quoted};
+use crate::command::Command;
+use crate::devices::Below;
+use crate::domain::{self, Accelerator};
+use crate::headers::Unread;
+use crate::host::{Host, RealHost};
+use crate::label::Level;
+use crate::mcs;
+use crate::plan::{self, GuestLabels, Plan, Relabel};
+use crate::preflight;
+use crate::qemu::{self, Invocation, Purpose};
+use crate::refusal::{Refusal, refuse};
+use crate::selinux::Mode;
+use crate::sys;
+
+/// What `-netdev bridge` runs.
+const BRIDGE_HELPER: &str = "qemu-bridge-helper";
+
+/// What a launch and a plan have in common.
+#[derive(Debug)]
+pub struct Reading {
+    /// What the line says.
+    pub invocation: Invocation,
+    /// What is not known stops the launch.
+    pub strict: bool,
+    /// QEMU's working directory.
+    pub cwd: PathBuf,
+    /// The one that QEMU will get to use.
+    pub accelerator: Accelerator,
+}
+
+/// Reads a command line, and the config files that are part of it.
+///
+/// # Errors
+/// Where a config file cannot be read.
+pub fn read(
+    command: &Command,
+    options: &Launch,
+    environment: &[CString],
+) -> Result<Reading, Refusal> {
+    let cwd = std::env::current_dir().map_err(|error| {
+        refuse(format!(
+            "cannot tell the working directory, from where relative names count: {error}"
+        ))
+    })?;
+    let mut configs = BTreeMap::new();
+    let mut missing = Vec::new();
+    for config in qemu::config_files(&command.args) {
+        match fs::read(cwd.join(&config.path)) {
+            Ok(text) => {
+                configs.insert(config.path, text);
+            }
+            Err(error) if config.required || error.kind() != io::ErrorKind::NotFound => {
+                missing.push(format!(
+                    "cannot read {}, which the command line is made of (word {}): {error}",
+                    quoted(&config.path),
+                    config.word
+                ));
+            }
+            Err(_) => {}
+        }
+    }
+    if !missing.is_empty() {
+        return Err(Refusal::new(missing));
+    }
+    let invocation = qemu::parse(
+        &command.word,
+        &command.args,
+        &configs,
+        &qemu::Environment {
+            tmpdir: sys::variable(environment, "TMPDIR"),
+            xdg_runtime_dir: sys::variable(environment, "XDG_RUNTIME_DIR"),
+            ..qemu_as_built()
+        },
+    );
+    let accelerator = accelerator(&invocation);
+    let strict = options.strict
+        || sys::variable(environment, "SVIRT_EXEC_STRICT").is_some_and(|value| value == "1");
+    Ok(Reading {
+        invocation,
+        strict,
+        cwd,
+        accelerator,
+    })
+}
+
+/// Where this host's builds of QEMU have their helpers.
+fn qemu_as_built() -> qemu::Environment {
+    let default = qemu::Environment::default();
+    if Path::new(&default.helper_dir).join(BRIDGE_HELPER).exists() {
+        return default;
+    }
+    qemu::Environment {
+        helper_dir: "/usr/libexec".into(),
+        ..default
+    }
+}
+
+/// The accelerator that QEMU will get to use: the first of its list that works.
+fn accelerator(invocation: &Invocation) -> Accelerator {
+    let device = invocation
+        .kvm_device
+        .as_deref()
+        .unwrap_or(OsStr::new("/dev/kvm"));
+    let mut rest = invocation.accelerators.iter().peekable();
+    while let Some(next) = rest.next() {
+        match next {
+            qemu::Accelerator::Tcg => return Accelerator::Tcg,
+            qemu::Accelerator::Kvm => {
+                let usable = access(device, AccessFlags::R_OK | AccessFlags::W_OK).is_ok();
+                if usable || rest.peek().is_none() {
+                    return Accelerator::Kvm;
+                }
+            }
+            qemu::Accelerator::Other(_) => return Accelerator::None,
+        }
+    }
+    Accelerator::None
+}
+
+fn messages(diagnostics: &[qemu::Diagnostic]) -> Vec<String> {
+    diagnostics
+        .iter()
+        .map(|d| format!("word {}, {}: {}", d.word, d.option, d.message))
+        .collect()
+}
+
+/// Looks at everything that the line names.
+///
+/// # Errors
+/// Where the program has no absolute name.
+pub fn look(
+    host: &dyn Host,
+    command: &Command,
+    reading: &mut Reading,
+) -> Result<Collected, Refusal> {
+    let program = std::path::absolute(&command.program)?;
+    Ok(collect::collect(
+        host,
+        std::mem::take(&mut reading.invocation.requests),
+        &Surroundings {
+            cwd: &reading.cwd,
+            program: &program,
+            data_dirs: &reading.invocation.data_dirs,
+            system: &Below::host(),
+        },
+    ))
+}
+
+/// The decision. With labels where the host can give some.
+///
+/// # Errors
+/// Where the host's processes cannot be listed.
+pub fn make_plan(
+    host: &dyn Host,
+    command: &Command,
+    reading: Reading,
+    collected: Collected,
+    labels: Option<GuestLabels>,
+    relabel: Relabel,
+) -> Result<Plan, Refusal> {
+    let Reading {
+        invocation,
+        strict,
+        accelerator,
+        ..
+    } = reading;
+    let program = std::path::absolute(&command.program)?;
+    let processes = match labels {
+        Some(_) => host.processes()?,
+        None => Vec::new(),
+    };
+    let (steps, mut warnings, mut errors, obstacles) =
+        plan::decide(host, collected, labels.as_ref(), relabel, &processes);
+    let unknown = messages(&invocation.unknown);
+    if strict {
+        let unknown = unknown.iter().map(|m| format!("{m} (--strict)"));
+        errors.splice(0..0, unknown);
+    } else {
+        warnings.splice(0..0, unknown);
+    }
+    errors.splice(0..0, messages(&invocation.errors));
+    warnings.splice(0..0, messages(&invocation.warnings));
+    Ok(Plan {
+        program,
+        accelerator,
+        labels,
+        steps,
+        warnings,
+        errors,
+        obstacles,
+    })
+}
+
+/// Whether labels are set.
+pub fn relabelling(options: &Launch) -> Relabel {
+    if options.no_relabel {
+        Relabel::No
+    } else {
+        Relabel::Yes
+    }
+}
+
+/// The plan of a launch, which changes nothing: also not which pairs are claimed.
+///
+/// # Errors
+/// Where the line cannot be read at all.
+pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> {
+    let path = sys::variable(environment, "PATH");
+    let command = match Command::find(&options.qemu, path.as_deref()) {
+        Ok(command) => command,
+        Err(refusal) if options.qemu.is_empty() => return Err(refusal),
+        // A plan can be made on a host that has no QEMU.
+        Err(_) => Command {
+            program: options.qemu.first().map(PathBuf::from).unwrap_or_default(),
+            word: options.qemu.first().cloned().unwrap_or_default(),
+            args: options.qemu.get(1..).unwrap_or_default().to_vec(),
+        },
+    };
+    let host = RealHost::new()?;
+    let mut reading = read(&command, options, environment)?;
+    // Every resource is held open while the plan is made.
+    sys::raise_descriptor_limit();
+    let mut collected = look(&host, &command, &mut reading)?;
+    chains_unknown(&mut collected);
+    let mut problems = Vec::new();
+    let mut labels = None;
+    if host.mode() != Mode::Disabled && reading.invocation.purpose == Purpose::Guest {
+        let planned = || -> Result<GuestLabels, Refusal> {
+            let own = host.own_context()?;
+            let types = domain::guest_types(&host, &own, reading.accelerator)?;
+            let level = match &options.level {
+                Some(level) => level.clone(),
+                None => {
+                    let range = mcs::range(&own, options.mcs_range)?;
+                    let pair = mcs::draw(&range, &mcs::taken(&host.processes()?))?;
+                    Level::with_pair(own.sensitivity(), pair)
+                }
+            };
+            Ok(GuestLabels::new(&types, level))
+        };
+        match planned() {
+            Ok(planned) => labels = Some(planned),
+            Err(refusal) => problems = refusal.messages,
+        }
+    }
+    let mut plan = make_plan(
+        &host,
+        &command,
+        reading,
+        collected,
+        labels,
+        relabelling(options),
+    )?;
+    plan.obstacles.append(&mut problems);
+    if options.preflight != Preflight::Off {
+        let mut failures = preflight::guest(&host, &plan)?;
+        plan.obstacles.append(&mut failures);
+    }
+    Ok(plan)
+}
+
+/// Says of every block device whose header cannot be read that its chain is unknown.
+pub fn chains_unknown(collected: &mut Collected) {
+    for device in collected.unread.drain(..) {
+        collected.warnings.push(format!(
+            "chain unknown: the header of the device of {} cannot be read with the label and the \
+             owner that the device has; a launch reads it once the device has the guest's label, \
+             and with --no-relabel the files that it names keep the labels they have",
+            device.pending.request.origin
+        ));
+    }
+}
+
+/// The plan for what the headers of block devices name, which can be read now.
+///
+/// # Errors
+/// Where the host's processes cannot be listed.
+pub fn behind_devices(
+    host: &dyn Host,
+    plan: &Plan,
+    unread: Vec<Unread>,
+    cwd: &Path,
+) -> Result<Plan, Refusal> {
+    let known: Vec<&Resource> = plan.steps.iter().map(|step| &step.resource).collect();
+    let around = Surroundings {
+        cwd,
+        program: &plan.program,
+        data_dirs: &[],
+        system: &Below::host(),
+    };
+    let collected = collect::behind_devices(host, unread, &known, &around);
+    let labels = plan.labels.as_ref();
+    let processes = host.processes()?;
+    let (steps, warnings, errors, obstacles) =
+        plan::decide(host, collected, labels, Relabel::Yes, &processes);
+    Ok(Plan {
+        program: plan.program.clone(),
+        accelerator: plan.accelerator,
+        labels: plan.labels.clone(),
+        steps,
+        warnings,
+        errors,
+        obstacles,
+    })
+}
