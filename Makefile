@@ -26,6 +26,7 @@ test: dependencies
 	$(CARGO) test --locked
 	tests/bed/leftovers
 	tests/bed/jobs/prepare test $(TARGET)
+	$(SUDO) tests/bed/bed try $(TARGET)/bed/job
 	$(SUDO) tests/bed/bed run $(TARGET)/bed/job $(TARGET)/bed/results
 
 demo: dependencies

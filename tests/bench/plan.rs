@@ -21,6 +21,7 @@ use clap::Parser;
 use svirt_exec::cli::Cli;
 use svirt_exec::{qemu, report, survey, sys};
 
+/// Without arguments; `cargo bench --bench plan -- 1000` measures one line.
 const DISKS: [usize; 3] = [100, 1_000, 10_000];
 const RUNS: usize = 9;
 /// bytes
@@ -43,7 +44,7 @@ fn line(directory: &Path, disks: usize) -> Vec<OsString> {
     words
 }
 
-fn make_images(directory: &Path) {
+fn make_images(directory: &Path, disks: usize) {
     let pattern = directory.join("pattern.qcow2");
     let made = Command::new("qemu-img")
         .args(["create", "-q", "-f", "qcow2"])
@@ -54,7 +55,7 @@ fn make_images(directory: &Path) {
     // The header is all that planning reads.
     let mut header = fs::read(&pattern).unwrap();
     header.truncate(HEADER);
-    for disk in 0..DISKS[2] {
+    for disk in 0..disks {
         if disk % 2 == 0 {
             fs::write(directory.join(format!("{disk}.raw")), b"").unwrap();
         } else {
@@ -83,7 +84,15 @@ fn milliseconds(time: Duration) -> f64 {
 
 fn main() {
     let directory = tempfile::tempdir().unwrap();
-    make_images(directory.path());
+    let chosen: Vec<usize> = std::env::args()
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    let disks = if chosen.is_empty() {
+        DISKS.to_vec()
+    } else {
+        chosen
+    };
+    make_images(directory.path(), *disks.iter().max().unwrap());
     sys::raise_descriptor_limit();
     println!("planning, median of {RUNS} (smallest to largest), in ms; ratio to the row above");
     println!(
@@ -91,7 +100,7 @@ fn main() {
         "disks", "words", "reading the line", "ratio", "the whole plan", "ratio"
     );
     let mut before: Option<[f64; 2]> = None;
-    for disks in DISKS {
+    for disks in disks {
         let words = line(directory.path(), disks);
         let parsing = measure(|| {
             black_box(qemu::parse(

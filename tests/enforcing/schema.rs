@@ -186,7 +186,7 @@ fn keys_of(schema: &Schema, place: &(&str, &str, &str, &[&str])) -> BTreeMap<Key
 }
 
 #[test]
-#[ignore = "needs the bed"]
+#[ignore = "needs the bed: make test"]
 fn every_type_of_the_schema_is_in_the_tables() {
     let mut qmp = Qmp::start();
     let schema = Schema::ask(&mut qmp);
@@ -211,7 +211,7 @@ fn every_type_of_the_schema_is_in_the_tables() {
 }
 
 #[test]
-#[ignore = "needs the bed"]
+#[ignore = "needs the bed: make test"]
 fn every_text_of_the_schema_is_in_the_tables() {
     let mut qmp = Qmp::start();
     let schema = Schema::ask(&mut qmp);
@@ -300,7 +300,7 @@ fn heard_all(family: &str, keys: &BTreeMap<Key, bool>, silent: &mut BTreeSet<Str
 
 /// Objects that the schema does not have, and the options whose keys QEMU lists itself.
 #[test]
-#[ignore = "needs the bed"]
+#[ignore = "needs the bed: make test"]
 fn every_object_and_every_listed_key_is_in_the_tables() {
     let mut qmp = Qmp::start();
     let schema = Schema::ask(&mut qmp);

@@ -170,7 +170,7 @@ const FILE_WORDS: &[&str] = &[
 ];
 
 #[test]
-#[ignore = "needs the bed"]
+#[ignore = "needs the bed: make test"]
 fn every_option_of_the_help_is_in_the_tables() {
     let output = qemu().arg("-help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
@@ -322,7 +322,7 @@ fn device_keys(qmp: &mut Qmp) -> Vec<Key> {
 }
 
 #[test]
-#[ignore = "needs the bed"]
+#[ignore = "needs the bed: make test"]
 fn every_text_of_a_device_is_in_the_tables() {
     let mut qmp = Qmp::start();
     let keys = device_keys(&mut qmp);
