@@ -101,7 +101,7 @@ fn request(word: usize, target: Target, class: Class, access: Access) -> Request
         access,
         origin: Origin::Word {
             word,
-            option: "-device".to_owned(),
+            option: "-device".into(),
             key: "host".to_owned(),
         },
         reason: "test",

@@ -1,6 +1,7 @@
 //! Which label each resource gets, and why: a decision over what was collected,
 //! the guest's labels and the policy's answers. Changes nothing.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::collect::{Collected, Resource, quoted};
@@ -233,7 +234,12 @@ fn is_host_wide(resource: &Resource) -> bool {
 /// The system directory that a resource is below.
 fn protected(resource: &Resource) -> Option<&'static str> {
     let real = resource.pinned.as_ref()?.real_path();
-    PROTECTED.into_iter().find(|root| real.starts_with(root))
+    // A pinned file's name from the kernel has no dots and no doubled slashes.
+    let real = real.as_os_str().as_bytes();
+    PROTECTED.into_iter().find(|root| {
+        real.strip_prefix(root.as_bytes())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    })
 }
 
 /// Why this must not be relabelled on any host.

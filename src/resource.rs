@@ -3,6 +3,7 @@
 //!
 //! Pure values; nothing here touches the host.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -53,7 +54,7 @@ pub enum Origin {
         /// value, not the option before it.
         word: usize,
         /// The option as its manual spells it, with one dash; `"image"` for a positional image.
-        option: String,
+        option: Cow<'static, str>,
         /// The key inside the option's value; empty where the value is the path.
         key: String,
     },

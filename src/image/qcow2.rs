@@ -56,6 +56,8 @@ const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
 const EXTENSION_DATA_FILE: u32 = 0x4441_5441;
 const EXTENSION_CRYPTO: u32 = 0x0537_be77;
 const EXTENSION_BITMAPS: u32 = 0x2385_2875;
+/// bytes; longer than the extensions of images that QEMU makes.
+const FIRST_READ: usize = 4096;
 /// bytes of type and length
 const EXTENSION_HEADER: usize = 8;
 
@@ -77,8 +79,7 @@ pub(super) fn references(image: &mut (impl Read + Seek)) -> Result<References, I
         0 => header.cluster,
         offset => offset,
     };
-    let area = Window::read(image, 0, usize::try_from(end).unwrap_or_default())?;
-    let extensions = Extensions::parse(&area, &header)?;
+    let extensions = Extensions::read(image, &header, usize::try_from(end).unwrap_or_default())?;
 
     let mut found = References::backing(read_backing(image, &header)?, extensions.backing_format);
     if header.incompatible & EXTERNAL_DATA != 0 {
@@ -244,17 +245,41 @@ struct Extensions {
 }
 
 impl Extensions {
-    /// `area` ends where extensions must end.
-    fn parse(area: &Window, header: &Header) -> Result<Self, ImageError> {
-        let end = area.bytes().len();
+    /// Extensions end with a mark of their own, or at `end`. They are short, and a cluster may have
+    /// 2 MiB: the rest is only read where they go on behind its beginning.
+    fn read(
+        image: &mut (impl Read + Seek),
+        header: &Header,
+        end: usize,
+    ) -> Result<Self, ImageError> {
+        let beginning = Window::read(image, 0, end.min(FIRST_READ))?;
+        match Self::parse(&beginning, header, end)? {
+            Some(found) => Ok(found),
+            None => {
+                let all = Window::read(image, 0, end)?;
+                Ok(Self::parse(&all, header, end)?.unwrap_or_default())
+            }
+        }
+    }
+
+    /// None where they go on behind the bytes that were read.
+    fn parse(area: &Window, header: &Header, end: usize) -> Result<Option<Self>, ImageError> {
         let mut found = Self::default();
         let mut at = usize::try_from(header.extensions).unwrap_or(end);
+        let is_read = |at: usize| at <= area.bytes().len();
         while at < end {
+            let header_end = at.saturating_add(EXTENSION_HEADER).min(end);
+            if !is_read(header_end) {
+                return Ok(None);
+            }
             let kind = area.be32(at);
             let length = area.be32(at.saturating_add(4));
             let data_at = at.saturating_add(EXTENSION_HEADER);
             let data = match usize::try_from(length) {
                 Ok(length) if end.checked_sub(data_at).is_some_and(|room| length <= room) => {
+                    if kind != EXTENSION_END && !is_read(data_at.saturating_add(length)) {
+                        return Ok(None);
+                    }
                     area.slice(data_at, length)
                 }
                 _ => {
@@ -272,7 +297,7 @@ impl Extensions {
             found.take(kind, data, header)?;
             at = data_at.saturating_add(data.len().next_multiple_of(8));
         }
-        Ok(found)
+        Ok(Some(found))
     }
 
     fn take(&mut self, kind: u32, data: &[u8], header: &Header) -> Result<(), ImageError> {

@@ -74,6 +74,17 @@ fn the_last_backing_format_counts() {
 }
 
 #[test]
+fn extensions_behind_the_first_read_count() {
+    let filler = vec![7; 5000];
+    let kind = EXTENSION_BACKING_FORMAT;
+    let found = read(image(3, &[(0x1122_3344, &filler), (kind, b"raw")])).unwrap();
+    assert_eq!(found.backing.unwrap().format, Some(b"raw".to_vec()));
+    let cut = vec![7; FIRST_READ - 112 - EXTENSION_HEADER - 4];
+    let found = read(image(3, &[(0x1122_3344, &cut), (kind, b"raw")])).unwrap();
+    assert_eq!(found.backing.unwrap().format, Some(b"raw".to_vec()));
+}
+
+#[test]
 fn names_end_at_the_nul() {
     let name = read(with(image(3, &[]), &[(0x8004, 0)]))
         .unwrap()

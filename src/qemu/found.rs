@@ -2,6 +2,7 @@
 //!
 //! Pure.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
@@ -15,19 +16,19 @@ pub struct Site {
     /// The word that holds the value.
     pub word: usize,
     /// The option with its dash, or `image`.
-    pub option: String,
+    pub option: Cow<'static, str>,
     /// Put before each key: `drive.` for a section of a config file.
     pub prefix: String,
-    /// `group.id.`, for keys that a later `-set` changed.
+    /// `group.id.`, for keys that a later `-set` changed; empty unless one did.
     pub set_path: String,
 }
 
 impl Site {
     /// A place without config file or `-set`.
-    pub fn new(word: usize, option: &str) -> Self {
+    pub fn new(word: usize, option: impl Into<Cow<'static, str>>) -> Self {
         Site {
             word,
-            option: option.to_owned(),
+            option: option.into(),
             prefix: String::new(),
             set_path: String::new(),
         }
@@ -38,7 +39,7 @@ impl Site {
         match set_by {
             Some(word) => Origin::Word {
                 word,
-                option: "-set".to_owned(),
+                option: "-set".into(),
                 key: format!("{}{key}", self.set_path),
             },
             None => Origin::Word {
@@ -332,7 +333,7 @@ impl<'e> Found<'e> {
         let (word, option) = match origin {
             Origin::Word { word, option, .. } => (*word, option.clone()),
             Origin::BackingOf { .. } | Origin::DataFileOf { .. } | Origin::ExtentOf { .. } => {
-                (0, String::new())
+                (0, "".into())
             }
         };
         self.errors.push(Diagnostic {

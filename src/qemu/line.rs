@@ -86,7 +86,10 @@ const CONFIG_GROUPS: &[&str] = &[
 
 /// Config files that the line reads, in order: path, whether it must exist, word.
 pub fn config_files(args: &[OsString], default: &str) -> Vec<(OsString, bool, usize)> {
-    let items = words::split(args);
+    config_files_of(&words::split(args), default)
+}
+
+fn config_files_of(items: &[Item<'_>], default: &str) -> Vec<(OsString, bool, usize)> {
     let mut files = Vec::new();
     let user_config = !items
         .iter()
@@ -98,7 +101,7 @@ pub fn config_files(args: &[OsString], default: &str) -> Vec<(OsString, bool, us
         if let Item::Option { word, spec, value } = item
             && spec.name == "readconfig"
         {
-            files.push((text::os(value), true, word));
+            files.push((text::os(value), true, *word));
         }
     }
     files
@@ -115,12 +118,13 @@ pub fn read(
         entries: Vec::new(),
         ids: HashMap::new(),
     };
-    for (path, required, word) in config_files(args, default_config) {
+    let items = words::split(args);
+    for (path, required, word) in config_files_of(&items, default_config) {
         if !required {
             reader.config(&path, configs, word, false, found);
         }
     }
-    for item in words::split(args) {
+    for item in items {
         match item {
             Item::Image { word, value } => reader.entries.push(Entry {
                 name: IMAGE,
@@ -137,12 +141,12 @@ pub fn read(
                 _ => reader.option(word, spec, value, found),
             },
             Item::NoValue { word, spec } => {
-                let site = Site::new(word, &format!("-{}", spec.name));
+                let site = Site::new(word, spec.dashed);
                 found.error(&site, "needs a value");
             }
             Item::Unknown { word, option, next } => unknown::option(word, option, next, found),
             Item::Malformed { word, value } => {
-                let site = Site::new(word, &text::show(value));
+                let site = Site::new(word, text::show(value));
                 found.error(&site, "is no option of QEMU");
             }
         }
@@ -158,7 +162,7 @@ struct Reader {
 
 impl Reader {
     fn option(&mut self, word: usize, spec: &'static Spec, value: &[u8], found: &mut Found<'_>) {
-        let site = Site::new(word, &format!("-{}", spec.name));
+        let site = Site::new(word, spec.dashed);
         if spec.age == Age::Removed {
             found.warn(&site, "QEMU 10 no longer has this option");
         }
@@ -189,14 +193,12 @@ impl Reader {
         self.add(entry);
     }
 
-    fn add(&mut self, mut entry: Entry) {
+    fn add(&mut self, entry: Entry) {
         if entry.is_opts
             && let Some(id) = entry.opts.id()
         {
-            let group = group_of(entry.name);
-            entry.site.set_path = format!("{group}.{}.", text::show(id));
             self.ids
-                .entry((group, id.to_vec()))
+                .entry((group_of(entry.name), id.to_vec()))
                 .or_insert(self.entries.len());
         }
         self.entries.push(entry);
@@ -306,6 +308,7 @@ impl Reader {
             found.error(&site, message);
             return;
         };
+        entry.site.set_path = format!("{}.{}.", text::show(group), text::show(id));
         entry.opts.push(key.to_vec(), value.to_vec(), Some(word));
         let insert = entry
             .tree

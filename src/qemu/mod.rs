@@ -10,6 +10,7 @@
 //! Devices that the line names by address stay addresses (`HostDevice`): their nodes are the
 //! host's to tell.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -96,7 +97,7 @@ pub struct Diagnostic {
     /// The word it is about; QEMU itself is word 1.
     pub word: usize,
     /// The option with its dash.
-    pub option: String,
+    pub option: Cow<'static, str>,
     /// The rest of the sentence.
     pub message: String,
 }
@@ -257,14 +258,20 @@ fn sorted(mut requests: Vec<Request>) -> Vec<Request> {
     // Requests with an image cannot be hashed; their duplicates stand side by side.
     requests.dedup();
     let mut seen = HashSet::new();
-    requests.retain(|request| {
-        request.image.is_some()
-            || seen.insert((
-                request.target.clone(),
-                request.class,
-                request.access,
-                request.origin.clone(),
-            ))
-    });
+    let mut fresh = requests
+        .iter()
+        .map(|request| {
+            let Request {
+                target,
+                class,
+                access,
+                origin,
+                ..
+            } = request;
+            request.image.is_some() || seen.insert((target, class, access, origin))
+        })
+        .collect::<Vec<bool>>()
+        .into_iter();
+    requests.retain(|_| fresh.next().unwrap_or(true));
     requests
 }

@@ -74,7 +74,16 @@ impl Tree {
 
     /// The node at a dotted path.
     pub fn at(&self, path: &str) -> Option<&Tree> {
-        path.split('.').try_fold(self, |tree, key| tree.child(key))
+        let mut tree = self;
+        let mut rest = path.as_bytes();
+        loop {
+            let (key, after) = text::until(rest, b".");
+            tree = tree.children.get(key)?;
+            match after.split_first() {
+                None => return Some(tree),
+                Some((_, after)) => rest = after,
+            }
+        }
     }
 
     /// The scalar at a dotted path; null counts as absent.

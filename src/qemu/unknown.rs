@@ -39,7 +39,7 @@ pub fn looks_like_path(word: &[u8]) -> bool {
 /// An option that is not in the table, and the word after it. Whether that is its value or a disk
 /// image only the QEMU that has the option knows.
 pub fn option(word: usize, option: &[u8], next: Option<&[u8]>, found: &mut Found<'_>) {
-    let site = Site::new(word, &text::show(option));
+    let site = Site::new(word, text::show(option));
     match next {
         Some(next) if looks_like_path(next) => {
             let message = format!(
@@ -136,9 +136,9 @@ pub fn keys(
     found: &mut Found<'_>,
 ) {
     let mut leaves = Vec::new();
-    collect(tree, "", &mut leaves);
+    paths(tree, &mut Vec::new(), &mut leaves);
     for (key, value) in leaves {
-        if looks_like_path(value) && meaning::of(family, kind, &key).is_none() {
+        if meaning::of(family, kind, &key).is_none() {
             key_unknown(site, &format!("{above}{key}"), value, found);
         }
     }
@@ -148,7 +148,7 @@ pub fn keys(
 /// opened.
 pub fn node(driver: &Driver, tree: &Tree, keys: &Keys, site: &Site, found: &mut Found<'_>) {
     let mut leaves = Vec::new();
-    collect(tree, "", &mut leaves);
+    paths(tree, &mut Vec::new(), &mut leaves);
     for (key, value) in leaves {
         let first = key.split('.').next().unwrap_or_default();
         let is_child = driver
@@ -156,7 +156,7 @@ pub fn node(driver: &Driver, tree: &Tree, keys: &Keys, site: &Site, found: &mut 
             .iter()
             .any(|child| child.key.trim_end_matches('.') == first);
         let kind = driver.name.as_bytes();
-        if !is_child && looks_like_path(value) && meaning::of("blockdev", kind, &key).is_none() {
+        if !is_child && meaning::of("blockdev", kind, &key).is_none() {
             key_unknown(site, &keys.key(&key), value, found);
         }
     }
@@ -172,19 +172,18 @@ pub fn key_unknown(site: &Site, key: &str, value: &[u8], found: &mut Found<'_>) 
     found.unknown(site, message);
 }
 
-/// Every text in a tree with its dotted key, in the order of keys.
-fn collect<'t>(tree: &'t Tree, key: &str, leaves: &mut Vec<(String, &'t [u8])>) {
-    if let Some(Scalar::Text(value)) = &tree.value {
-        leaves.push((key.to_owned(), value));
+/// Every text in a tree that looks like a file, with its dotted key, in the order of keys. `above`
+/// is the way to the tree.
+fn paths<'t>(tree: &'t Tree, above: &mut Vec<&'t [u8]>, leaves: &mut Vec<(String, &'t [u8])>) {
+    if let Some(Scalar::Text(value)) = &tree.value
+        && looks_like_path(value)
+    {
+        leaves.push((text::show(&above.join(&b'.')), value));
     }
     for (name, child) in tree.children() {
-        let name = text::show(name);
-        let name = if key.is_empty() {
-            name
-        } else {
-            format!("{key}.{name}")
-        };
-        collect(child, &name, leaves);
+        above.push(name);
+        paths(child, above, leaves);
+        above.pop();
     }
 }
 
