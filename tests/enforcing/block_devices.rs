@@ -36,6 +36,8 @@ impl Overlay {
             .unwrap();
         let _ = Command::new("modprobe").arg("loop").status();
         let device = output("losetup", &["--find", "--show", overlay]);
+        // udev labels the node when it hears of the new disk.
+        output("udevadm", &["settle"]);
         output("chcon", &["-t", "removable_device_t", &device]);
         Self {
             device: PathBuf::from(device),
