@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::sys::stat::{SFlag, mknod};
 use nix::unistd::Pid;
 
-use crate::collect::quoted;
+use crate::escape::quoted;
 use crate::host::{Host, Kind, Pinned, RealHost};
 use crate::journal::{Entry, Journal, Record};
 use crate::keeper::{self, Keeper};

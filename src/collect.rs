@@ -7,10 +7,10 @@ use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::devices::{self, Nodes, Problem, SystemFiles};
+use crate::escape::{escaped, quoted};
 use crate::headers::{self, Unread};
 use crate::host::{Host, Identity, Kind, Pinned};
 use crate::label::Context;
@@ -67,41 +67,22 @@ impl Resource {
         match (&self.path, self.fd, &self.host) {
             (Some(path), _, _) => quoted(path.as_os_str()),
             (None, Some(fd), _) => format!("descriptor {fd}"),
-            (None, None, Some(host)) => escaped(OsStr::new(host)),
+            (None, None, Some(host)) => escaped(host.as_bytes()),
             (None, None, None) => "nothing".to_owned(),
         }
     }
-}
-
-/// A name in quotes with control characters and bytes that are no UTF-8 escaped.
-pub fn quoted(name: &OsStr) -> String {
-    format!("'{}'", escaped(name))
-}
-
-fn escaped(name: &OsStr) -> String {
-    let mut out = String::new();
-    for chunk in name.as_bytes().utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c.is_control() || c == '\'' || c == '\\' {
-                out.extend(c.escape_default());
-            } else {
-                out.push(c);
-            }
-        }
-        for byte in chunk.invalid() {
-            out.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    out
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Word { word, option, key } if key.is_empty() => {
-                write!(f, "word {word}, {option}")
+                write!(f, "word {word}, {}", escaped(option.as_bytes()))
             }
-            Self::Word { word, option, key } => write!(f, "word {word}, {option} {key}="),
+            Self::Word { word, option, key } => {
+                let (option, key) = (escaped(option.as_bytes()), escaped(key.as_bytes()));
+                write!(f, "word {word}, {option} {key}=")
+            }
             Self::BackingOf { backing_of } => {
                 write!(f, "backing file of {}", quoted(backing_of.as_os_str()))
             }
@@ -308,7 +289,7 @@ fn find_device(
 ) -> Vec<Resource> {
     let mut unfound = unseen(request);
     unfound.host = Some(device.to_string());
-    let name = escaped(OsStr::new(&device.to_string()));
+    let name = escaped(device.to_string().as_bytes());
     let origin = &request.origin;
     let nodes = match devices::resolve(around.system, device, around.cwd) {
         Ok(Nodes::HostWide(node)) => {
@@ -415,11 +396,11 @@ fn pin(
             let made = matches!(request.access, Access::Create | Access::Bind);
             if !made && request.required {
                 out.obstacles.push(format!(
-                    "cannot find {} ({}): no such file; QEMU runs in '{}', from where relative \
+                    "cannot find {} ({}): no such file; QEMU runs in {}, from where relative \
                      names count",
                     quoted(path.as_os_str()),
                     request.origin,
-                    around.cwd.display()
+                    quoted(around.cwd)
                 ));
             }
         }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::execve;
 
-use crate::collect::quoted;
+use crate::escape::quoted;
 use crate::preflight;
 use crate::refusal::{NOT_EXECUTABLE, NOT_FOUND, Refusal, refuse};
 

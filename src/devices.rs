@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::collect::{explain, quoted};
+use crate::collect::explain;
+use crate::escape::quoted;
 use crate::resource::{HostDevice, PciAddress, UsbMatch, Vfio};
 
 /// The node of every tap interface that has none of its own.

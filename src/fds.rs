@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, readlink};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 
+use crate::escape::quoted;
 use crate::host::Host;
 use crate::keeper;
 use crate::label::{Context, Level};
@@ -174,10 +175,10 @@ fn unusable(inherited: &Inherited, domain: &Context, denied: &[&str]) -> String 
         _ => "close it, or hand down a pipe",
     };
     format!(
-        "cannot hand descriptor {} ('{}') to QEMU: {} may not {} {} {}, and the kernel would put a \
+        "cannot hand descriptor {} ({}) to QEMU: {} may not {} {} {}, and the kernel would put a \
          null device in its place; {advice}",
         inherited.number,
-        inherited.object.display(),
+        quoted(&inherited.object),
         domain.short(),
         denied.join(", "),
         inherited.label,

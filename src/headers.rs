@@ -8,7 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use crate::collect::{Collected, Pending, Resource, quoted};
+use crate::collect::{Collected, Pending, Resource};
+use crate::escape::{escaped, quoted, shell_word};
 use crate::host::{Host, Identity, Kind, Pinned};
 use crate::image::{self, ImageFormat};
 use crate::qemu;
@@ -221,17 +222,17 @@ pub fn read(
 /// a guest's (CVE-2010-2237), so they are not followed, and QEMU must not either.
 fn refusal(image: &Image, resource: &Resource, format: &ImageFormat, path: &Path) -> String {
     let name = resource.name();
-    let format = String::from_utf8_lossy(format.name());
+    let format = escaped(format.name());
     let remedy = match (&image.format, &resource.origin) {
         (_, Origin::BackingOf { backing_of }) => format!(
             "if that is so, say it in the image above: qemu-img rebase -u -F {format} -b {} {}",
-            quoted(path.as_os_str()),
-            quoted(backing_of.as_os_str())
+            quoted(path),
+            quoted(backing_of)
         ),
         (Format::CannotState { instead }, _) => format!(
-            "{} cannot state a format; if that is so, replace it with: -drive file={},format={format},{instead}",
+            "{} cannot state a format; if that is so, replace it with: -drive {}",
             option_of(&resource.origin),
-            path.display().to_string().replace(',', ",,"),
+            shell_word(&drive(path, &format, instead)),
         ),
         (Format::Unstated { add }, _) => format!("if that is so, add: {add}{format}"),
         (Format::Stated(_), _) => String::new(),
@@ -241,6 +242,19 @@ fn refusal(image: &Image, resource: &Resource, format: &ImageFormat, path: &Path
          header names another file, which a guest may have written there; {remedy}",
         resource.origin
     )
+}
+
+/// The value of a `-drive` that states the format.
+fn drive(path: &Path, format: &str, further: &str) -> Vec<u8> {
+    let mut word = b"file=".to_vec();
+    for byte in path.as_os_str().as_bytes() {
+        word.extend(std::iter::repeat_n(
+            *byte,
+            if *byte == b',' { 2 } else { 1 },
+        ));
+    }
+    word.extend_from_slice(format!(",format={format},{further}").as_bytes());
+    word
 }
 
 fn option_of(origin: &Origin) -> &str {

@@ -16,6 +16,7 @@ use nix::sys::stat::Mode as FileMode;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::escape::quoted;
 use crate::label::Context;
 use crate::selinux::{self, Mode};
 
@@ -383,7 +384,7 @@ impl Host for RealHost {
     fn virtual_contexts(&self) -> io::Result<VirtualContexts> {
         let read = |path: &Path| -> io::Result<Vec<Context>> {
             let name = |error: io::Error| {
-                io::Error::new(error.kind(), format!("'{}': {error}", path.display()))
+                io::Error::new(error.kind(), format!("{}: {error}", quoted(path)))
             };
             std::fs::read_to_string(path)
                 .map_err(name)?

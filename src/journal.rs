@@ -14,6 +14,7 @@ use nix::unistd::{Uid, User};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::escape::quoted;
 use crate::host::Identity;
 use crate::resource::Class;
 
@@ -31,9 +32,9 @@ const LARGEST: u64 = 64 << 20;
 pub enum JournalError {
     /// The directory cannot be used.
     #[error(
-        "cannot keep the original labels in '{}': {source}; nothing was changed. The directory must \
+        "cannot keep the original labels in {}: {source}; nothing was changed. The directory must \
          exist, belong to the user who runs svirt-exec, and be writable (systemd-tmpfiles --create)",
-        path.display()
+        quoted(path)
     )]
     Directory {
         /// Which.
@@ -42,7 +43,10 @@ pub enum JournalError {
         source: io::Error,
     },
     /// An entry cannot be written.
-    #[error("cannot write the original labels to '{}': {source}; nothing was changed", path.display())]
+    #[error(
+        "cannot write the original labels to {}: {source}; nothing was changed",
+        quoted(path)
+    )]
     Write {
         /// Which.
         path: PathBuf,
@@ -50,7 +54,7 @@ pub enum JournalError {
         source: io::Error,
     },
     /// An entry cannot be read.
-    #[error("cannot read the original labels from '{}': {source}", path.display())]
+    #[error("cannot read the original labels from {}: {source}", quoted(path))]
     Read {
         /// Which.
         path: PathBuf,

@@ -18,6 +18,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
+use crate::escape::quoted;
 use crate::host::{Host, ProcessLabels, RealHost};
 use crate::journal::{Entry, Journal};
 use crate::label::Context;
@@ -288,13 +289,13 @@ fn keep(path: &Path) -> u8 {
         let host = RealHost::new().map_err(|error| error.to_string())?;
         let journal = Journal::open().map_err(|error| error.to_string())?;
         if !journal.holds(path) {
-            return Err(format!("'{}' is no journal entry", path.display()));
+            return Err(format!("{} is no journal entry", quoted(path)));
         }
         let entry = Journal::read(path).map_err(|error| error.to_string())?;
         let context: Context = entry
             .context
             .parse()
-            .map_err(|error| format!("'{}': {error}", path.display()))?;
+            .map_err(|error| format!("{}: {error}", quoted(path)))?;
         whose(&host, &context)?;
         let hold = Hold::take(&host, entry)?;
         // The pair stays claimed until the labels are back.

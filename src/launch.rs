@@ -20,9 +20,10 @@ use nix::unistd::{Pid, Uid};
 
 use crate::apply;
 use crate::cli::{Launch, Preflight};
-use crate::collect::{Collected, quoted};
+use crate::collect::Collected;
 use crate::command::Command;
 use crate::domain;
+use crate::escape::quoted;
 use crate::fds;
 use crate::host::{Host, Pinned, RealHost};
 use crate::journal::Journal;

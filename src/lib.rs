@@ -11,6 +11,7 @@ pub mod collect;
 pub mod command;
 pub mod devices;
 pub mod domain;
+pub mod escape;
 pub mod fds;
 pub mod headers;
 pub mod host;
@@ -143,7 +144,7 @@ fn as_emulator(
             messages: vec![format!(
                 "cannot find the real {} in PATH, apart from svirt-exec itself; install it, or name \
                  it with SVIRT_EXEC_QEMU",
-                collect::quoted(&name)
+                escape::quoted(&name)
             )],
             status: NOT_FOUND,
         });

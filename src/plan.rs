@@ -4,8 +4,9 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::collect::{Collected, Resource, quoted};
+use crate::collect::{Collected, Resource};
 use crate::domain::{Accelerator, GuestTypes};
+use crate::escape::quoted;
 use crate::host::{Host, Kind, ProcessLabels};
 use crate::label::{Context, Level};
 use crate::mcs;

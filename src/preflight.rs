@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::collect::quoted;
+use crate::escape::quoted;
 use crate::host::{Host, Kind, Pinned};
 use crate::label::Context;
 use crate::plan::{Action, Plan, Step};

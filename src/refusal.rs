@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::escape;
+
 /// Exit status when the launcher refused or failed, as of env(1) and timeout(1).
 pub const REFUSED: u8 = 125;
 /// QEMU is there and cannot be executed.
@@ -39,8 +41,9 @@ pub fn refuse(message: impl Into<String>) -> Refusal {
     Refusal::new(vec![message.into()])
 }
 
-/// Writes lines to standard error, each with the program's name; a closed or
-/// full standard error stops nothing.
+/// Writes a line to standard error, with the program's name; a closed or full standard error stops
+/// nothing.
 pub fn say(message: impl fmt::Display) {
+    let message = escape::one_line(&message.to_string());
     crate::sys::write_error(format!("svirt-exec: {message}\n").as_bytes());
 }

@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde::Serialize;
 
-use crate::collect::quoted;
 use crate::domain::Accelerator;
+use crate::escape::quoted;
 use crate::host::Kind;
 use crate::plan::{Action, Plan, Step};
 use crate::resource::{Access, Class, Origin};

@@ -13,6 +13,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::escape::quoted;
 use crate::host::{self, Host, Kind, Pinned, RealHost};
 use crate::journal::{Entry, Journal, Record};
 use crate::label::Context;
@@ -100,8 +101,8 @@ impl Hold {
                 Ok(Standing::InUse | Standing::Later) => left.push((record, found)),
                 Err(why) => {
                     failures.push(format!(
-                        "cannot put back the label of '{}': {why}",
-                        record.path.display()
+                        "cannot put back the label of {}: {why}",
+                        quoted(&record.path)
                     ));
                     left.push((record, found));
                 }
@@ -184,10 +185,7 @@ impl Hold {
                     Found::Absent => "it is not there now (a file system that is not mounted?)",
                     Found::Locked(_) | Found::Node | Found::Gone => "another guest still uses it",
                 };
-                format!(
-                    "the label of '{}' is not back: {why}",
-                    record.path.display()
-                )
+                format!("the label of {} is not back: {why}", quoted(&record.path))
             })
             .collect()
     }
@@ -200,7 +198,7 @@ impl Hold {
         if self.is_done() {
             return match journal.remove(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(format!("cannot remove '{}': {error}", path.display()))
+                    Err(format!("cannot remove {}: {error}", quoted(path)))
                 }
                 _ => Ok(()),
             };
@@ -231,11 +229,11 @@ fn same(pinned: &Pinned, record: &Record) -> bool {
 }
 
 fn find(host: &RealHost, entry: &Entry, record: &Record) -> Result<Found, String> {
-    let name = || record.path.display();
+    let name = || quoted(&record.path);
     let pinned = match host::pin(&record.path) {
         Ok(pinned) if same(&pinned, record) => pinned,
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(format!("cannot look at '{}': {error}", name()));
+            return Err(format!("cannot look at {}: {error}", name()));
         }
         Ok(_) | Err(_) => {
             // Its directory is where it was, and it is not in it: deleted or replaced.
@@ -251,7 +249,7 @@ fn find(host: &RealHost, entry: &Entry, record: &Record) -> Result<Found, String
     }
     let file = host
         .open(&pinned)
-        .map_err(|error| format!("cannot open '{}' to lock it: {error}", name()))?;
+        .map_err(|error| format!("cannot open {} to lock it: {error}", name()))?;
     let how = match record.class {
         Class::Exclusive => FlockArg::LockExclusiveNonblock,
         Class::Content | Class::Shared | Class::Keep => FlockArg::LockSharedNonblock,
@@ -259,7 +257,7 @@ fn find(host: &RealHost, entry: &Entry, record: &Record) -> Result<Found, String
     match Flock::lock(file, how) {
         Ok(lock) => Ok(Found::Locked(lock)),
         Err((_, Errno::EWOULDBLOCK)) => Err(format!(
-            "'{}' is locked by another process: a guest that svirt-exec started, whose keeper holds \
+            "{} is locked by another process: a guest that svirt-exec started, whose keeper holds \
              it until the label is back (lslocks shows which)",
             name()
         )),

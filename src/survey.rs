@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 
 use crate::cli::{Launch, Preflight};
-use crate::collect::{self, Collected, Resource, Surroundings, quoted};
+use crate::collect::{self, Collected, Resource, Surroundings};
 use crate::command::Command;
 use crate::devices::Below;
 use crate::domain::{self, Accelerator};
+use crate::escape::quoted;
 use crate::headers::Unread;
 use crate::host::{Host, RealHost};
 use crate::label::Level;

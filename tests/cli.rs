@@ -382,3 +382,103 @@ fn what_is_not_known_is_a_warning_and_with_strict_an_error() {
         }
     }
 }
+
+#[test]
+fn no_name_reaches_the_terminal_unescaped() {
+    let directory = tempfile::tempdir().unwrap();
+    // ESC ] would set the title of a terminal; what is no UTF-8, and a line of its own.
+    let name = OsString::from_vec(b"\x1b]0;x\x07\xff\nsvirt-exec: all is well, 'really'".to_vec());
+    let path = directory.path().join(&name);
+    let word = [b"file=".as_slice(), path.as_os_str().as_bytes()].concat();
+    let word = OsString::from_vec([word.as_slice(), b",format=raw"].concat());
+    let option = OsString::from_vec(b"-\x1b[2J".to_vec());
+    for words in [
+        // Absent, so that it is named in a message as well.
+        vec![OsStr::new("-drive"), &word],
+        vec![OsStr::new("-chardev"), &word],
+        vec![OsStr::new("-blockdev"), &name],
+        vec![OsStr::new("-kernel"), path.as_os_str(), &option],
+        vec![&option],
+    ] {
+        let output = svirt_exec()
+            .args(["plan", "qemu-system-x86_64"])
+            .args(&words)
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        let strange = |bytes: &[u8]| text(bytes).chars().any(|c| c.is_control() && c != '\n');
+        assert!(!strange(&output.stdout), "{words:?}: {output:?}");
+        assert!(!strange(&output.stderr), "{words:?}: {output:?}");
+        let forged = text(&output.stderr);
+        assert!(!forged.contains("\nsvirt-exec: all is well"), "{forged}");
+        assert!(output.stdout.len() + output.stderr.len() > 0);
+    }
+}
+
+#[test]
+fn names_with_any_byte_are_planned_and_labelled_as_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in [
+        &b"a b,c"[..],
+        b"\xff\xfe",
+        b"new\nline",
+        b"\x01\x7f",
+        "ü".as_bytes(),
+    ] {
+        let path = directory.path().join(OsStr::from_bytes(name));
+        fs::write(&path, b"").unwrap();
+        let doubled: Vec<u8> = path
+            .as_os_str()
+            .as_bytes()
+            .iter()
+            .flat_map(|byte| std::iter::repeat_n(*byte, if *byte == b',' { 2 } else { 1 }))
+            .collect();
+        let word = OsString::from_vec([b"file=", doubled.as_slice(), b",format=raw"].concat());
+        let (value, output) = plan(directory.path(), &[OsStr::new("-drive"), &word]);
+        let resource = &value["resources"][0];
+        assert_eq!(resource["kind"], "file", "{output:?}");
+        match path.to_str() {
+            Some(text) => assert_eq!(resource["path"], text),
+            None => {
+                let bytes = path.as_os_str().as_bytes();
+                let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                assert_eq!(resource["path_hex"], hex);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_advice_for_a_form_that_states_no_format_can_be_typed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("it's, a disk.qcow2");
+    let made = Command::new("qemu-img")
+        .args([
+            "create",
+            "-q",
+            "-u",
+            "-f",
+            "qcow2",
+            "-F",
+            "raw",
+            "-b",
+            "/etc/hostname",
+        ])
+        .arg(&path)
+        .arg("1M")
+        .status();
+    assert!(made.is_ok_and(|status| status.success()), "needs qemu-img");
+    let (value, _) = plan(directory.path(), &[OsStr::new("-hda"), path.as_os_str()]);
+    let error = value["errors"][0].as_str().unwrap();
+    let advice = error.split("replace it with: ").nth(1).unwrap();
+    let echoed = Command::new("bash")
+        .args(["-c", &format!("printf '%s\\n' {advice}")])
+        .output()
+        .unwrap();
+    let words = text(&echoed.stdout);
+    let words: Vec<&OsStr> = words.lines().map(OsStr::new).collect();
+    let (value, _) = plan(directory.path(), &words);
+    assert_eq!(value["errors"].as_array().unwrap().len(), 0, "{advice}");
+    assert_eq!(value["resources"][0]["path"], path.to_str().unwrap());
+    assert_eq!(value["resources"][1]["path"], "/etc/hostname");
+}

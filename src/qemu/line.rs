@@ -10,6 +10,7 @@ use super::opts::Opts;
 use super::tree::{Scalar, Tree};
 use super::words::{Age, Item, Spec, Syntax};
 use super::{json, keyval, readconfig, text, unknown, words};
+use crate::escape::quoted;
 
 /// The last value of a key among all words of an option whose words add up (`merge_lists`).
 pub fn merged<'a>(
@@ -222,7 +223,7 @@ impl Reader {
                     path.as_bytes(),
                     Use::content("configuration file"),
                 );
-                let message = format!("cannot read {}", path.display());
+                let message = format!("cannot read {}", quoted(path));
                 found.error(&site, message);
             }
             return;
@@ -236,7 +237,7 @@ impl Reader {
         let sections = match readconfig::parse(file) {
             Ok(sections) => sections,
             Err(error) => {
-                found.error(&site, format!("{}: {error}", path.display()));
+                found.error(&site, format!("{}: {error}", quoted(path)));
                 return;
             }
         };

@@ -5,6 +5,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use crate::escape;
+
 /// The parts before and after the first `byte`.
 pub fn split_once(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|b| *b == byte)?;
@@ -43,9 +45,9 @@ pub fn os(text: &[u8]) -> OsString {
     OsStr::from_bytes(text).to_os_string()
 }
 
-/// For messages only.
+/// For messages, and for names that only count where they are plain.
 pub fn show(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).into_owned()
+    escape::escaped(text)
 }
 
 /// `dir/name`, with the slash only where it is missing.
