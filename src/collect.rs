@@ -205,12 +205,18 @@ fn walk(
         }
         let image = pending.request.image.take();
         let resource = look(host, &pending.request, around, out);
-        if let (Some(image), Some(pinned)) = (image, &resource.pinned) {
-            let found = headers::follow(host, pending, image, &resource, pinned, out);
-            // Directly behind the image that names them, in the order of the chain.
-            for next in found.into_iter().rev() {
-                queue.push_front(next);
+        let found = match (image, &resource.pinned, resource.fd) {
+            (Some(image), Some(pinned), _) => {
+                headers::follow(host, pending, image, &resource, pinned, out)
             }
+            (Some(image), None, Some(fd)) => {
+                headers::follow_descriptor(host, pending, image, &resource, fd, out)
+            }
+            _ => Vec::new(),
+        };
+        // Directly behind the image that names them, in the order of the chain.
+        for next in found.into_iter().rev() {
+            queue.push_front(next);
         }
         add(resource, &mut seen, out);
     }

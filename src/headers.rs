@@ -13,7 +13,7 @@ use crate::escape::{escaped, quoted, shell_word};
 use crate::host::{Host, Identity, Kind, Pinned};
 use crate::image::{self, ImageFormat};
 use crate::qemu;
-use crate::resource::{Access, Backing, Format, Image, Origin, Request, Target};
+use crate::resource::{Access, Backing, Class, Format, Image, Origin, Request, Target};
 use crate::selinux::Mode;
 
 /// Longest chain of backing files that is followed; libvirt's limit.
@@ -57,6 +57,35 @@ pub fn follow(
             Vec::new()
         }
         Kind::Block | Kind::Char | Kind::Dir | Kind::Socket | Kind::Fifo | Kind::Missing => {
+            Vec::new()
+        }
+    }
+}
+
+/// The same for an image that the caller hands down open: QEMU reads the header of what is behind
+/// the descriptor, and opens what that names by its path.
+pub fn follow_descriptor(
+    host: &dyn Host,
+    pending: Pending,
+    image: Image,
+    resource: &Resource,
+    fd: i32,
+    out: &mut Collected,
+) -> Vec<Pending> {
+    let Ok(mut pinned) = host.pin(Path::new(&format!("/proc/self/fd/{fd}"))) else {
+        // What is not handed down stops the launch elsewhere.
+        return Vec::new();
+    };
+    pinned.path = pinned.real_path();
+    match host.open(&pinned) {
+        Ok(_) => follow(host, pending, image, resource, &pinned, out),
+        Err(error) => {
+            out.warnings.push(format!(
+                "cannot read the header of {} ({}): {error}; files that it names keep the labels \
+                 they have",
+                resource.name(),
+                resource.origin
+            ));
             Vec::new()
         }
     }
@@ -155,14 +184,21 @@ pub fn read(
 
     let opened_as = match &pending.request.target {
         Target::Path(path) => path.as_os_str(),
+        // A name next to which nothing can be.
+        Target::Fd(_) => OsStr::new("/dev/fdset/0"),
         _ => pinned.path.as_os_str(),
+    };
+    // Whether a descriptor is written to is not known; its image's data is nobody else's.
+    let (class, access) = match resource.fd {
+        Some(_) => (Class::Exclusive, Access::Write),
+        None => (resource.class, resource.access),
     };
     let as_image = |target: OsString, origin: Origin| Request {
         target: Target::Path(target),
-        class: resource.class,
-        access: resource.access,
+        class,
+        access,
         origin,
-        reason: if resource.access == Access::Write {
+        reason: if access == Access::Write {
             "data of a writable disk"
         } else {
             "data of a read-only disk"

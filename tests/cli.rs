@@ -482,3 +482,33 @@ fn the_advice_for_a_form_that_states_no_format_can_be_typed() {
     assert_eq!(value["resources"][0]["path"], path.to_str().unwrap());
     assert_eq!(value["resources"][1]["path"], "/etc/hostname");
 }
+
+#[test]
+fn the_header_behind_a_descriptor_is_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    fs::write(file("base.raw"), b"").unwrap();
+    let made = Command::new("qemu-img")
+        .args(["create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b"])
+        .args([file("base.raw"), file("top.qcow2")])
+        .arg("1M")
+        .status();
+    assert!(made.is_ok_and(|status| status.success()), "needs qemu-img");
+    let script = "exec \"$0\" plan --json qemu -add-fd fd=9,set=1 \
+                  -drive file=/dev/fdset/1,format=qcow2 9<>top.qcow2";
+    let output = Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_svirt-exec")])
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let resources = value["resources"].as_array().unwrap();
+    assert_eq!(resources[0]["fd"], 9);
+    let backing = &resources[1];
+    assert_eq!(backing["path"], file("base.raw").to_str().unwrap());
+    assert_eq!(backing["class"], "content");
+    assert_eq!(
+        backing["origin"]["backing_of"],
+        file("top.qcow2").to_str().unwrap()
+    );
+}

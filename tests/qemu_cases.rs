@@ -88,6 +88,18 @@ fn lines(words: &[&str]) -> Vec<String> {
         .collect()
 }
 
+#[test]
+fn a_relative_disk_of_a_daemon_is_worth_a_warning() {
+    let warnings = |words: &[&str]| {
+        let argv: Vec<OsString> = ["qemu"].iter().chain(words).map(OsString::from).collect();
+        parse(&argv).warnings.len()
+    };
+    assert_eq!(warnings(&["-daemonize", "-drive", "file=a,format=raw"]), 1);
+    assert_eq!(warnings(&["-daemonize", "-drive", "file=/a,format=raw"]), 0);
+    assert_eq!(warnings(&["-drive", "file=a,format=raw"]), 0);
+    assert_eq!(warnings(&["-daemonize", "-D", "log"]), 0);
+}
+
 /// What the block layer and others do in corners that the vectors do not reach.
 #[test]
 fn corners() {

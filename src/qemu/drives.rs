@@ -3,6 +3,8 @@
 //! Pure. Facts: `drive_new` and `blockdev_init` in blockdev.c, `default_drive` and `drive_add`
 //! in system/vl.c (QEMU 10).
 
+use std::os::unix::ffi::OsStrExt;
+
 use super::found::{Found, Use};
 use super::graph::{Graph, User};
 use super::leaf::overlay_start;
@@ -10,7 +12,7 @@ use super::line::{Entry, IMAGE};
 use super::open::{Context, Keys};
 use super::text;
 use super::tree::{Scalar, Tree};
-use crate::resource::Format;
+use crate::resource::{Format, Origin, Target};
 
 /// A short form of `-drive`: the option, the `-drive` keys it stands for, whether it is a CD.
 /// Its word is the file name, taken literally (system/vl.c: `HD_OPTS`, `CDROM_OPTS`, …).
@@ -34,6 +36,11 @@ const READERS: &[&str] = &["ide-cd", "scsi-cd"];
 /// The first flash holds the firmware's code (hw/i386/pc_sysfw.c).
 const FLASH_WARNING: &str = "the firmware code is opened for writing; \
      -drive if=pflash,unit=0,readonly=on,format=raw,file=… would protect it";
+
+/// os_daemonize's child changes to / (os-posix.c, os_setup_post); a node with auto-read-only is
+/// opened again by its name whenever a writer comes or goes (block/file-posix.c).
+const RELATIVE_WARNING: &str = "is relative, and -daemonize changes the working directory to /, from \
+     where QEMU looks for the file when it opens it again; write the whole path";
 
 /// Lists everything that the block layer opens.
 pub fn list(entries: &[Entry], found: &mut Found<'_>) {
@@ -73,7 +80,23 @@ pub fn list(entries: &[Entry], found: &mut Found<'_>) {
             _ => {}
         }
     }
+    let before = found.requests.len();
     graph.finish(found);
+    if entries.iter().any(|entry| entry.name == "daemonize") {
+        let relative: Vec<Origin> = found
+            .requests
+            .iter()
+            .skip(before)
+            .filter(|request| match &request.target {
+                Target::Path(path) => !path.as_bytes().starts_with(b"/"),
+                _ => false,
+            })
+            .map(|request| request.origin.clone())
+            .collect();
+        for origin in relative {
+            found.warn_at(&origin, RELATIVE_WARNING);
+        }
+    }
 }
 
 fn blockdev<'s>(entry: &'s Entry, graph: &mut Graph<'s>, found: &mut Found<'_>) {

@@ -330,22 +330,31 @@ impl<'e> Found<'e> {
 
     /// A reason not to launch, said by one key's value.
     pub fn error_at(&mut self, origin: &Origin, message: impl Into<String>) {
-        let (word, option) = match origin {
-            Origin::Word { word, option, .. } => (*word, option.clone()),
-            Origin::BackingOf { .. } | Origin::DataFileOf { .. } | Origin::ExtentOf { .. } => {
-                (0, "".into())
-            }
-        };
-        self.errors.push(Diagnostic {
-            word,
-            option,
-            message: message.into(),
-        });
+        self.errors.push(diagnostic(origin, message.into()));
+    }
+
+    /// Something worth saying of one value.
+    pub fn warn_at(&mut self, origin: &Origin, message: impl Into<String>) {
+        self.warnings.push(diagnostic(origin, message.into()));
     }
 
     /// glib's `g_get_tmp_dir`: TMPDIR without trailing slashes, else /tmp.
     pub fn tmp_dir(&self) -> Vec<u8> {
         tmp_dir(self.env.tmpdir.as_ref())
+    }
+}
+
+fn diagnostic(origin: &Origin, message: String) -> Diagnostic {
+    let (word, option) = match origin {
+        Origin::Word { word, option, .. } => (*word, option.clone()),
+        Origin::BackingOf { .. } | Origin::DataFileOf { .. } | Origin::ExtentOf { .. } => {
+            (0, "".into())
+        }
+    };
+    Diagnostic {
+        word,
+        option,
+        message,
     }
 }
 
