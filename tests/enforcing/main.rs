@@ -17,6 +17,7 @@ mod errors;
 mod fixtures;
 mod guests;
 mod inherited;
+mod killed;
 mod schema;
 mod strace;
 mod support;

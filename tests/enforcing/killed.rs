@@ -1,0 +1,216 @@
+//! Killed at any system call, a launch or a restore leaves nothing that the next command does not
+//! put back. strace(1) kills: `inject=CALL:signal=SIGKILL:when=N` ends the process as it enters its
+//! Nth call of that name, so that the call is not made.
+//!
+//! An ordinary run kills at every step that changes something, and at one in eight of the rest;
+//! `exhaustive` in the bed's filter kills at all of them.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::support::*;
+
+/// A system call and how many of its name it is.
+type Call = (String, usize);
+
+/// `strace OPTIONS svirt-exec ARGS…`, saying nothing.
+fn strace(options: &[&str], arguments: &[&str]) -> Command {
+    let mut command = Command::new("strace");
+    command
+        .args(["-e", "signal=none", "-qq"])
+        .args(options)
+        .arg(SVIRT_EXEC)
+        .args(arguments)
+        .env("STUB", "exit 0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+/// The calls of a trace from the first that `from` holds for up to the last that `to` holds for.
+fn calls(trace: &str, from: impl Fn(&str) -> bool, to: impl Fn(&str) -> bool) -> Vec<Call> {
+    let lines: Vec<&str> = trace.lines().filter(|line| line.contains('(')).collect();
+    let first = lines.iter().position(|line| from(line)).unwrap();
+    let last = lines.iter().rposition(|line| to(line)).unwrap();
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate().take(last + 1) {
+        let name = line.split('(').next().unwrap();
+        let count = counts.entry(name).or_default();
+        *count += 1;
+        if at >= first {
+            found.push((name.to_owned(), *count));
+        }
+    }
+    found
+}
+
+/// Calls by which something changes: on disk, of a label, or between launcher and keeper.
+#[rustfmt::skip]
+const STEPS: &[&str] = &[
+    "clone", "clone3", "execve", "fork", "fsetxattr", "fsync", "flock", "mknodat", "pidfd_open",
+    "rename", "renameat", "sendto", "setxattr", "syncfs", "unlink", "unlinkat", "vfork", "write",
+];
+
+fn some(calls: Vec<Call>) -> Vec<Call> {
+    calls
+        .into_iter()
+        .enumerate()
+        .filter(|(at, (name, _))| at % 8 == 0 || STEPS.contains(&name.as_str()))
+        .map(|(_, call)| call)
+        .collect()
+}
+
+fn kill_at(call: &Call, arguments: &[&str], follow: bool) {
+    let inject = format!("inject={}:signal=SIGKILL:when={}", call.0, call.1);
+    let mut options = vec!["-o", "/dev/null", "-e", &inject];
+    if follow {
+        options.push("-f");
+    }
+    strace(&options, arguments).status().unwrap();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_launcher_killed_at_any_step_leaves_nothing() {
+    kill_launchers(some);
+}
+
+#[test]
+#[ignore = "needs the bed, and half an hour there: filter 'exhaustive'"]
+fn exhaustive_a_launcher_killed_at_any_call_leaves_nothing() {
+    kill_launchers(|calls| calls);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_restore_killed_at_any_step_can_be_repeated() {
+    kill_restores(some);
+}
+
+#[test]
+#[ignore = "needs the bed, and half an hour there: filter 'exhaustive'"]
+fn exhaustive_a_restore_killed_at_any_call_can_be_repeated() {
+    kill_restores(|calls| calls);
+}
+
+/// Two files that a guest uses, and their labels.
+struct Files {
+    _directory: tempfile::TempDir,
+    disk: PathBuf,
+    iso: PathBuf,
+    before: [String; 2],
+}
+
+impl Files {
+    fn new() -> Self {
+        let directory = directory();
+        let disk = image(directory.path(), "disk.img");
+        let iso = image(directory.path(), "cd.iso");
+        let before = [label(&disk), label(&iso)];
+        Self {
+            _directory: directory,
+            disk,
+            iso,
+            before,
+        }
+    }
+
+    fn words(&self) -> [&str; 5] {
+        let [disk, iso] = [&self.disk, &self.iso].map(|path| path.to_str().unwrap());
+        [STUB, "-hda", disk, "-cdrom", iso]
+    }
+
+    fn labels(&self) -> [String; 2] {
+        [label(&self.disk), label(&self.iso)]
+    }
+
+    /// The next command puts everything back.
+    fn check(&self, call: &Call) {
+        wait_until("the keeper has ended", || running().is_empty());
+        let restored = svirt_exec(["restore"]).status().unwrap();
+        assert!(restored.success(), "after a kill at {call:?}");
+        assert_eq!(self.labels(), self.before, "after a kill at {call:?}");
+        let left = fs::read_dir("/var/lib/svirt-exec/guests").unwrap();
+        let left = left.flatten().map(|entry| entry.path());
+        let entries = left.filter(|path| path.extension() == Some("json".as_ref()));
+        assert_eq!(entries.count(), 0, "after a kill at {call:?}");
+    }
+}
+
+fn kill_launchers(choose: impl Fn(Vec<Call>) -> Vec<Call>) {
+    let files = Files::new();
+    let words = files.words();
+    let trace = Path::new("/run/svirt-killed");
+    strace(&["-o", trace.to_str().unwrap()], &words)
+        .status()
+        .unwrap();
+    wait_until("the keeper has ended", || running().is_empty());
+    assert_eq!(files.labels(), files.before);
+    // From the journal on, as long as it is the launcher: before that nothing changes.
+    let calls = calls(
+        &fs::read_to_string(trace).unwrap(),
+        |line| line.contains("/var/lib/svirt-exec/guests/") && line.contains("O_CREAT"),
+        |line| line.starts_with("execve(") && line.contains("qemu-stub"),
+    );
+    assert!(calls.len() > 20, "{calls:?}");
+    for call in &choose(calls) {
+        kill_at(call, &words, false);
+        files.check(call);
+    }
+}
+
+fn kill_restores(choose: impl Fn(Vec<Call>) -> Vec<Call>) {
+    let files = Files::new();
+    // A guest and its keeper, both killed, leave their labels.
+    let leave = || {
+        let mut command = svirt_exec(files.words());
+        command.env("STUB", "wait");
+        let mut guest = Guest::start(command, "ready");
+        for keeper in running() {
+            let kill = Command::new("kill").args(["-KILL", &keeper]).status();
+            assert!(kill.unwrap().success());
+        }
+        guest.child.kill().unwrap();
+        guest.child.wait().unwrap();
+        wait_until("the keeper has ended", || running().is_empty());
+        assert_ne!(files.labels(), files.before);
+    };
+    leave();
+    let directory = tempfile::tempdir_in("/run").unwrap();
+    let trace = directory.path().join("trace");
+    strace(&["-ff", "-o", trace.to_str().unwrap()], &["restore"])
+        .status()
+        .unwrap();
+    assert_eq!(files.labels(), files.before);
+    // The keeper at work is the process that syncs a file system.
+    let traces = fs::read_dir(directory.path()).unwrap().flatten();
+    let mut traces = traces.map(|entry| fs::read_to_string(entry.path()).unwrap());
+    let trace = traces.find(|text| text.contains("syncfs(")).unwrap();
+    let calls = calls(
+        &trace,
+        |line| line.contains("/var/lib/svirt-exec/guests"),
+        |_| true,
+    );
+    assert!(calls.len() > 20, "{calls:?}");
+    for call in &choose(calls) {
+        leave();
+        kill_at(call, &["restore"], true);
+        files.check(call);
+    }
+}
+
+/// Processes of the program itself: launchers and keepers.
+fn running() -> Vec<String> {
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|entry| {
+            fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == Path::new(SVIRT_EXEC))
+        })
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}
