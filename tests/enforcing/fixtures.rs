@@ -75,6 +75,8 @@ fn one(file: &Value, path: &Path) {
         symlink(target, path).unwrap();
     } else if let Some(text) = text("text") {
         write(path, &content(text));
+    } else if let Some(hex) = text("hex") {
+        write(path, &bytes(hex, file["size"].as_u64().unwrap_or_default()));
     } else if let Some(original) = text("copy") {
         fs::copy(newest(original), path).unwrap();
     } else {
@@ -159,6 +161,22 @@ fn forget_backing_format(path: &Path) {
     let at = bytes.windows(4).position(|part| part == magic).unwrap();
     bytes[at..at + 4].copy_from_slice(&0x1122_3344_u32.to_be_bytes());
     fs::write(path, bytes).unwrap();
+}
+
+/// What no program would write: hexadecimal parts, each at its offset (`0:51 46, 200:00`), and
+/// zeros around them up to the size.
+fn bytes(parts: &str, size: u64) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(size).unwrap()];
+    for part in parts.split(',') {
+        let (at, hex) = part.split_once(':').unwrap();
+        let at: usize = at.trim().parse().unwrap();
+        let hex: Vec<char> = hex.chars().filter(|c| !c.is_whitespace()).collect();
+        for (index, pair) in hex.chunks(2).enumerate() {
+            let byte = u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
+            bytes[at + index] = byte;
+        }
+    }
+    bytes
 }
 
 /// Words for what a text cannot be.
