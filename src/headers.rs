@@ -153,7 +153,11 @@ pub fn read(
     };
     let unstated = !matches!(image.format, Format::Stated(_));
     let from_header = match &image.backing {
-        Backing::FromHeader { format, writable } => Some((format, *writable)),
+        Backing::FromHeader {
+            format,
+            writable,
+            below,
+        } => Some((format, *writable, below)),
         Backing::NotFromHeader => None,
     };
     let backing = references
@@ -224,7 +228,7 @@ pub fn read(
             },
         ));
     }
-    if let (Some(backing), Some((format, writable))) = (backing, from_header) {
+    if let (Some(backing), Some((format, writable, below))) = (backing, from_header) {
         let format = format
             .as_ref()
             .map(|format| format.clone().into_bytes())
@@ -238,7 +242,14 @@ pub fn read(
             backing_of: pinned.path.clone(),
         };
         match qemu::backing_requests(opened_as, &backing.name, format.as_deref(), access, origin) {
-            Ok(requests) => found.extend(requests),
+            Ok(requests) => found.extend(requests.into_iter().map(|mut request| {
+                if let (Some(image), Some(below)) = (&mut request.image, below)
+                    && image.backing != Backing::NotFromHeader
+                {
+                    image.backing = (**below).clone();
+                }
+                request
+            })),
             Err(error) => out
                 .errors
                 .push(format!("cannot follow the backing file of {name}: {error}")),

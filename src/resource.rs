@@ -267,6 +267,9 @@ pub enum Backing {
         format: Option<String>,
         /// `backing.read-only=off`.
         writable: bool,
+        /// `backing.backing…`: what decides the backing file of the backing file, where the line
+        /// says something about that.
+        below: Option<Box<Backing>>,
     },
     /// The command line names another one (listed on its own) or says there is none.
     NotFromHeader,

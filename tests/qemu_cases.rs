@@ -411,11 +411,89 @@ fn corners() {
     }
 }
 
+/// Each row went wrong once: the real QEMU did something else (tests/enforcing/differential.rs).
+#[test]
+fn which_of_several_words_counts() {
+    type Row<'a> = (&'a [&'a str], &'a [&'a str]);
+    let table: &[Row<'_>] = &[
+        // Renaming readonly to read-only turns the order around.
+        (
+            &["-drive", "file=/a,format=raw,readonly=off,readonly=on"],
+            &["3 -drive file: /a write exclusive"],
+        ),
+        (
+            &["-drive", "file=/a,format=raw,read-only=off,read-only=on"],
+            &["3 -drive file: /a read content"],
+        ),
+        (
+            &[
+                "-drive",
+                "id=d,file=/a,format=raw,readonly=off",
+                "-set",
+                "drive.d.readonly=on",
+            ],
+            &["3 -drive file: /a write exclusive"],
+        ),
+        (
+            &["-pidfile", "/a", "-pidfile", "/b"],
+            &["5 -pidfile : /b create exclusive"],
+        ),
+        (
+            &["-trace", "file=/a", "-D", "/d", "-trace", "vm_*"],
+            &["5 -D : /d create exclusive"],
+        ),
+        (
+            &["-M", "boot.splash=/a", "-boot", "splash=/b"],
+            &["5 -boot splash: /b read content"],
+        ),
+        (
+            &["-boot", "splash=/b", "-M", "boot.splash=/a"],
+            &["5 -M boot.splash: /a read content"],
+        ),
+        (
+            &["-D", "/log-%d", "-d", "unimp"],
+            &["3 -D : /log-… create exclusive"],
+        ),
+        // A drive without medium is there for devices.
+        (
+            &["-drive", "if=none,id=e", "-device", "ide-cd,drive=e"],
+            &[],
+        ),
+        // blkdebug takes a plain name.
+        (
+            &["-drive", "driver=blkdebug,image.filename=/a"],
+            &["3 -drive image.filename: /a write exclusive"],
+        ),
+        // What the line says of a backing file's own backing file.
+        (
+            &[
+                "-drive",
+                "file=/a,format=qcow2,backing.driver=qcow2,backing.backing.file.filename=/c",
+            ],
+            &[
+                "3 -drive backing.backing.file.filename: /c read content",
+                "3 -drive file: /a write exclusive",
+            ],
+        ),
+    ];
+    for (words, want) in table {
+        let words: Vec<&str> = [&["qemu-system-x86_64"][..], words].concat();
+        let mut seen = lines(&words);
+        let mut want: Vec<String> = want.iter().map(|line| (*line).to_owned()).collect();
+        seen.sort();
+        want.sort();
+        assert_eq!(seen, want, "{words:?}");
+        let argv: Vec<OsString> = words.iter().map(OsString::from).collect();
+        assert_eq!(parse(&argv).warnings.len(), 0, "{words:?}");
+    }
+}
+
 #[test]
 fn formats_and_backing_files() {
     let header = |format: Option<&str>| Backing::FromHeader {
         format: format.map(str::to_owned),
         writable: false,
+        below: None,
     };
     let stated = |name: &str| Format::Stated(name.to_owned());
     let instead = |keys: &str| Format::CannotState {
@@ -475,6 +553,27 @@ fn formats_and_backing_files() {
             stated("qcow2"),
             header(Some("raw")),
         ),
+        (
+            &[
+                "-drive",
+                "file=/a,format=qcow2,backing.driver=qcow2,backing.backing=",
+            ],
+            stated("qcow2"),
+            Backing::FromHeader {
+                format: Some("qcow2".to_owned()),
+                writable: false,
+                below: Some(Box::new(Backing::NotFromHeader)),
+            },
+        ),
+        // The header is below the raw node.
+        (
+            &[
+                "-drive",
+                "driver=qcow2,file.driver=raw,file.file.driver=file,file.file.filename=/a",
+            ],
+            stated("qcow2"),
+            header(None),
+        ),
         // The header is below the filter.
         (
             &[
@@ -531,7 +630,7 @@ fn what_must_not_start() {
         &["-serial", "/tmp/x"],
         &["-add-fd", "fd=1,set=1"],
         &["-chardev", "file,id=c,path=/dev/fdset/7"],
-        &["-D", "/log-%d"],
+        &["-D", "/log-%d-%d"],
         &["-readconfig", "/absent"],
     ] {
         let argv: Vec<OsString> = ["qemu"].iter().chain(words).map(OsString::from).collect();

@@ -4,7 +4,7 @@
 //! hw/smbios/smbios.c, hw/i386/multiboot.c (QEMU 10).
 
 use super::found::{Found, Use};
-use super::line::{Entry, merged};
+use super::line::{Entry, is_last};
 use super::text;
 use super::tree::Leaf;
 
@@ -26,7 +26,7 @@ const MACHINE_FILES: &[(&str, &str, Use)] = &[
 /// Whether a key of one of the family's options names a host resource.
 pub fn names_resource(option: &str, key: &str) -> bool {
     match option {
-        "machine" => MACHINE_FILES.iter().any(|row| row.0 == key),
+        "machine" => key == "boot.splash" || MACHINE_FILES.iter().any(|row| row.0 == key),
         "boot" => key == "splash",
         "option-rom" => key == "romfile",
         "acpitable" => matches!(key, "data" | "file"),
@@ -66,12 +66,21 @@ pub fn list(program: &[u8], entries: &[Entry], found: &mut Found<'_>) {
             _ => found.path(origin, leaf.text, *how),
         }
     }
-    if let Some((entry, leaf)) = merged(entries, "boot", "splash") {
+    // -boot is the machine's key `boot` (`machine_parse_property_opt`): again the last counts.
+    let mut splash = entries.iter().filter_map(|entry| {
+        let key = match entry.name {
+            "machine" | "M" => "boot.splash",
+            "boot" => "splash",
+            _ => return None,
+        };
+        Some((entry, key, entry.tree.leaf(key)?))
+    });
+    if let Some((entry, key, leaf)) = splash.next_back() {
         let how = Use::content("boot splash picture").optional();
-        found.data_file(entry.site.origin("splash", leaf.set_by), leaf.text, how);
+        found.data_file(entry.site.origin(key, leaf.set_by), leaf.text, how);
     }
     for entry in entries {
-        one(entry, found);
+        one(entry, entries, found);
     }
 }
 
@@ -108,7 +117,7 @@ fn initrd(entry: &Entry, key: &str, leaf: Leaf<'_>, found: &mut Found<'_>) {
     }
 }
 
-fn one(entry: &Entry, found: &mut Found<'_>) {
+fn one(entry: &Entry, entries: &[Entry], found: &mut Found<'_>) {
     let (site, tree) = (&entry.site, &entry.tree);
     match entry.name {
         "L" if !text::is_help(&entry.word) => {
@@ -146,7 +155,7 @@ fn one(entry: &Entry, found: &mut Found<'_>) {
                 Use::content("firmware configuration blob"),
             );
         }
-        "k" => {
+        "k" if is_last(entries, entry) => {
             // Looked up as it is, then among the keymaps (ui/keymaps.c).
             let how = Use::content("keyboard layout").optional();
             found.data_file(site.origin("", None), &entry.word, how);

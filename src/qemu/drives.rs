@@ -5,8 +5,9 @@
 
 use std::os::unix::ffi::OsStrExt;
 
+use super::drivers::Kind;
 use super::found::{Found, Use};
-use super::graph::{Graph, User};
+use super::graph::{Graph, Node, User};
 use super::leaf::overlay_start;
 use super::line::{Entry, IMAGE};
 use super::open::{Context, Keys};
@@ -174,7 +175,9 @@ fn drive<'s>(
     };
     let has_file_options = tree.child("file").is_some_and(Tree::has_children);
     if file.is_none() && format.is_none() && !has_file_options {
-        // An empty drive.
+        // An empty drive: a name, and nothing to open.
+        let node = graph.add(Node::new(&entry.site, Kind::Protocol, true, true));
+        name_drive(entry, &own_name, node, graph);
         return;
     }
     let read_only = is_read_only(entry);
@@ -202,11 +205,7 @@ fn drive<'s>(
     let Some(node) = graph.open(&options, &context, &entry.site, found) else {
         return;
     };
-    match tree.text("id") {
-        Some(id) => graph.name(id, node),
-        None if interface == Some(b"none") => graph.name(own_name.as_bytes(), node),
-        None => {}
-    }
+    name_drive(entry, &own_name, node, graph);
     if interface != Some(b"none") {
         graph.attach(node, User::Writer);
     }
@@ -215,11 +214,21 @@ fn drive<'s>(
     }
 }
 
+fn name_drive(entry: &Entry, own_name: &str, node: usize, graph: &mut Graph<'_>) {
+    match entry.text("id") {
+        Some(id) => graph.name(id, node),
+        None if entry.text("if") == Some(b"none") => graph.name(own_name.as_bytes(), node),
+        None => {}
+    }
+}
+
+/// Of several `readonly=` the first counts, that of `-set` last of all: renaming them to
+/// `read-only` turns their order around (`qemu_opt_rename`, blockdev.c).
 fn is_read_only(entry: &Entry) -> bool {
+    let renamed = entry.opts.all("readonly").next();
     entry.text("media") == Some(b"cdrom")
-        || ["readonly", "read-only"]
-            .iter()
-            .any(|key| entry.tree.boolean(key) == Some(true))
+        || entry.tree.boolean("read-only") == Some(true)
+        || renamed.and_then(|pair| text::boolean(&pair.value)) == Some(true)
 }
 
 /// A flash that can be unit 0: no unit means the next free one.

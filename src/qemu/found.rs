@@ -338,7 +338,7 @@ impl<'e> Found<'e> {
         self.warnings.push(diagnostic(origin, message.into()));
     }
 
-    /// glib's `g_get_tmp_dir`: TMPDIR without trailing slashes, else /tmp.
+    /// glib's `g_get_tmp_dir`: TMPDIR as it stands, else /tmp.
     pub fn tmp_dir(&self) -> Vec<u8> {
         tmp_dir(self.env.tmpdir.as_ref())
     }
@@ -360,13 +360,7 @@ fn diagnostic(origin: &Origin, message: String) -> Diagnostic {
 
 fn tmp_dir(tmpdir: Option<&OsString>) -> Vec<u8> {
     use std::os::unix::ffi::OsStrExt;
-    let mut dir = tmpdir.map(|dir| dir.as_bytes()).unwrap_or_default();
-    while let [head @ .., b'/'] = dir {
-        if head.is_empty() {
-            break;
-        }
-        dir = head;
-    }
+    let dir = tmpdir.map(|dir| dir.as_bytes()).unwrap_or_default();
     if dir.is_empty() {
         b"/tmp".to_vec()
     } else {
@@ -414,7 +408,9 @@ mod tests {
         for (tmpdir, want) in [
             (None, "/tmp"),
             (Some(""), "/tmp"),
-            (Some("/x//"), "/x"),
+            // create_tmp_file compares with "/tmp": with a slash behind it, it is another.
+            (Some("/tmp/"), "/tmp/"),
+            (Some("/x//"), "/x//"),
             (Some("/"), "/"),
         ] {
             let tmpdir = tmpdir.map(OsString::from);

@@ -80,6 +80,8 @@ pub struct Node<'s> {
     pub edges: Vec<(usize, Role)>,
     /// What it reads and writes, for protocols.
     pub disk: Option<Disk>,
+    /// It begins somewhere inside its file (`offset=` of raw).
+    pub shifted: bool,
     /// What its header says, for formats.
     pub image: Option<Image>,
     users: Users,
@@ -95,6 +97,7 @@ impl<'s> Node<'s> {
             auto_read_only,
             edges: Vec::new(),
             disk: None,
+            shifted: false,
             image: None,
             users: Users::default(),
         }
@@ -166,6 +169,16 @@ impl<'s> Graph<'s> {
             };
             let read_only = node.read_only;
             let image = node.image.take();
+            // Who reads a header through a raw node reads it in the node's file.
+            let through = node.kind == Kind::Raw && !users.images.is_empty();
+            if through && node.shifted {
+                found.warn(
+                    node.site,
+                    "begins inside a file (offset=), where headers are not read: what they name \
+                     is not labelled",
+                );
+            }
+            let through = through && !node.shifted && image.as_ref().is_some_and(is_raw);
             if let Some(disk) = node.disk.take() {
                 let writes = !read_only && (!node.auto_read_only || strongest != User::Reader);
                 list_disk(disk, node.site, writes, &users, found);
@@ -185,6 +198,7 @@ impl<'s> Graph<'s> {
                     Role::Target => child.users.add(User::Writer),
                 }
                 let handed = match role {
+                    Role::Image if through => users.images.as_slice(),
                     Role::Image => image.as_slice(),
                     Role::Filtered | Role::Data if is_filter => users.images.as_slice(),
                     Role::Filtered | Role::Data | Role::Cow | Role::Target => &[],
@@ -223,6 +237,10 @@ fn list_disk(disk: Disk, site: &Site, writes: bool, users: &Users, found: &mut F
     for image in &users.images {
         found.image(origin.clone(), &disk.path, how, Some(image.clone()));
     }
+}
+
+fn is_raw(image: &Image) -> bool {
+    matches!(&image.format, Format::Stated(format) if format == "raw")
 }
 
 /// Bytes that nobody interprets.

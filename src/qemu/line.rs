@@ -25,6 +25,15 @@ pub fn merged<'a>(
         .next_back()
 }
 
+/// Whether no later word gives the same option: of those whose word is kept as it is, QEMU keeps
+/// one.
+pub fn is_last(entries: &[Entry], entry: &Entry) -> bool {
+    entries
+        .iter()
+        .rfind(|other| other.name == entry.name)
+        .is_some_and(|last| std::ptr::eq(last, entry))
+}
+
 /// The name under which positional images are listed.
 pub const IMAGE: &str = "image";
 

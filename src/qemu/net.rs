@@ -91,6 +91,11 @@ fn one(entry: &Entry, found: &mut Found<'_>) {
                 // Its own end is SOCK/.PID-NNNNN.
                 let own = text::join(leaf.text, b".");
                 found.template(origin, &own, Use::bind("own end of a VDE link"));
+            } else {
+                found.warn(
+                    site,
+                    "looks for a VDE switch where libvdeplug does; add sock=",
+                );
             }
         }
         b"netmap" => netmap(site, tree, found),

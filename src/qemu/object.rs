@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use super::chardev;
 use super::found::{Found, Use};
-use super::line::Entry;
+use super::line::{Entry, is_last};
 use super::text;
 
 /// Type, key, what it is.
@@ -182,7 +182,7 @@ pub fn list(entries: &[Entry], found: &mut Found<'_>) {
         match entry.name {
             "object" => object(entry, &shown, found),
             "tpmdev" => tpm(entry, found),
-            "mem-path" => {
+            "mem-path" if is_last(entries, entry) => {
                 // Nearly always a hugetlbfs directory.
                 let how = Use::tree(GUEST_MEMORY);
                 found.path(entry.site.origin("", None), &entry.word, how);

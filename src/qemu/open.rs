@@ -210,6 +210,11 @@ impl<'s> Graph<'s> {
             .unwrap_or(context.auto_read_only);
         unknown::node(driver, tree, &context.keys, site, found);
         let mut node = Node::new(site, driver.kind, read_only, auto_read_only);
+        // block/raw-format.c
+        node.shifted = driver.kind == Kind::Raw
+            && tree
+                .text("offset")
+                .is_some_and(|offset| text::c_number::<u64>(offset) != Some(0));
         let mut image = Image {
             format: Format::Stated(driver.name.to_owned()),
             backing: Backing::NotFromHeader,
@@ -262,7 +267,7 @@ impl<'s> Graph<'s> {
         if child.role == Role::Cow {
             image.backing = backing(given);
             if image.backing != Backing::NotFromHeader {
-                return Some(());
+                return self.open_further_down(child, given, context, node, found);
             }
         }
         let member = match (given, name) {
@@ -281,6 +286,31 @@ impl<'s> Graph<'s> {
         node.edges.push((edge, child.role));
         if child.key == "data-file" {
             image.data_file_given = true;
+        }
+        Some(())
+    }
+
+    /// `backing.backing…`, which can name a file although the header names the one above it.
+    fn open_further_down(
+        &mut self,
+        child: Child,
+        given: Option<&Tree>,
+        context: &Context<'_>,
+        node: &mut Node<'s>,
+        found: &mut Found<'_>,
+    ) -> Option<()> {
+        let mut key = child.key.to_owned();
+        let mut above = given;
+        while let Some(member) = above.and_then(|tree| tree.child(child.key)) {
+            key = format!("{key}.{}", child.key);
+            if backing(Some(member)) == Backing::NotFromHeader {
+                if !is_nothing(member) {
+                    let edge = self.open_child(child, &key, member, None, context, node, found)?;
+                    node.edges.push((edge, child.role));
+                }
+                break;
+            }
+            above = Some(member);
         }
         Some(())
     }
@@ -316,7 +346,8 @@ impl<'s> Graph<'s> {
         let protocol = match child.role {
             Role::Image => true,
             Role::Cow => false,
-            Role::Filtered => context.protocol || child.key == "file",
+            // blkdebug and blkverify are protocols themselves, and take names as those do.
+            Role::Filtered => context.protocol || child.key == "file" || child.legacy.is_some(),
             Role::Data => is_format,
             Role::Target => child.key == "log",
         };
@@ -375,6 +406,7 @@ fn backing(given: Option<&Tree>) -> Backing {
         return Backing::FromHeader {
             format: None,
             writable: false,
+            below: None,
         };
     };
     let names_one = given.value.is_some()
@@ -392,5 +424,8 @@ fn backing(given: Option<&Tree>) -> Backing {
     Backing::FromHeader {
         format: given.text("driver").map(text::show),
         writable: given.boolean("read-only") == Some(false),
+        below: given
+            .child("backing")
+            .map(|below| Box::new(backing(Some(below)))),
     }
 }

@@ -5,7 +5,7 @@
 
 use super::chardev;
 use super::found::{Found, Site, Use};
-use super::line::{Entry, merged};
+use super::line::{Entry, is_last, merged};
 use super::{keyval, text};
 
 /// Options whose word is a path, verbatim.
@@ -21,6 +21,9 @@ const WORDS: &[(&str, Use)] = &[
     ("tftp", Use::tree("directory served by TFTP")),
     ("smb", Use::tree("directory shared by SMB")),
 ];
+
+/// Those of them of which the last one counts; the others act while the line is read, or are gone.
+const LAST: &[&str] = &["pidfile", "qtest-log"];
 
 /// Options with keys.
 const KEYS: &[(&str, &str, Use)] = &[
@@ -83,11 +86,17 @@ pub fn list(entries: &[Entry], found: &mut Found<'_>) {
     for entry in entries {
         let (site, tree) = (&entry.site, &entry.tree);
         for (_, how) in WORDS.iter().filter(|(name, _)| *name == entry.name) {
-            if !(entry.name == "qtest-log" && entry.word == b"none") {
+            let replaced = LAST.contains(&entry.name) && !is_last(entries, entry);
+            let nothing = entry.name == "qtest-log" && entry.word == b"none";
+            if !(replaced || nothing) {
                 found.path(site.origin("", None), &entry.word, *how);
             }
         }
         for (_, key, how) in KEYS.iter().filter(|(name, ..)| *name == entry.name) {
+            // Every -trace replaces the file, be it by none (`trace_opt_parse`).
+            if *key == "file" && entry.name == "trace" && !is_last(entries, entry) {
+                continue;
+            }
             found.prop(site, tree, key, *how);
         }
         for (_, message) in OPAQUE.iter().filter(|(name, _)| *name == entry.name) {
@@ -117,12 +126,9 @@ pub fn list(entries: &[Entry], found: &mut Found<'_>) {
     }
 }
 
-/// `-D FILE`; with `-d tid` a `%d` in it becomes a thread's number (`qemu_set_log_internal`).
+/// `-D FILE`; a `%d` in it becomes the process's number, or with `-d tid` a thread's
+/// (`qemu_set_log_internal`).
 fn log(entries: &[Entry], found: &mut Found<'_>) {
-    let per_thread = entries
-        .iter()
-        .filter(|entry| entry.name == "d")
-        .any(|entry| entry.word.split(|b| *b == b',').any(|item| item == b"tid"));
     // The last one counts.
     let Some(entry) = entries.iter().rfind(|entry| entry.name == "D") else {
         return;
@@ -130,20 +136,22 @@ fn log(entries: &[Entry], found: &mut Found<'_>) {
     let how = Use::create("log");
     let origin = entry.site.origin("", None);
     let percent = entry.word.iter().filter(|b| **b == b'%').count();
-    match (percent, per_thread) {
-        (0, _) => found.path(origin, &entry.word, how),
-        (1, true) if text::contains(&entry.word, b"%d") => {
+    match percent {
+        0 => found.path(origin, &entry.word, how),
+        1 if text::contains(&entry.word, b"%d") => {
             found.template(origin, text::until(&entry.word, b"%").0, how);
         }
-        _ => found.error(
-            &entry.site,
-            "may have one %d in its name, and only with -d tid",
-        ),
+        _ => found.error(&entry.site, "may have one %d in its name, and no other %"),
     }
 }
 
-/// All words of `-icount` add up.
+/// All words of `-icount` add up. A config file's count only where the line has one too
+/// (`icount_opts`, system/vl.c).
 fn icount(entries: &[Entry], found: &mut Found<'_>) {
+    let mut words = entries.iter().filter(|entry| entry.name == "icount");
+    if !words.any(|entry| !entry.word.is_empty()) {
+        return;
+    }
     let mode = merged(entries, "icount", "rr").map(|(_, leaf)| leaf.text);
     let how = match mode {
         Some(b"record") => Use::create("recorded execution"),

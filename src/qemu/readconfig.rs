@@ -28,8 +28,9 @@ pub struct ConfigError(pub usize);
 /// Reads a whole file.
 pub fn parse(file: &[u8]) -> Result<Vec<Section>, ConfigError> {
     let mut sections: Vec<Section> = Vec::new();
-    for (number, line) in (1_usize..).zip(file.split(|b| *b == b'\n')) {
-        let line = text::c_string(line);
+    for (number, whole) in (1_usize..).zip(file.split_inclusive(|b| *b == b'\n')) {
+        let whole = text::c_string(whole);
+        let line = whole.strip_suffix(b"\n").unwrap_or(whole);
         if line.is_empty() || line.starts_with(b"#") {
             continue;
         }
@@ -38,7 +39,7 @@ pub fn parse(file: &[u8]) -> Result<Vec<Section>, ConfigError> {
         }
         if let Some(section) = header(line) {
             sections.push(section);
-        } else if let (Some(pair), Some(section)) = (pair(line), sections.last_mut()) {
+        } else if let (Some(pair), Some(section)) = (pair(whole), sections.last_mut()) {
             section.pairs.push(pair);
         } else {
             return Err(ConfigError(number));
@@ -72,9 +73,10 @@ fn header(line: &[u8]) -> Option<Section> {
     })
 }
 
-/// ` %63s = "%1023[^"]"` or ` %63s = ""`.
+/// ` %63s = "%1023[^"]"` or ` %63s = ""`. Without the second quote the line's end is part of the
+/// value.
 fn pair(line: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-    let (key, tail) = text::until(line.trim_ascii_start(), b" \t\r\x0b\x0c");
+    let (key, tail) = text::until(line.trim_ascii_start(), b" \t\r\n\x0b\x0c");
     let value = tail
         .trim_ascii_start()
         .strip_prefix(b"=")?
@@ -105,6 +107,15 @@ mod tests {
             (b"file".to_vec(), b"/srv/a,,b.img".to_vec())
         );
         assert_eq!(sections[1].pairs[0], (b"kernel".to_vec(), Vec::new()));
+    }
+
+    #[test]
+    fn a_value_without_its_second_quote_goes_on_to_the_end_of_the_line() {
+        let sections = parse(b"[a]\nkey = \"x\nnext = \"y\"\n[b]\nlast = \"z").unwrap();
+        let value = |at: usize, pair: usize| sections[at].pairs[pair].1.as_slice();
+        assert_eq!(value(0, 0), b"x\n");
+        assert_eq!(value(0, 1), b"y");
+        assert_eq!(value(1, 0), b"z");
     }
 
     #[test]

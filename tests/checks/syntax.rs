@@ -193,9 +193,15 @@ fn print_config(sections: &[Section]) -> Option<Vec<u8>> {
             None => [b"[", &section.group[..], b"]"].concat(),
         });
         for (key, value) in &section.pairs {
-            lines.push([b" ", &key[..], b" = \"", value, b"\""].concat());
+            // A value goes on past the end of its line only where no quote ends it.
+            let (value, quote) = match value.strip_suffix(b"\n") {
+                Some(value) => (value, &b""[..]),
+                None => (value.as_slice(), &b"\""[..]),
+            };
+            lines.push([b" ", &key[..], b" = \"", value, quote].concat());
         }
     }
     let fits = lines.iter().all(|line| line.len() <= MAX_CONFIG_LINE);
+    lines.push(Vec::new());
     fits.then(|| lines.join(&b'\n'))
 }
