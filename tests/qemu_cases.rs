@@ -622,6 +622,7 @@ fn what_must_not_start() {
         &["-blockdev", "filename=/x"],
         &["-blockdev", "driver=qcow2,file=nowhere"],
         &["-drive", "file=weird:x"],
+        &["-drive", "file=/x,format=qcow2,backing.data-file=d"],
         &["-drive", "file=/x,format=raw,driver=raw"],
         &["-machine", "pc,a=1,a.b=2"],
         &["-accel", "kvm", "-machine", "accel=tcg"],

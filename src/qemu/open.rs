@@ -301,6 +301,13 @@ impl<'s> Graph<'s> {
     ) -> Option<()> {
         let mut key = child.key.to_owned();
         let mut above = given;
+        if given.is_some_and(|tree| states_data_file(tree, child.key)) {
+            let message = format!(
+                "takes data-file= of a backing file only where {key}.file.filename= names that file"
+            );
+            found.error(node.site, message);
+            return None;
+        }
         while let Some(member) = above.and_then(|tree| tree.child(child.key)) {
             key = format!("{key}.{}", child.key);
             if backing(Some(member)) == Backing::NotFromHeader {
@@ -383,6 +390,19 @@ impl<'s> Graph<'s> {
         };
         self.open(member, &context, node.site, found)
     }
+}
+
+/// Whether a data file is stated for a backing file that a header names: the header's own would
+/// be followed instead.
+fn states_data_file(tree: &Tree, backing_key: &str) -> bool {
+    let mut next = Some(tree);
+    while let Some(tree) = next.filter(|tree| backing(Some(tree)) != Backing::NotFromHeader) {
+        if tree.child("data-file").is_some() {
+            return true;
+        }
+        next = tree.child(backing_key);
+    }
+    false
 }
 
 /// JSON's null or the empty string: explicitly nothing.
