@@ -261,12 +261,17 @@ fn hexadecimal(path: &str) -> String {
 /// Says goodbye by QMP; false when QEMU never comes to the loop in which it answers. (The greeting
 /// is sent before that, by a thread of the monitor's own.)
 fn quit(control: &UnixStream) -> bool {
+    // A device that waits for its peer keeps the monitor waiting too.
+    let limit = Duration::from_secs(LIMIT);
+    control.set_read_timeout(Some(limit)).unwrap();
     let mut lines = BufReader::new(control).lines().map_while(Result::ok);
     let mut control = control;
     let mut say = |command: &str| {
         let _ = writeln!(control, "{{\"execute\":\"{command}\"}}");
     };
-    lines.next();
+    if lines.next().is_none() {
+        return false;
+    }
     say("qmp_capabilities");
     let answered = lines.next().is_some_and(|line| line.contains("return"));
     say("quit");
