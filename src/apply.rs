@@ -7,8 +7,9 @@ use std::path::Path;
 use nix::sys::stat::{SFlag, mknod};
 use nix::unistd::Pid;
 
+use crate::busy;
 use crate::escape::quoted;
-use crate::host::{Host, Kind, Pinned, RealHost};
+use crate::host::{self, Host, Kind, Pinned, RealHost};
 use crate::journal::{Entry, Journal, Record};
 use crate::keeper::{self, Keeper};
 use crate::label::Context;
@@ -181,7 +182,7 @@ pub fn recheck(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Sets every label and reads it back.
+/// Sets every label and reads it back. A block device must then be nobody's but the guest's.
 ///
 /// # Errors
 /// At the first label that cannot be set, or is another one afterwards.
@@ -224,6 +225,19 @@ pub fn label(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
                 "it has {} afterwards",
                 now.map_or_else(|| "no label".to_owned(), |now| now.to_string())
             )));
+        }
+        if pinned.kind == Kind::Block {
+            match host::open_alone(pinned) {
+                // A drive without a medium is free.
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEDIUM) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                    return Err(fail(busy::claimed(pinned.real_path().as_os_str())));
+                }
+                Err(error) => {
+                    return Err(fail(format!("cannot tell whether it is in use: {error}")));
+                }
+                Ok(_) => {}
+            }
         }
     }
     Ok(())

@@ -23,6 +23,10 @@ const TUN: &str = "/dev/net/tun";
 /// An attribute in sysfs is a page at most (Documentation/filesystems/sysfs.rst in Linux).
 const LONGEST_ATTRIBUTE: u64 = 4096;
 
+/// bytes; /proc/self/mountinfo of 100,000 mounts, as many as a namespace may have
+/// (fs.mount-max, Documentation/admin-guide/sysctl/fs.rst in Linux), is about that.
+const LONGEST_TABLE: u64 = 32 << 20;
+
 /// More entries than any directory of devices has: USB knows 64 buses of 127 devices
 /// (drivers/usb/core/hcd.c in Linux).
 const LONGEST_LIST: usize = 1 << 16;
@@ -33,6 +37,8 @@ pub trait SystemFiles: fmt::Debug {
     fn read_link(&self, path: &Path) -> io::Result<PathBuf>;
     /// The start of a small file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// The whole of one of the kernel's tables, which grow with the host.
+    fn read_table(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// The names in a directory, sorted.
     fn list(&self, path: &Path) -> io::Result<Vec<OsString>>;
     /// Whether a path leads to something.
@@ -71,6 +77,17 @@ impl SystemFiles for Below {
         File::open(self.path(path))?
             .take(LONGEST_ATTRIBUTE)
             .read_to_end(&mut text)?;
+        Ok(text)
+    }
+
+    fn read_table(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        File::open(self.path(path))?
+            .take(LONGEST_TABLE)
+            .read_to_end(&mut text)?;
+        if text.len() as u64 >= LONGEST_TABLE {
+            return Err(io::Error::other("too long"));
+        }
         Ok(text)
     }
 
@@ -131,7 +148,8 @@ fn own(node: PathBuf) -> Nodes {
     Nodes::Own(vec![node])
 }
 
-fn is_absent(error: &io::Error) -> bool {
+/// Whether there is no such file, or no directory on the way to it.
+pub(crate) fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
@@ -446,4 +464,4 @@ fn tap(files: &dyn SystemFiles, ifname: &OsStr) -> Result<Nodes, Problem> {
 
 #[cfg(test)]
 #[path = "devices_tests.rs"]
-mod tests;
+pub(crate) mod tests;

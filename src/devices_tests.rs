@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::*;
 
 /// A path that ends in a slash is a directory; text after `-> ` is where a link leads.
-fn tree(entries: &[(&str, &str)]) -> TempDir {
+pub(crate) fn tree(entries: &[(&str, &str)]) -> TempDir {
     let root = tempfile::tempdir().unwrap();
     for (path, content) in entries {
         let path = root.path().join(path);

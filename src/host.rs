@@ -81,6 +81,8 @@ pub struct Pinned {
     pub links: u64,
     /// Owner.
     pub uid: u32,
+    /// Which device a node is (`st_rdev`).
+    pub device: u64,
 }
 
 impl Pinned {
@@ -323,8 +325,16 @@ pub fn pin(path: &Path) -> io::Result<Pinned> {
         },
         links: metadata.nlink(),
         uid: metadata.uid(),
+        device: metadata.rdev(),
         fd: file.into(),
     })
+}
+
+/// Opens a block device as a mount would, for itself alone; EBUSY where somebody has it so
+/// (open(2), O_EXCL on block devices). It is closed again: QEMU opens it by its own rules.
+pub fn open_alone(pinned: &Pinned) -> io::Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_EXCL | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    Ok(open(&pinned.proc_path(), flags, FileMode::empty())?.into())
 }
 
 impl Host for RealHost {

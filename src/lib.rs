@@ -6,6 +6,7 @@
 //! changes nothing.
 
 pub mod apply;
+pub mod busy;
 pub mod cli;
 pub mod collect;
 pub mod command;

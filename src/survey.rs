@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
+use crate::busy;
 use crate::cli::{Launch, Preflight};
 use crate::collect::{self, Collected, Resource, Surroundings};
 use crate::command::Command;
@@ -183,8 +184,9 @@ pub fn make_plan(
         Some(_) => host.processes()?,
         None => Vec::new(),
     };
-    let (steps, mut warnings, mut errors, obstacles) =
+    let (steps, mut warnings, mut errors, mut obstacles) =
         plan::decide(host, collected, labels.as_ref(), relabel, &processes);
+    obstacles.append(&mut busy::obstacles(&Below::host(), &steps));
     let unknown = messages(&invocation.unknown);
     if strict {
         let unknown = unknown.iter().map(|m| format!("{m} (--strict)"));
@@ -305,8 +307,9 @@ pub fn behind_devices(
     let collected = collect::behind_devices(host, unread, &known, &around);
     let labels = plan.labels.as_ref();
     let processes = host.processes()?;
-    let (steps, warnings, errors, obstacles) =
+    let (steps, warnings, errors, mut obstacles) =
         plan::decide(host, collected, labels, Relabel::Yes, &processes);
+    obstacles.append(&mut busy::obstacles(&Below::host(), &steps));
     Ok(Plan {
         program: plan.program.clone(),
         accelerator: plan.accelerator,

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Guest, STUB, directory, image, label, level, stderr, svirt_exec};
+use crate::support::{
+    Guest, STUB, directory, image, label, level, nothing_happened, stderr, svirt_exec,
+};
 
 /// An overlay on a loop device of a type that is given to guests; its backing file is a file.
 struct Overlay {
@@ -116,4 +118,181 @@ fn a_plan_says_that_the_chain_on_a_device_is_unknown() {
     assert_eq!(Path::new(device["path"].as_str().unwrap()), overlay.device);
     assert_eq!(device["action"], "relabel");
     assert_eq!(overlay.labels(), before);
+}
+
+/// A partition table with one Linux partition, from 1 MiB to 7 MiB (sectors of 512 bytes): the
+/// first entry at byte 446, the signature at 510.
+fn partition_table() -> [u8; 512] {
+    let mut sector = [0; 512];
+    sector[450] = 0x83;
+    sector[454..458].copy_from_slice(&2048_u32.to_le_bytes());
+    sector[458..462].copy_from_slice(&12288_u32.to_le_bytes());
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    sector
+}
+
+/// A loop device over a file of 8 MiB, of a type that is given to guests.
+struct Disk {
+    device: String,
+    _directory: tempfile::TempDir,
+}
+
+impl Disk {
+    fn new() -> Self {
+        Self::of(&[])
+    }
+
+    fn of(start: &[u8]) -> Self {
+        let directory = directory();
+        let file = directory.path().join("disk.raw");
+        fs::write(&file, start).unwrap();
+        let size = fs::File::options().write(true).open(&file).unwrap();
+        size.set_len(8 << 20).unwrap();
+        let _ = Command::new("modprobe").arg("loop").status();
+        let file = file.to_str().unwrap();
+        let device = output("losetup", &["--find", "--show", "--partscan", file]);
+        let disk = Self {
+            device,
+            _directory: directory,
+        };
+        disk.given_to_guests();
+        disk
+    }
+
+    /// udev labels the node when it hears of a change.
+    fn given_to_guests(&self) {
+        output("udevadm", &["settle"]);
+        output("chcon", &["-t", "removable_device_t", &self.device]);
+    }
+
+    fn label(&self) -> String {
+        label(Path::new(&self.device))
+    }
+
+    /// Launches on it, and checks that this is refused with such words and no trace.
+    fn refused(&self, words: &[&str]) {
+        let before = self.label();
+        let drive = format!("file={},format=raw,if=virtio", self.device);
+        let output = svirt_exec([STUB, "-drive", &drive])
+            .env("STUB", "exit 0")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(125), "{output:?}");
+        let said = stderr(&output);
+        for word in words {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        nothing_happened(Path::new(&self.device), &before);
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+
+    /// Launches on it, and checks that the guest gets it.
+    fn free(&self) {
+        let before = self.label();
+        let drive = format!("file={},format=raw,if=virtio", self.device);
+        let mut command = svirt_exec([STUB, "-drive", &drive]);
+        command.env("STUB", "wait");
+        let guest = Guest::start(command, "ready");
+        assert_eq!(level(&self.label()), level(&guest.label()));
+        guest.end();
+        assert_eq!(self.label(), before);
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        output("losetup", &["--detach", &self.device]);
+        let _ = Command::new("restorecon")
+            .args(["-F", &self.device])
+            .status();
+    }
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_disk_that_is_mounted_is_the_hosts() {
+    let disk = Disk::new();
+    disk.free();
+    output("mkfs.ext4", &["-q", &disk.device]);
+    let mounts = directory();
+    let point = mounts.path().join("a b");
+    fs::create_dir(&point).unwrap();
+    let point = point.to_str().unwrap();
+    output("mount", &[&disk.device, point]);
+    disk.given_to_guests();
+    disk.refused(&["this host uses the device", "mounted at", "a b'; umount '"]);
+    // To a plan it is a warning: it may be free by the time of the launch.
+    let drive = format!("file={},format=raw,if=virtio", disk.device);
+    let planned = svirt_exec(["plan", STUB, "-drive", &drive])
+        .output()
+        .unwrap();
+    assert_eq!(planned.status.code(), Some(0), "{planned:?}");
+    assert!(stderr(&planned).contains("it is mounted at"), "{planned:?}");
+    output("umount", &[point]);
+    disk.given_to_guests();
+    disk.free();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_disk_with_a_partition_in_use_is_the_hosts() {
+    let disk = Disk::of(&partition_table());
+    disk.free();
+    let partition = format!("{}p1", disk.device);
+    output("udevadm", &["settle"]);
+    output("mkfs.ext4", &["-q", &partition]);
+    let point = directory();
+    output("mount", &[&partition, point.path().to_str().unwrap()]);
+    disk.given_to_guests();
+    let name = partition.strip_prefix("/dev/").unwrap();
+    disk.refused(&[&format!("its partition '{name}' is mounted at '/root/")]);
+    output("umount", &[&partition]);
+    disk.given_to_guests();
+    disk.free();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_disk_that_is_swap_space_is_the_hosts() {
+    let disk = Disk::new();
+    output("mkswap", &[&disk.device]);
+    output("swapon", &[&disk.device]);
+    disk.given_to_guests();
+    disk.refused(&["it is swap space; swapoff /dev/loop"]);
+    output("swapoff", &[&disk.device]);
+    disk.given_to_guests();
+    disk.free();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_disk_that_somebody_has_claimed_gets_its_label_back() {
+    use std::os::unix::fs::OpenOptionsExt;
+    let disk = Disk::new();
+    let claim = fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_EXCL)
+        .open(&disk.device)
+        .unwrap();
+    disk.refused(&["somebody has claimed it", "all labels are put back"]);
+    drop(claim);
+    disk.free();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn the_hosts_own_root_is_never_given_away() {
+    let source = output("findmnt", &["-n", "-o", "SOURCE", "/"]);
+    let before = label(Path::new(&source));
+    let drive = format!("file={source},format=raw,if=virtio");
+    let output = svirt_exec([STUB, "-drive", &drive])
+        .env("STUB", "exit 0")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(
+        stderr(&output).contains("the host runs from it"),
+        "{output:?}"
+    );
+    assert_eq!(label(Path::new(&source)), before);
 }
