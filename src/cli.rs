@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::label::{Categories, Level};
+use crate::label::{Categories, Context, Level};
 
 /// Runs QEMU in an SELinux cage of its own
 ///
@@ -63,11 +63,37 @@ pub struct Launch {
     #[arg(long, value_name = "RANGE")]
     pub mcs_range: Option<Categories>,
     /// Use this level instead of drawing one, e.g. s0:c1,c2
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        group = "chosen",
+        conflicts_with = "mcs_range"
+    )]
     pub level: Option<Level>,
+    /// Run the guest as exactly this, e.g. system_u:system_r:svirt_t:s0:c1,c2
+    ///
+    /// User, role, type and level, as libvirt's static labels. What the guest uses is labelled with
+    /// the level, and with the type that suits the domain.
+    #[arg(
+        long,
+        value_name = "LABEL",
+        group = "chosen",
+        conflicts_with = "mcs_range"
+    )]
+    pub label: Option<Context>,
+    /// Run at the chosen level although somebody is in an overlapping cage
+    ///
+    /// Such guests may use each other's files. Their labels go back when the last of them has ended.
+    #[arg(long, requires = "chosen")]
+    pub share_level: bool,
     /// Label nothing: the guest gets a pair, and files keep the labels they have
     #[arg(long)]
     pub no_relabel: bool,
+    /// Leave the labels as they are when the guest has ended
+    ///
+    /// No keeper waits for the guest. The labels stay until restorecon -F or chcon sets others.
+    #[arg(long)]
+    pub no_restore: bool,
     /// What to do when the policy will refuse QEMU something
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = Preflight::Refuse)]
     pub preflight: Preflight,

@@ -86,7 +86,8 @@ pub fn is_guest(host: &dyn Host, context: &Context) -> bool {
 /// What a writable image needs of its type.
 const IMAGE_PERMISSIONS: [&str; 5] = ["getattr", "lock", "open", "read", "write"];
 
-/// Finds the domain and image types for a guest started by `own`.
+/// Finds the domain and image types for a guest started by `own`. With a `stated` context, its
+/// domain is that one, and only the types of what it uses are looked for.
 ///
 /// # Errors
 /// Where the policy has none that fit.
@@ -94,6 +95,7 @@ pub fn guest_types(
     host: &dyn Host,
     own: &Context,
     accelerator: Accelerator,
+    stated: Option<&Context>,
 ) -> Result<GuestTypes, DomainError> {
     let files = host.virtual_contexts().map_err(DomainError::Files)?;
     let first = files
@@ -116,7 +118,13 @@ pub fn guest_types(
             .map_err(DomainError::Ask)
     };
 
-    let domain = if accelerator == Accelerator::Tcg {
+    let domain = if let Some(stated) = stated {
+        let domain = stated.at(Level::bare(stated.sensitivity()));
+        if !host.is_valid(&domain) {
+            return Err(DomainError::Unknown(domain.to_string()));
+        }
+        domain
+    } else if accelerator == Accelerator::Tcg {
         let second = files.domains.get(1).map(|context| context.kind.as_str());
         let [fedora, debian] = TCG_DOMAINS;
         let candidates = second

@@ -41,10 +41,11 @@ const READY: u8 = b'R';
 const DONE: u8 = b'D';
 const FAILED: u8 = b'F';
 /// What the launcher says: the processes in between have ended; the entry has more records now;
-/// put everything back now.
+/// put everything back now; put nothing back once QEMU runs.
 const GO: u8 = b'G';
 const MORE: u8 = b'M';
 const UNDO: u8 = b'U';
+const LEAVE: u8 = b'L';
 /// Ends what is said where more may be said later.
 const END: u8 = 0;
 
@@ -132,6 +133,16 @@ impl Keeper {
     /// Where one is in use by another guest; the keeper goes on with what it had.
     pub fn grow(&mut self) -> io::Result<()> {
         self.talk.write_all(&[MORE])?;
+        self.expect(READY)
+    }
+
+    /// Has it end when this process has become QEMU, and put nothing back then. Until that it
+    /// undoes what it is told to.
+    ///
+    /// # Errors
+    /// Where another guest's keeper will put back a label that this guest needs.
+    pub fn leave(&mut self) -> io::Result<()> {
+        self.talk.write_all(&[LEAVE])?;
         self.expect(READY)
     }
 
@@ -296,8 +307,12 @@ fn keep(path: &Path) -> u8 {
             .context
             .parse()
             .map_err(|error| format!("{}: {error}", quoted(path)))?;
-        whose(&host, &context)?;
-        let hold = Hold::take(&host, entry)?;
+        let shared = whose(&host, &context)?;
+        let mut hold = Hold::take(&host, entry)?;
+        if let Some(other) = shared {
+            hold.share_cage(&host)
+                .map_err(|why| format!("process {other} is in the cage of {context}, and {why}"))?;
+        }
         // The pair stays claimed until the labels are back.
         host.claim(&context)
             .map_err(|error| format!("cannot keep the claim of {context}: {error}"))?;
@@ -317,15 +332,26 @@ fn keep(path: &Path) -> u8 {
     };
     say(talk, READY, "");
 
-    let undo = wait_for_end(pidfd, talk, || {
-        let grown = Journal::read(path)
-            .map_err(|error| error.to_string())
-            .and_then(|entry| hold.grow(&host, entry));
-        match grown {
+    let end = wait_for_end(pidfd, talk, |word| {
+        let done = if word == LEAVE {
+            hold.stands_alone()
+        } else {
+            Journal::read(path)
+                .map_err(|error| error.to_string())
+                .and_then(|entry| hold.grow(&host, entry))
+        };
+        match &done {
             Ok(()) => say(talk, READY, ""),
             Err(why) => say(talk, FAILED, &format!("{why}\0")),
         }
+        done.is_ok()
     });
+    let undo = match end {
+        End::Asked => true,
+        End::Ended => false,
+        // The entry goes last: what is killed before that is put back by the next command.
+        End::Left => return u8::from(journal.remove(path).is_err()),
+    };
     if !undo {
         wait_for_cage(&host, &context);
     }
@@ -348,9 +374,9 @@ fn keep(path: &Path) -> u8 {
     u8::from(!failures.is_empty())
 }
 
-/// Checks that the launcher behind the pidfd claims this context, and nobody else is in
-/// its cage: a keeper must not be talked into taking a running guest's files.
-fn whose(host: &RealHost, context: &Context) -> Result<(), String> {
+/// Checks that the launcher behind the pidfd claims this context. Returns who else is in its cage
+/// (`--share-level`): a keeper must not be talked into taking a running guest's files.
+fn whose(host: &RealHost, context: &Context) -> Result<Option<Pid>, String> {
     let launcher = host
         .read_proc(&format!("self/fdinfo/{PIDFD}"))
         .ok()
@@ -373,10 +399,7 @@ fn whose(host: &RealHost, context: &Context) -> Result<(), String> {
                 .flatten()
                 .any(|label| label.cage().overlaps(&context.cage()))
     });
-    match other {
-        Some(other) => Err(format!("process {} is in the cage of {context}", other.pid)),
-        None => Ok(()),
-    }
+    Ok(other.map(|other| other.pid))
 }
 
 /// Tells the launcher how it went.
@@ -394,20 +417,31 @@ fn report(talk: Option<BorrowedFd<'static>>, failures: &[String]) {
     }
 }
 
-/// Waits for the end of the process behind a pidfd, or for the launcher's word; `more` is called
-/// whenever the entry has grown. True when the launcher asked for everything to be put back.
+/// What a keeper waits for.
+enum End {
+    /// The launcher asked for everything to be put back.
+    Asked,
+    /// The launcher, or the QEMU that it became, has ended.
+    Ended,
+    /// QEMU runs, and nothing shall be put back.
+    Left,
+}
+
+/// Waits for the end of the process behind a pidfd, or for the launcher's word; `hear` is called
+/// for the words that ask for something in between, and says whether that is done.
 fn wait_for_end(
     pidfd: BorrowedFd<'static>,
     talk: Option<BorrowedFd<'static>>,
-    mut more: impl FnMut(),
-) -> bool {
+    mut hear: impl FnMut(u8) -> bool,
+) -> End {
     let mut talk = talk;
+    let mut leaving = false;
     loop {
         let mut ends = vec![PollFd::new(pidfd, PollFlags::POLLIN)];
         ends.extend(talk.map(|talk| PollFd::new(talk, PollFlags::POLLIN)));
         match poll(&mut ends, PollTimeout::NONE) {
             Err(Errno::EINTR) => continue,
-            Err(_) => return false,
+            Err(_) => return End::Ended,
             Ok(_) => {}
         }
         let ready = |index: usize| {
@@ -420,13 +454,17 @@ fn wait_for_end(
         {
             let mut byte = [0_u8; 1];
             match nix::unistd::read(from, &mut byte) {
-                Ok(1) if byte == [UNDO] => return true,
-                Ok(1) if byte == [MORE] => more(),
+                Ok(1) if byte == [UNDO] => return End::Asked,
+                Ok(1) if byte == [MORE] => {
+                    hear(MORE);
+                }
+                Ok(1) if byte == [LEAVE] => leaving = hear(LEAVE),
                 // Closed: the launcher has become QEMU, or is gone.
+                _ if leaving => return End::Left,
                 _ => talk = None,
             }
         } else if ready(0) {
-            return false;
+            return End::Ended;
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::host::{Host, Pinned, RealHost};
 use crate::journal::Journal;
 use crate::keeper::{self, Keeper};
 use crate::label::{Categories, Context, Level};
-use crate::mcs;
+use crate::mcs::{self, Sharing};
 use crate::plan::{Action, GuestLabels, Plan};
 use crate::preflight::{self, Privilege};
 use crate::qemu::Purpose;
@@ -112,9 +112,17 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     }
     let unread = std::mem::take(&mut collected.unread);
     let cwd = reading.cwd.clone();
-    let types = domain::guest_types(&host, &own, reading.accelerator)?;
-    let claim = match &options.level {
-        Some(level) => mcs::claim_level(&host, types.domain.at(level.clone()))?,
+    let chosen = survey::chosen_level(options, &own)?;
+    let types = domain::guest_types(&host, &own, reading.accelerator, options.label.as_ref())?;
+    let claim = match chosen {
+        Some(level) => {
+            let sharing = if options.share_level {
+                Sharing::Meant
+            } else {
+                Sharing::Refused
+            };
+            mcs::claim_level(&host, types.domain.at(level), sharing)?
+        }
         None => {
             let range = mcs::range(&own, options.mcs_range)?;
             mcs::claim(&host, &types.domain, &range, &still_carried(&collected))?
@@ -195,6 +203,15 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
         let replacements = repairs.apply(&host, &own, &claim.context).map_err(refuse)?;
         fds::place(&replacements)?;
         sys::restore_descriptor_limit(limit);
+        if options.no_restore
+            && let Some(keeper) = keeper.as_mut()
+        {
+            keeper.leave().map_err(|error| {
+                refuse(format!(
+                    "cannot leave the labels as they are (--no-restore): {error}"
+                ))
+            })?;
+        }
         Ok(())
     };
     let refusal = match change() {

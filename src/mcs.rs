@@ -54,7 +54,10 @@ pub enum PairError {
     )]
     Contended,
     /// The level that the caller asked for is held.
-    #[error("cannot use level {level}: process {pid} ({label}) is in an overlapping cage")]
+    #[error(
+        "cannot use level {level}: process {pid} ({label}) is in an overlapping cage; give another \
+         level, or --share-level where both may use each other's files"
+    )]
     Held {
         /// The level asked for.
         level: String,
@@ -69,6 +72,22 @@ pub enum PairError {
          open to other guests (CVE-2021-3631)"
     )]
     TooOpen(String),
+    /// A level of another sensitivity than the caller's.
+    #[error(
+        "cannot use level {level}: its sensitivity is not that of this login, {own}, which guests \
+         keep; write {own} in its place, or start from a login at that level (newrole -l)"
+    )]
+    Sensitivity {
+        /// The level asked for.
+        level: String,
+        /// The caller's low sensitivity.
+        own: String,
+    },
+    /// A range, where one level is needed.
+    #[error(
+        "cannot use '{0}': a guest is at one level, not in a range; leave out what follows the dash"
+    )]
+    Ranged(String),
     /// The kernel or the policy did not accept the claim.
     #[error("cannot ask the kernel for '{context}' at the next execve: {source}")]
     Claim {
@@ -247,26 +266,50 @@ pub fn claim(
     Err(PairError::Contended)
 }
 
-/// Claims a level that the caller chose.
+/// Whether a level that the caller chose may be one that others are at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// No: somebody in an overlapping cage is an error.
+    Refused,
+    /// `--share-level`.
+    Meant,
+}
+
+/// The level that the caller chose with a context, at which a guest of `own` may run.
 ///
 /// # Errors
-/// Where somebody is in an overlapping cage, or the policy refuses the context.
-pub fn claim_level(host: &dyn Host, context: Context) -> Result<Claim, PairError> {
-    if context.cage().len() < 2 {
-        return Err(PairError::TooOpen(
-            context
-                .range
-                .map_or_else(String::new, |range| range.to_string()),
-        ));
+/// Where it is a range, of another sensitivity, or no cage.
+pub fn chosen(own: &Context, context: &Context) -> Result<Level, PairError> {
+    let text = || {
+        let range = context.range.as_ref();
+        range.map_or_else(|| context.to_string(), ToString::to_string)
+    };
+    let level = match &context.range {
+        Some(Range { low, high: None }) => low.clone(),
+        Some(Range { high: Some(_), .. }) => return Err(PairError::Ranged(text())),
+        None => return Err(PairError::TooOpen(text())),
+    };
+    if level.sensitivity != own.sensitivity() {
+        return Err(PairError::Sensitivity {
+            level: text(),
+            own: own.sensitivity().to_owned(),
+        });
     }
-    host.claim(&context).map_err(|source| PairError::Claim {
-        context: context.to_string(),
-        source,
-    })?;
-    let processes = host.processes().map_err(PairError::Scan)?;
+    if level.categories.len() < 2 {
+        return Err(PairError::TooOpen(text()));
+    }
+    Ok(level)
+}
+
+/// Whether nobody is in a cage that overlaps that of a context.
+///
+/// # Errors
+/// Who is.
+pub fn unheld(context: &Context, processes: &[ProcessLabels]) -> Result<(), PairError> {
     let cage = context.cage();
-    if let Some((pid, label)) = holder(&cage, &processes) {
-        return Err(PairError::Held {
+    match holder(&cage, processes) {
+        None => Ok(()),
+        Some((pid, label)) => Err(PairError::Held {
             level: Level {
                 sensitivity: context.sensitivity().to_owned(),
                 categories: cage,
@@ -274,7 +317,27 @@ pub fn claim_level(host: &dyn Host, context: Context) -> Result<Claim, PairError
             .to_string(),
             pid,
             label: label.to_string(),
-        });
+        }),
+    }
+}
+
+/// Claims a level that the caller chose; [`chosen`] has looked at it.
+///
+/// # Errors
+/// Where somebody is in an overlapping cage and that is not meant, or the policy refuses the
+/// context.
+pub fn claim_level(
+    host: &dyn Host,
+    context: Context,
+    sharing: Sharing,
+) -> Result<Claim, PairError> {
+    host.claim(&context).map_err(|source| PairError::Claim {
+        context: context.to_string(),
+        source,
+    })?;
+    let processes = host.processes().map_err(PairError::Scan)?;
+    if sharing == Sharing::Refused {
+        unheld(&context, &processes)?;
     }
     Ok(Claim {
         context,
@@ -372,6 +435,48 @@ mod tests {
     }
 
     #[test]
+    fn a_chosen_level_is_one_cage_at_the_callers_sensitivity() {
+        for (own, given, want) in [
+            ("u:r:t:s0-s0:c0.c1023", "a:b:c:s0:c1,c2", Ok("s0:c1,c2")),
+            ("u:r:t:s0", "a:b:c:s0:c1.c3", Ok("s0:c1.c3")),
+            ("u:r:t:s3-s15:c0.c1023", "a:b:c:s3:c1,c2", Ok("s3:c1,c2")),
+            (
+                "u:r:t:s3-s15:c0.c1023",
+                "a:b:c:s0:c1,c2",
+                Err("write s3 in its place"),
+            ),
+            (
+                "u:r:t:s0-s15:c0.c1023",
+                "a:b:c:s3:c1,c2",
+                Err("write s0 in its place"),
+            ),
+            ("u:r:t:s0", "a:b:c:s0", Err("level s0: a guest needs two")),
+            (
+                "u:r:t:s0",
+                "a:b:c:s0:c5",
+                Err("level s0:c5: a guest needs two"),
+            ),
+            (
+                "u:r:t:s0",
+                "a:b:c:s0:c5,c5",
+                Err("level s0:c5: a guest needs two"),
+            ),
+            ("u:r:t:s0", "a:b:c", Err("level a:b:c: a guest needs two")),
+            ("u:r:t:s0", "a:b:c:s0:c1,c2-s0:c0.c9", Err("not in a range")),
+            ("u:r:t:s0", "a:b:c:s0-s0:c1,c2", Err("not in a range")),
+        ] {
+            let seen = chosen(&context(own), &context(given));
+            match (seen, want) {
+                (Ok(level), Ok(want)) => assert_eq!(level.to_string(), want),
+                (Err(error), Err(want)) => {
+                    assert!(error.to_string().contains(want), "{given}: {error}");
+                }
+                (seen, want) => panic!("{own} {given}: {seen:?} is not {want:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_pending_claim_counts_and_a_clearance_does_not() {
         let processes = [
             ProcessLabels {
@@ -388,6 +493,16 @@ mod tests {
             },
         ];
         assert_eq!(taken(&processes), [set("c1,c2")]);
+        for (level, held) in [
+            ("s0:c1,c2", true),
+            ("s0:c1.c3", true),
+            ("s0:c2", true),
+            ("s0:c2,c3", false),
+            ("s0", false),
+        ] {
+            let asked = context(&format!("u:r:svirt_t:{level}"));
+            assert_eq!(unheld(&asked, &processes).is_err(), held, "{level}");
+        }
         assert_eq!(holder(&set("c2"), &processes).unwrap().0, Pid::from_raw(7));
         assert!(holder(&set("c5,c6"), &processes).is_none());
     }

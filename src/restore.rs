@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::escape::quoted;
+use crate::escape::{quoted, shell_word};
 use crate::host::{self, Host, Kind, Pinned, RealHost};
 use crate::journal::{Entry, Journal, Record};
 use crate::label::Context;
@@ -46,6 +47,7 @@ enum Found {
 pub struct Hold {
     entry: Entry,
     cage: crate::label::Categories,
+    shared: bool,
     found: Vec<(Record, Found)>,
 }
 
@@ -67,7 +69,12 @@ impl Hold {
         for record in &entry.records {
             found.push((record.clone(), find(host, &entry, record)?));
         }
-        Ok(Self { entry, cage, found })
+        Ok(Self {
+            entry,
+            cage,
+            shared: false,
+            found,
+        })
     }
 
     /// Locks the files of further records of the same guest.
@@ -84,8 +91,48 @@ impl Hold {
         for record in entry.records.iter().skip(known) {
             found.push((record.clone(), find(host, &entry, record)?));
         }
+        if self.shared {
+            free(host, &found)?;
+        }
         self.found.append(&mut found);
         self.entry = entry;
+        Ok(())
+    }
+
+    /// Says that others are in the guest's cage (`--share-level`). A file that carries categories may
+    /// be theirs then, so none that does is held, unless to keep the label that it has.
+    ///
+    /// # Errors
+    /// Where a file that is held already is such a one, in words.
+    pub fn share_cage(&mut self, host: &RealHost) -> Result<(), String> {
+        self.shared = true;
+        free(host, &self.found)
+    }
+
+    /// Whether nobody else holds a file of the entry, and will put its label back while this guest
+    /// uses it without a keeper.
+    ///
+    /// # Errors
+    /// Where somebody does, in words.
+    pub fn stands_alone(&self) -> Result<(), String> {
+        for (record, found) in &self.found {
+            if let Found::Locked(lock) = found
+                && record.class != Class::Exclusive
+            {
+                if alone(lock, Wait::Never).map_err(|error| error.to_string())? {
+                    // Others may come from now on: they find the label that they need.
+                    let _ = lock.relock(FlockArg::LockShared);
+                    continue;
+                }
+                return Err(format!(
+                    "another guest uses {} too, and its label goes back when that one ends; give it \
+                     a lasting one (chcon {} {}), or launch without --no-restore",
+                    quoted(&record.path),
+                    record.label,
+                    shell_word(record.path.as_os_str().as_bytes())
+                ));
+            }
+        }
         Ok(())
     }
 
@@ -128,6 +175,10 @@ impl Hold {
         touched: &mut HashMap<u64, File>,
     ) -> Result<Standing, String> {
         let (given, original) = (parse(&record.label)?, parse(&record.original)?);
+        // Only its lock was needed.
+        if given == original {
+            return Ok(Standing::Done);
+        }
         if !original.cage().is_empty() {
             return Err(format!("'{original}' carries categories"));
         }
@@ -264,6 +315,28 @@ fn find(host: &RealHost, entry: &Entry, record: &Record) -> Result<Found, String
         // A file system without such locks, or one that wants a file open for writing (NFS).
         Err(_) => Ok(Found::Node),
     }
+}
+
+/// Whether none of these carries categories yet, apart from what keeps its label.
+fn free(host: &RealHost, found: &[(Record, Found)]) -> Result<(), String> {
+    for (record, found) in found {
+        let label = match found {
+            Found::Locked(lock) => selinux::label_of_fd(lock.as_fd()),
+            Found::Node => host::pin(&record.path).and_then(|pinned| host.label_of(&pinned)),
+            Found::Absent | Found::Gone => continue,
+        };
+        let label = label.map_err(|error| format!("{}: {error}", quoted(&record.path)))?;
+        if let Some(label) = label
+            && !label.cage().is_empty()
+            && record.original != record.label
+        {
+            return Err(format!(
+                "{} has label {label} already and may be in use by a guest of that level",
+                quoted(&record.path)
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Whether an entry was written since this host was booted.

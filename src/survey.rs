@@ -18,7 +18,7 @@ use crate::domain::{self, Accelerator};
 use crate::escape::quoted;
 use crate::headers::Unread;
 use crate::host::{Host, RealHost};
-use crate::label::Level;
+use crate::label::{Context, Level};
 use crate::mcs;
 use crate::plan::{self, GuestLabels, Plan, Relabel};
 use crate::preflight;
@@ -216,6 +216,18 @@ pub fn relabelling(options: &Launch) -> Relabel {
     }
 }
 
+/// The level that `--level` or `--label` states, at which a guest of `own` may run.
+///
+/// # Errors
+/// Where it is none for a guest.
+pub fn chosen_level(options: &Launch, own: &Context) -> Result<Option<Level>, mcs::PairError> {
+    match (&options.label, &options.level) {
+        (Some(label), _) => mcs::chosen(own, label).map(Some),
+        (None, Some(level)) => mcs::chosen(own, &own.at(level.clone())).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
 /// The plan of a launch, which changes nothing: also not which pairs are claimed.
 ///
 /// # Errors
@@ -243,9 +255,11 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
     if host.mode() != Mode::Disabled && reading.invocation.purpose == Purpose::Guest {
         let planned = || -> Result<GuestLabels, Refusal> {
             let own = host.own_context()?;
-            let types = domain::guest_types(&host, &own, reading.accelerator)?;
-            let level = match &options.level {
-                Some(level) => level.clone(),
+            let chosen = chosen_level(options, &own)?;
+            let stated = options.label.as_ref();
+            let types = domain::guest_types(&host, &own, reading.accelerator, stated)?;
+            let level = match chosen {
+                Some(level) => level,
                 None => {
                     let range = mcs::range(&own, options.mcs_range)?;
                     let pair = mcs::draw(&range, &mcs::taken(&host.processes()?))?;
@@ -258,6 +272,11 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
             Ok(planned) => labels = Some(planned),
             Err(refusal) => problems = refusal.messages,
         }
+    }
+    let chosen = options.level.is_some() || options.label.is_some();
+    if let Some(labels) = labels.as_ref().filter(|_| chosen && !options.share_level) {
+        let held = mcs::unheld(&labels.process, &host.processes()?);
+        problems.extend(held.err().map(|error| error.to_string()));
     }
     let mut plan = make_plan(
         &host,

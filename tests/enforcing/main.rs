@@ -18,6 +18,7 @@ mod fixtures;
 mod guests;
 mod inherited;
 mod killed;
+mod options;
 mod planned;
 mod schema;
 mod strace;
