@@ -1,6 +1,7 @@
 //! What can be typed: the only place that declares options.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -17,7 +18,7 @@ use crate::label::{Categories, Context, Level};
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
     subcommand_precedence_over_arg = true,
-    override_usage = "svirt-exec [OPTIONS] QEMU [QEMU-ARGS…]\n       svirt-exec plan [--json] [OPTIONS] QEMU [QEMU-ARGS…]\n       svirt-exec restore",
+    override_usage = "svirt-exec [OPTIONS] QEMU [QEMU-ARGS…]\n       svirt-exec plan [--json] [OPTIONS] QEMU [QEMU-ARGS…]\n       svirt-exec list|verify|denials|doctor|restore …",
     after_help = "Example: svirt-exec qemu-system-x86_64 -accel kvm -m 2G -drive file=disk.qcow2,format=qcow2,if=virtio"
 )]
 pub struct Cli {
@@ -48,6 +49,72 @@ pub enum Command {
     },
     /// Put back the labels of guests that have ended without it
     Restore,
+    /// List the confined guests of this host, whoever started them
+    ///
+    /// With the pair, the processes, the user, the name, and what was labelled for them. Root sees
+    /// what was labelled for everybody's guests, others for their own.
+    List {
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prove that each guest is in a cage of its own
+    ///
+    /// Looks at the labels of its processes, of everything that they have open and of what was
+    /// labelled for it, and asks the policy for every two guests what one may do to the other's.
+    /// Exit status 0 when everything holds, 1 when something does not.
+    Verify {
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+        /// Guests by name or process ID (default: all)
+        #[arg(value_name = "GUEST")]
+        guests: Vec<String>,
+    },
+    /// Say what SELinux refused guests, why, and what to do
+    Denials {
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+        /// Only of this long ago and later, e.g. 10m, 2h, 3d
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        since: Option<u64>,
+        /// Read this log, or - for standard input, e.g. from ausearch -m avc --raw
+        #[arg(long, value_name = "FILE")]
+        log: Option<PathBuf>,
+        /// A guest by name or process ID (default: all)
+        #[arg(value_name = "GUEST")]
+        guest: Option<String>,
+    },
+    /// Check whether this host can confine QEMU, and say what to do where not
+    ///
+    /// Exit status 0 when everything is well, 1 when something fails.
+    Doctor {
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+        /// The QEMU to check (default: this machine's)
+        #[arg(value_name = "QEMU")]
+        qemu: Option<OsString>,
+    },
+}
+
+/// A length of time in seconds: a number, or one with s, m, h or d.
+fn seconds(text: &str) -> Result<u64, String> {
+    let bad = || format!("'{text}' is no length of time (90s, 10m, 2h, 3d)");
+    let (number, unit) = match text.strip_suffix(|c: char| c.is_ascii_alphabetic()) {
+        Some(number) => (number, text.get(number.len()..).unwrap_or_default()),
+        None => (text, "s"),
+    };
+    let factor: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(bad()),
+    };
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    number.checked_mul(factor).ok_or_else(bad)
 }
 
 /// A launch.

@@ -8,7 +8,7 @@ use std::io;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::host::Host;
+use crate::host::{Host, VirtualContexts};
 use crate::label::{Context, Level};
 
 /// What runs the guest's code.
@@ -78,9 +78,16 @@ const TCG_DOMAINS: [&str; 2] = ["svirt_tcg_t", "svirt_prot_exec_t"];
 
 /// Whether a context is one that guests run in: libvirt's driver put us there.
 pub fn is_guest(host: &dyn Host, context: &Context) -> bool {
-    let stated = host.virtual_contexts().unwrap_or_default().domains;
+    is_among(&host.virtual_contexts().unwrap_or_default(), context)
+}
+
+/// As [`is_guest`], with what the policy's files say already read.
+pub fn is_among(stated: &VirtualContexts, context: &Context) -> bool {
     TCG_DOMAINS.contains(&context.kind.as_str())
-        || stated.iter().any(|domain| domain.kind == context.kind)
+        || stated
+            .domains
+            .iter()
+            .any(|domain| domain.kind == context.kind)
 }
 
 /// What a writable image needs of its type.

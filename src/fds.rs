@@ -26,7 +26,7 @@ use crate::sys;
 
 /// A type of the svirt_launcher module: every domain may use such a pipe, and
 /// guests may not open one anew.
-const PIPE_TYPE: &str = "svirt_launcher_pipe_t";
+pub const PIPE_TYPE: &str = "svirt_launcher_pipe_t";
 
 /// Where the null device is that the kernel puts in the place of a descriptor.
 const SELINUXFS: &str = "/sys/fs/selinux";

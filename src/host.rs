@@ -201,15 +201,20 @@ impl RealHost {
 
     /// Text of a file below /proc.
     pub fn read_proc(&self, name: &str) -> io::Result<String> {
+        String::from_utf8(self.read_proc_bytes(name)?).map_err(io::Error::other)
+    }
+
+    /// The bytes of a file below /proc.
+    pub fn read_proc_bytes(&self, name: &str) -> io::Result<Vec<u8>> {
         let fd = openat(
             self.proc.as_fd(),
             name,
             OFlag::O_RDONLY | OFlag::O_CLOEXEC,
             FileMode::empty(),
         )?;
-        let mut text = String::new();
-        File::from(fd).read_to_string(&mut text)?;
-        Ok(text)
+        let mut bytes = Vec::new();
+        File::from(fd).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     fn context_in_proc(&self, name: &str) -> io::Result<Option<Context>> {

@@ -129,18 +129,7 @@ impl Journal {
     /// # Errors
     /// Where it cannot be made, or belongs to somebody else.
     pub fn open() -> Result<Self, JournalError> {
-        let uid = Uid::effective();
-        let directory = if uid.is_root() {
-            Path::new(STATE).join("guests")
-        } else if Path::new(STATE).join("users").is_dir() {
-            Path::new(STATE).join("users").join(uid.to_string())
-        } else {
-            User::from_uid(uid)
-                .ok()
-                .flatten()
-                .map(|user| user.dir.join(".local/state/svirt-exec"))
-                .unwrap_or_else(|| Path::new(STATE).join("users").join(uid.to_string()))
-        };
+        let directory = Self::of(Uid::effective());
         let journal = Self { directory };
         journal
             .prepare()
@@ -154,6 +143,53 @@ impl Journal {
     /// The one in a directory that exists.
     pub fn at(directory: PathBuf) -> Self {
         Self { directory }
+    }
+
+    /// Those that this user may read and that are there, with their owners; makes none.
+    /// Root reads everybody's. What users write is theirs to say: it is shown for their own
+    /// guests only.
+    pub fn existing() -> Vec<(u32, Self)> {
+        let uid = Uid::effective();
+        let users = Path::new(STATE).join("users");
+        let mut found = Vec::new();
+        if uid.is_root() {
+            found.push((0, Path::new(STATE).join("guests")));
+            for entry in fs::read_dir(&users).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                if let Some(owner) = name.to_str().and_then(|name| name.parse().ok()) {
+                    found.push((owner, entry.path()));
+                }
+            }
+        } else {
+            found.push((uid.as_raw(), Self::of(uid)));
+        }
+        found.retain(|(owner, path)| {
+            fs::symlink_metadata(path).is_ok_and(|file| file.is_dir() && file.uid() == *owner)
+        });
+        found
+            .into_iter()
+            .map(|(owner, directory)| (owner, Self { directory }))
+            .collect()
+    }
+
+    /// Where it is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where the one of a user is to be.
+    pub fn of(uid: Uid) -> PathBuf {
+        if uid.is_root() {
+            Path::new(STATE).join("guests")
+        } else if Path::new(STATE).join("users").is_dir() {
+            Path::new(STATE).join("users").join(uid.to_string())
+        } else {
+            User::from_uid(uid)
+                .ok()
+                .flatten()
+                .map(|user| user.dir.join(".local/state/svirt-exec"))
+                .unwrap_or_else(|| Path::new(STATE).join("users").join(uid.to_string()))
+        }
     }
 
     fn prepare(&self) -> io::Result<()> {

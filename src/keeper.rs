@@ -504,7 +504,7 @@ fn wait_for_cage(host: &RealHost, context: &Context) {
 }
 
 /// Whether the guest of an entry still runs, or somebody is at work on its files.
-fn alive(host: &RealHost, entry: &Entry, processes: &[ProcessLabels]) -> bool {
+pub fn alive(host: &RealHost, entry: &Entry, processes: &[ProcessLabels]) -> bool {
     let context = entry.context.parse::<Context>().ok();
     let caged = processes
         .iter()

@@ -39,10 +39,10 @@ use crate::survey;
 use crate::sys;
 
 /// The launcher's own domain, of the svirt_launcher module.
-const OWN_DOMAIN: &str = "svirt_launcher_t";
+pub const OWN_DOMAIN: &str = "svirt_launcher_t";
 
 /// The domain of lines that start no guest (`-version`, capability probes).
-const INFO_DOMAIN: &str = "svirt_launcher_info_t";
+pub const INFO_DOMAIN: &str = "svirt_launcher_info_t";
 
 /// Launches. Returns only when nothing was launched.
 ///
@@ -285,11 +285,7 @@ fn without_selinux(
     environment: &[CString],
     allowed: bool,
 ) -> Result<Infallible, Refusal> {
-    // A container hides selinuxfs; the process is labelled all the same.
-    let hidden = host
-        .read_proc("self/attr/current")
-        .is_ok_and(|label| label.trim_end_matches('\0').matches(':').count() >= 2);
-    if hidden {
+    if hides_selinux(host) {
         return Err(refuse(
             "cannot confine QEMU: this process has an SELinux label, but selinuxfs is not visible \
              here (a container hides it); run svirt-exec outside the container, or mount \
@@ -304,6 +300,12 @@ fn without_selinux(
     }
     say("WARNING: SELinux is off on this host: QEMU runs WITHOUT confinement (--allow-unconfined)");
     Err(command.execute(environment))
+}
+
+/// Whether a container hides selinuxfs: the process is labelled all the same.
+pub fn hides_selinux(host: &RealHost) -> bool {
+    host.read_proc("self/attr/current")
+        .is_ok_and(|label| label.trim_end_matches('\0').matches(':').count() >= 2)
 }
 
 /// The launcher must run in its own domain: an automatic transition that

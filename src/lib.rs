@@ -6,14 +6,22 @@
 //! changes nothing.
 
 pub mod apply;
+pub mod audit;
+pub mod auditlog;
 pub mod busy;
 pub mod cli;
 pub mod collect;
 pub mod command;
+pub mod denials;
+pub mod denials_report;
 pub mod devices;
+pub mod doctor;
+pub mod doctor_host;
+pub mod doctor_report;
 pub mod domain;
 pub mod escape;
 pub mod fds;
+pub mod guests;
 pub mod headers;
 pub mod host;
 pub mod image;
@@ -21,7 +29,9 @@ pub mod journal;
 pub mod keeper;
 pub mod label;
 pub mod launch;
+pub mod list;
 pub mod mcs;
+pub mod openfiles;
 pub mod plan;
 pub mod preflight;
 pub mod qemu;
@@ -32,6 +42,10 @@ pub mod restore;
 pub mod selinux;
 pub mod survey;
 pub mod sys;
+pub mod table;
+pub mod verify;
+pub mod verify_report;
+pub mod view;
 
 use std::ffi::{CString, OsString};
 use std::io::Write;
@@ -107,6 +121,15 @@ fn dispatch(cli: Cli, environment: &[CString]) -> Result<u8, Refusal> {
             Ok(if plan.errors.is_empty() { 0 } else { REFUSED })
         }
         Some(Command::Restore) => restore(),
+        Some(Command::List { json }) => view::list(json),
+        Some(Command::Verify { json, guests }) => view::verify(json, &guests),
+        Some(Command::Denials {
+            json,
+            since,
+            log,
+            guest,
+        }) => view::denials(json, since, log.as_deref(), guest.as_deref()),
+        Some(Command::Doctor { json, qemu }) => view::doctor(json, qemu.as_deref(), environment),
         None => match launch::launch(&cli.launch, environment)? {},
     }
 }
@@ -160,6 +183,6 @@ fn as_emulator(
 }
 
 /// Prints to standard output; a reader that went away is no failure.
-fn println(text: &str) {
+pub(crate) fn println(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }

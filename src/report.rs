@@ -2,15 +2,16 @@
 //! and for people.
 
 use std::fmt::Write;
-use std::os::unix::ffi::OsStrExt;
 
 use serde::Serialize;
 
 use crate::domain::Accelerator;
 use crate::escape::quoted;
 use crate::host::Kind;
+use crate::list::path_hex;
 use crate::plan::{Action, Plan, Step};
 use crate::resource::{Access, Class, Origin};
+use crate::table;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -49,13 +50,7 @@ fn entry(step: &Step) -> Entry<'_> {
     let path = resource.path.as_deref();
     Entry {
         path: path.map(|path| path.to_string_lossy().into_owned()),
-        path_hex: path.filter(|path| path.to_str().is_none()).map(|path| {
-            path.as_os_str()
-                .as_bytes()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect()
-        }),
+        path_hex: path.and_then(path_hex),
         fd: resource.fd,
         host: resource.host.as_deref(),
         class: step.class,
@@ -121,23 +116,13 @@ pub fn text(plan: &Plan) -> String {
                 action,
                 step.resource.name(),
                 step.reason.clone(),
-                step.resource.origin.to_string(),
+                format!("({})", step.resource.origin),
             ]
         })
         .collect();
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let (a, b, c) = (width(0), width(1), width(2));
     if !rows.is_empty() {
         out.push('\n');
     }
-    for [action, name, reason, origin] in &rows {
-        let _ = writeln!(out, "{action:a$}  {name:b$}  {reason:c$}  ({origin})");
-    }
+    out.push_str(&table::columns(&rows));
     out
 }

@@ -274,7 +274,7 @@ fn parse(text: &str) -> Result<Context, String> {
 
 /// Whether a file is the one that was recorded. Device numbers change with every boot,
 /// so they only count where the file system keeps no birth times.
-fn same(pinned: &Pinned, record: &Record) -> bool {
+pub fn same(pinned: &Pinned, record: &Record) -> bool {
     let (now, then) = (pinned.identity, record.identity);
     now.ino == then.ino && now.born == then.born && (then.born.is_some() || now.dev == then.dev)
 }

@@ -161,6 +161,30 @@ pub fn denied<'p>(
         .collect())
 }
 
+/// Where the kernel shows the policy's booleans.
+const BOOLEANS: &str = "/sys/fs/selinux/booleans";
+
+/// The state of one of the policy's booleans; `security_get_boolean_active(3)`. None where there is
+/// no such boolean.
+pub fn boolean(name: &str) -> Option<bool> {
+    // Two numbers: as it is, and as it will be once changes are committed.
+    let state = std::fs::read_to_string(Path::new(BOOLEANS).join(name)).ok()?;
+    Some(state.trim_start().starts_with('1'))
+}
+
+/// Every boolean of the policy that can be read.
+pub fn booleans() -> Vec<(String, bool)> {
+    std::fs::read_dir(BOOLEANS)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            let state = boolean(&name)?;
+            Some((name, state))
+        })
+        .collect()
+}
+
 /// The file that says which domains guests get; `selinux_virtual_domain_context_path(3)`.
 pub fn virtual_domain_context() -> io::Result<&'static Path> {
     selinux::path::virtual_domain_context().map_err(to_io)

@@ -61,6 +61,28 @@ pub fn inherited(number: RawFd) -> Option<BorrowedFd<'static>> {
     Some(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
+/// The kernel's ring buffer, oldest first; klogctl(3).
+///
+/// # Errors
+/// Where the caller may not read it: it takes CAP_SYSLOG where kernel.dmesg_restrict is set.
+pub fn kernel_log() -> io::Result<Vec<u8>> {
+    /// SYSLOG_ACTION_READ_ALL and SYSLOG_ACTION_SIZE_BUFFER of syslog(2).
+    const READ_ALL: libc::c_int = 3;
+    const SIZE: libc::c_int = 10;
+    // SAFETY: this action takes no buffer.
+    let size = check(libc::c_long::from(unsafe {
+        libc::klogctl(SIZE, std::ptr::null_mut(), 0)
+    }))?;
+    let size = libc::c_int::try_from(size).unwrap_or(libc::c_int::MAX);
+    let mut text = vec![0_u8; usize::try_from(size).unwrap_or_default()];
+    // SAFETY: the kernel writes at most `size` bytes to the buffer, which is that large.
+    let count = check(libc::c_long::from(unsafe {
+        libc::klogctl(READ_ALL, text.as_mut_ptr().cast(), size)
+    }))?;
+    text.truncate(usize::try_from(count).unwrap_or_default());
+    Ok(text)
+}
+
 /// The address family of a socket (`AF_UNIX`, …); SO_DOMAIN of socket(7).
 pub fn socket_domain(socket: BorrowedFd<'_>) -> io::Result<i32> {
     use std::os::fd::AsRawFd;

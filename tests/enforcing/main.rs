@@ -25,3 +25,4 @@ mod strace;
 mod support;
 mod tables;
 mod undo;
+mod view;

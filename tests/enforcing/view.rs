@@ -1,0 +1,379 @@
+//! The commands that look at a running system: list, verify, denials, doctor.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::*;
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}{}", stdout(output), stderr(output)))
+}
+
+fn run(words: &[&str]) -> Output {
+    svirt_exec(words).output().unwrap()
+}
+
+/// The stub with a name, on a disk.
+fn named(name: &str, disk: &Path) -> Guest {
+    let mut command = svirt_exec(["--name", name, STUB, "-hda"]);
+    command.arg(disk).env("STUB", "wait");
+    Guest::start(command, "ready")
+}
+
+fn of<'a>(guests: &'a Value, name: &str) -> &'a Value {
+    let all = guests["guests"].as_array().unwrap();
+    all.iter()
+        .find(|guest| guest["name"] == name)
+        .unwrap_or_else(|| panic!("no {name} in {guests}"))
+}
+
+fn chcon(level: &str, path: &Path) {
+    let status = Command::new("chcon").args(["-l", level]).arg(path).status();
+    assert!(status.unwrap().success());
+}
+
+fn problems(verdict: &Value) -> String {
+    verdict["findings"].to_string()
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn list_shows_each_guest_with_its_pair_its_names_and_what_is_labelled() {
+    let directory = directory();
+    let disks = [
+        image(directory.path(), "a.img"),
+        image(directory.path(), "b.img"),
+    ];
+    let ours = named("list-a", &disks[0]);
+    // A name from QEMU's own line.
+    let mut command = svirt_exec([STUB, "-name", "guest=list-b,debug-threads=on", "-hda"]);
+    command.arg(&disks[1]).env("STUB", "wait");
+    let theirs = Guest::start(command, "ready");
+    let list = json(&run(&["list", "--json"]));
+    for ((name, guest), disk) in [("list-a", &ours), ("list-b", &theirs)]
+        .into_iter()
+        .zip(&disks)
+    {
+        let entry = of(&list, name);
+        let label = guest.label();
+        assert_eq!(entry["pid"], guest.child.id());
+        assert_eq!(entry["context"], label);
+        assert_eq!(
+            format!("s0:{}", entry["pair"].as_str().unwrap()),
+            level(&label)
+        );
+        assert_eq!(entry["user"], "root");
+        assert_eq!(entry["owner"], "svirt-exec");
+        let resource = &entry["resources"][0];
+        assert_eq!(resource["path"], disk.to_str().unwrap());
+        assert_eq!(resource["class"], "exclusive");
+        assert_eq!(resource["current"], crate::support::label(disk));
+        assert_eq!(resource["current"], resource["label"]);
+    }
+    let human = stdout(&run(&["list"]));
+    for part in ["list-a", "list-b", "b.img", &ours.child.id().to_string()] {
+        assert!(human.contains(part), "{part}: {human}");
+    }
+    // Another user sees the guests, and not what is labelled for them.
+    let output = Command::new("runuser")
+        .args(["-u", "alice", "--", SVIRT_EXEC, "list", "--json"])
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let list = json(&output);
+    let entry = of(&list, "list-b");
+    assert_eq!(entry["owner"], "unknown");
+    assert_eq!(entry["resources"].as_array().unwrap().len(), 0);
+    ours.end();
+    theirs.end();
+    let list = json(&run(&["list", "--json"]));
+    assert_eq!(list["guests"].as_array().unwrap().len(), 0, "{list}");
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn verify_proves_two_guests_and_names_a_disk_that_was_given_another_level() {
+    let directory = directory();
+    let disks = [
+        image(directory.path(), "a.img"),
+        image(directory.path(), "b.img"),
+    ];
+    let a = named("verify-a", &disks[0]);
+    let b = named("verify-b", &disks[1]);
+    let output = run(&["verify", "--json"]);
+    let verdict = json(&output);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{verdict} {}",
+        stderr(&output)
+    );
+    assert_eq!(verdict["ok"], true);
+    let pids = [a.child.id(), b.child.id()];
+    let cell = |row: u32, column: u32| {
+        let cells = verdict["matrix"].as_array().unwrap();
+        let found = cells
+            .iter()
+            .find(|cell| cell["guest"] == row && cell["resources_of"] == column);
+        found.unwrap()["may"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(cell(pids[0], pids[0]), "=");
+    assert_eq!(cell(pids[0], pids[1]), "-");
+    assert_eq!(cell(pids[1], pids[0]), "-");
+    for guest in verdict["guests"].as_array().unwrap() {
+        // Its libraries and its standard descriptors, at least.
+        assert!(guest["files"].as_u64().unwrap() > 3, "{guest}");
+    }
+
+    // Readable by B alone now, and by its own guest no more.
+    let own = level(&label(&disks[0]));
+    chcon(&level(&label(&disks[1])), &disks[0]);
+    let output = run(&["verify", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = problems(&json(&output));
+    assert!(
+        said.contains("a.img") && said.contains("'verify-b'"),
+        "{said}"
+    );
+    assert!(said.contains("may write"), "{said}");
+    let human = run(&["verify"]);
+    assert_eq!(human.status.code(), Some(1));
+    assert!(stderr(&human).contains("give it back its label: chcon "));
+    // Without categories it is everybody's.
+    chcon("s0", &disks[0]);
+    let said = problems(&json(&run(&["verify", "verify-a", "--json"])));
+    assert!(said.contains("a.img"), "{said}");
+    chcon(&own, &disks[0]);
+    let output = run(&["verify", "verify-a", &pids[1].to_string()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+
+    let output = run(&["verify", "nobody"]);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(stderr(&output).contains("cannot find guest 'nobody'"));
+    a.end();
+    b.end();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn verify_looks_at_what_a_real_qemu_has_open() {
+    let directory = directory();
+    let disk = image(directory.path(), "real.img");
+    let guest = Guest::qemu(
+        &["--name", "verify-real"],
+        ["-S".as_ref(), "-hda".as_ref(), disk.as_os_str()],
+    );
+    let output = run(&["verify", "--json"]);
+    let verdict = json(&output);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{verdict} {}",
+        stderr(&output)
+    );
+    assert!(verdict["guests"][0]["files"].as_u64().unwrap() > 20);
+    guest.end();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_stranger_in_an_overlapping_cage_is_found() {
+    let directory = directory();
+    let disk = image(directory.path(), "cage.img");
+    let guest = named("cage", &disk);
+    let level = level(&guest.label());
+    let mut stranger = Command::new("runcon")
+        .args(["-l", &level, "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = stranger.id();
+    wait_until("the stranger is in the cage", || {
+        process_label(pid).ends_with(&format!("unconfined_t:{level}"))
+    });
+    let output = run(&["verify", "--json"]);
+    let verdict = json(&output);
+    let doctor = json(&run(&["doctor", "--json"]));
+    drop(stranger.stdin.take());
+    stranger.wait().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{verdict}");
+    let said = problems(&verdict);
+    let expected = format!("process {pid} (cat, ");
+    assert!(
+        said.contains(&expected) && said.contains("overlapping cage"),
+        "{said}"
+    );
+    let pairs = check(&doctor, "pairs");
+    assert_eq!(pairs["ok"], false, "{pairs}");
+    assert!(
+        pairs["detail"].as_str().unwrap().contains("'cage'"),
+        "{pairs}"
+    );
+    assert_eq!(run(&["verify"]).status.code(), Some(0));
+    guest.end();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn denials_says_what_a_guest_tried_and_whose_file_it_was() {
+    let directory = directory();
+    let ours = image(directory.path(), "ours.img");
+    let theirs = image(directory.path(), "the'irs.img");
+    let mut a = Guest::qemu(
+        &["--name", "denied-a"],
+        ["-S".as_ref(), "-hda".as_ref(), ours.as_os_str()],
+    );
+    let b = Guest::qemu(
+        &["--name", "denied-b"],
+        ["-S".as_ref(), "-hda".as_ref(), theirs.as_os_str()],
+    );
+    let answer = a.qmp(&format!(
+        "{{\"execute\":\"blockdev-add\",\"arguments\":{{\"driver\":\"file\",\"node-name\":\"n\",\
+         \"locking\":\"off\",\"read-only\":true,\"filename\":\"{}\"}}}}",
+        theirs.display()
+    ));
+    assert!(answer.contains("Permission denied"), "{answer}");
+    // The log is complete once it has a mark that was made later.
+    denials(&["the'irs.img"]);
+    let output = run(&["denials", "--json", "--since", "1h", "denied-a"]);
+    let value = json(&output);
+    let all = value["denials"].as_array().unwrap();
+    let found = all
+        .iter()
+        .find(|one| one["path"] == theirs.to_str().unwrap())
+        .unwrap_or_else(|| panic!("{value}"));
+    assert_eq!(found["guest"], "guest 'denied-a'");
+    assert_eq!(found["pid"], a.child.id());
+    assert_eq!(found["why"], "categories");
+    assert_eq!(found["class"], "file");
+    let text = |key: &str| found[key].as_str().unwrap().to_owned();
+    assert!(text("tried").starts_with("read "), "{found}");
+    assert!(text("reason").contains("guest 'denied-b'"), "{found}");
+    assert!(text("fix").contains("share-rw=on"), "{found}");
+    let human = stdout(&run(&["denials", "denied-a"]));
+    assert!(
+        human.contains("may not read") && human.contains(r"the\'irs.img"),
+        "{human}"
+    );
+    // Nothing was refused to B but what every QEMU tries at its start and does without.
+    let value = json(&run(&["denials", "--json", "denied-b"]));
+    for one in value["denials"].as_array().unwrap() {
+        assert_eq!(one["pid"], b.child.id());
+        assert!(
+            one["fix"].as_str().unwrap().starts_with("nothing: "),
+            "{one}"
+        );
+    }
+    a.end();
+    b.end();
+
+    let output = Command::new("runuser")
+        .args(["-u", "alice", "--", SVIRT_EXEC, "denials"])
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    let said = stderr(&output);
+    assert!(
+        said.contains("Permission denied") && said.contains("root may read it"),
+        "{said}"
+    );
+}
+
+fn check<'a>(doctor: &'a Value, name: &str) -> &'a Value {
+    let checks = doctor["checks"].as_array().unwrap();
+    checks
+        .iter()
+        .find(|check| check["name"] == name)
+        .unwrap_or_else(|| panic!("no {name} in {doctor}"))
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn doctor_finds_this_host_well_and_says_what_is_not() {
+    let output = run(&["doctor", "--json"]);
+    let doctor = json(&output);
+    assert_eq!(output.status.code(), Some(0), "{doctor}");
+    assert_eq!(doctor["ok"], true);
+    assert_eq!(doctor["version"], 1);
+    let detail = |name: &str| check(&doctor, name)["detail"].as_str().unwrap().to_owned();
+    assert!(detail("domain_kvm").starts_with("svirt_t, images svirt_image_t"));
+    assert!(detail("domain_tcg").contains("svirt_prot_exec_image_t"));
+    assert!(detail("domain_tcg").contains("execmem given"));
+    assert!(detail("booleans").contains("virt_use_nfs="), "{doctor}");
+    assert!(detail("booleans").contains("svirt_launcher_read_audit=on"));
+    assert!(detail("qemu").contains(QEMU), "{doctor}");
+    let human = run(&["doctor"]);
+    assert!(!stdout(&human).contains("FAIL"), "{}", stdout(&human));
+
+    // A QEMU that was built here, which no domain is entered by.
+    let directory = directory();
+    let own = directory.path().join("qemu-own");
+    fs::copy(STUB, &own).unwrap();
+    let output = run(&["doctor", "--json", own.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let doctor = json(&output);
+    let entry = check(&doctor, "qemu_entry");
+    assert_eq!(entry["ok"], false, "{entry}");
+    assert!(
+        entry["fix"]
+            .as_str()
+            .unwrap()
+            .contains("semanage fcontext -a -t qemu_exec_t")
+    );
+
+    // A journal entry that is none, and one of a guest that has ended.
+    let guests = Path::new("/var/lib/svirt-exec/guests");
+    let (corrupt, left) = (guests.join("corrupt.json"), guests.join("1-1.json"));
+    fs::write(&corrupt, "{").unwrap();
+    let output = run(&["doctor", "--json"]);
+    fs::remove_file(&corrupt).unwrap();
+    let doctor = json(&output);
+    let entry = check(&doctor, "journal_entry");
+    assert_eq!(
+        (output.status.code(), &entry["ok"]),
+        (Some(1), &Value::Bool(false))
+    );
+    assert!(
+        entry["detail"].as_str().unwrap().contains("corrupt.json"),
+        "{entry}"
+    );
+    fs::write(
+        &left,
+        r#"{"version":1,"name":"gone","pid":1,"started":1,"boot":"x",
+            "context":"u:r:svirt_t:s0:c1,c2","records":[]}"#,
+    )
+    .unwrap();
+    let doctor = json(&run(&["doctor", "--json"]));
+    let entry = check(&doctor, "labels_left");
+    assert_eq!(entry["fix"], "svirt-exec restore");
+    assert!(
+        entry["detail"].as_str().unwrap().contains("'gone'"),
+        "{entry}"
+    );
+    assert_eq!(run(&["restore"]).status.code(), Some(0));
+    assert!(!left.exists());
+
+    // Without the right to change domains.
+    let output = Command::new("setpriv")
+        .args(["--no-new-privs", SVIRT_EXEC, "doctor", "--json"])
+        .output()
+        .unwrap();
+    assert_eq!(check(&json(&output), "no_new_privs")["ok"], true);
+    // A copy of svirt-exec without its label.
+    let copy = directory.path().join("svirt-exec");
+    fs::copy(SVIRT_EXEC, &copy).unwrap();
+    let output = Command::new(&copy)
+        .args(["doctor", "--json"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(check(&json(&output), "own_domain")["ok"], false);
+}
