@@ -8,10 +8,11 @@ use nix::sys::stat::{SFlag, mknod};
 use nix::unistd::Pid;
 
 use crate::busy;
+use crate::ended;
 use crate::escape::quoted;
 use crate::host::{self, Host, Kind, Pinned, RealHost};
 use crate::journal::{Entry, Journal, Record};
-use crate::keeper::{self, Keeper};
+use crate::keeper::Keeper;
 use crate::label::Context;
 use crate::plan::{Action, Plan};
 use crate::preflight;
@@ -34,7 +35,7 @@ pub fn prepare(
     let mut entry = Entry::new(
         name.to_owned(),
         pid,
-        keeper::start_time(host, pid).unwrap_or(0),
+        ended::start_time(host, pid).unwrap_or(0),
         host.read_proc("sys/kernel/random/boot_id")?
             .trim()
             .to_owned(),

@@ -9,10 +9,10 @@ use nix::unistd::{AccessFlags, Uid, access};
 
 use crate::doctor::Check;
 use crate::domain::GuestTypes;
+use crate::ended;
 use crate::escape::{quoted, shell_word};
 use crate::host::{Host, RealHost};
 use crate::journal::Journal;
-use crate::keeper;
 use crate::selinux;
 
 /// Which images are usually kept.
@@ -147,7 +147,7 @@ pub fn state(host: &RealHost) -> Vec<Check> {
                     shell_word(path.as_os_str().as_bytes())
                 ),
             )),
-            Ok(entry) if keeper::alive(host, &entry, &processes) => {}
+            Ok(entry) if ended::alive(host, &entry, &processes) => {}
             Ok(entry) => checks.push(Check::bad(
                 "labels_left",
                 format!(

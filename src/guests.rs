@@ -13,6 +13,7 @@ use std::path::Path;
 use nix::unistd::{Pid, Uid, User};
 
 use crate::domain;
+use crate::ended;
 use crate::host::{self, Host, ProcessLabels, RealHost};
 use crate::journal::{Entry, Journal, Record};
 use crate::keeper;
@@ -355,7 +356,7 @@ fn guest(
         .min_by_key(|(_, entry)| !processes.iter().any(|one| is_entry(entry, one)))
         .filter(|(_, entry)| {
             processes.iter().any(|one| is_entry(entry, one))
-                || keeper::start_time(host, entry.pid) != Some(entry.started)
+                || ended::start_time(host, entry.pid) != Some(entry.started)
         });
     let stated = name_in(&main.words);
     let may_know = Uid::effective().is_root() || Uid::effective().as_raw() == main.uid;

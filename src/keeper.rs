@@ -18,11 +18,13 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
+use crate::ended;
 use crate::escape::quoted;
-use crate::host::{Host, ProcessLabels, RealHost};
-use crate::journal::{Entry, Journal};
+use crate::host::{Host, RealHost};
+use crate::journal::Journal;
 use crate::label::Context;
-use crate::restore::{Hold, Wait, this_boot};
+use crate::relay;
+use crate::restore::{Hold, Wait};
 use crate::selinux::{self, Mode};
 use crate::sys;
 
@@ -205,57 +207,13 @@ pub fn restore_ended(own: &Context) -> io::Result<()> {
 pub fn run(args: &[Vec<u8>]) -> u8 {
     let mut words = args.iter().map(Vec::as_slice);
     match (words.next(), words.next()) {
-        (Some(b"relay"), None) => relay(),
+        (Some(b"relay"), None) => relay::run(),
         (Some(b"keep"), Some(path)) => {
             use std::os::unix::ffi::OsStrExt;
             keep(Path::new(std::ffi::OsStr::from_bytes(path)))
         }
         (Some(b"restore"), None) => restore(),
         _ => 125,
-    }
-}
-
-/// Copies standard input to standard output until either end is closed.
-fn relay() -> u8 {
-    let (Some(from), Some(to)) = (sys::inherited(0), sys::inherited(1)) else {
-        return 125;
-    };
-    // What QEMU says when it is told to end still has to arrive.
-    sys::ignore_termination();
-    let mut buffer = vec![0_u8; 64 << 10];
-    loop {
-        let mut ends = [
-            PollFd::new(from, PollFlags::POLLIN),
-            // Only its end: a reader that went away must be noticed while nothing comes in.
-            PollFd::new(to, PollFlags::empty()),
-        ];
-        match poll(&mut ends, PollTimeout::NONE) {
-            Err(Errno::EINTR) => continue,
-            Err(_) => return 1,
-            Ok(_) => {}
-        }
-        if ends[1].revents().is_some_and(|events| !events.is_empty()) {
-            return 0;
-        }
-        let count = match nix::unistd::read(from, &mut buffer) {
-            Ok(0) => return 0,
-            Ok(count) => count,
-            Err(Errno::EINTR | Errno::EAGAIN) => continue,
-            Err(_) => return 1,
-        };
-        let mut rest = buffer.get(..count).unwrap_or_default();
-        while !rest.is_empty() {
-            match nix::unistd::write(to, rest) {
-                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-                Err(Errno::EINTR) => {}
-                // The caller's end may be non-blocking; its flags are not ours to change.
-                Err(Errno::EAGAIN) => {
-                    let mut room = [PollFd::new(to, PollFlags::POLLOUT)];
-                    let _ = poll(&mut room, PollTimeout::NONE);
-                }
-                Err(_) => return 0,
-            }
-        }
     }
 }
 
@@ -370,7 +328,7 @@ fn keep(path: &Path) -> u8 {
         failures.extend(hold.settle(&journal, path).err());
     }
     // What a keeper that was ended left to whoever is last.
-    let _ = put_back_ended(&host, &journal);
+    let _ = ended::put_back(&host, &journal);
     u8::from(!failures.is_empty())
 }
 
@@ -503,57 +461,6 @@ fn wait_for_cage(host: &RealHost, context: &Context) {
     }
 }
 
-/// Whether the guest of an entry still runs, or somebody is at work on its files.
-pub fn alive(host: &RealHost, entry: &Entry, processes: &[ProcessLabels]) -> bool {
-    let context = entry.context.parse::<Context>().ok();
-    let caged = processes
-        .iter()
-        .any(|process| process.current == context || process.pending == context);
-    caged || this_boot(host, entry) && start_time(host, entry.pid) == Some(entry.started)
-}
-
-/// When a process started, in clock ticks since boot, unless it has ended and was not
-/// waited for yet; fields 3 and 22 of `/proc/PID/stat`, proc(5).
-pub fn start_time(host: &RealHost, pid: i32) -> Option<u64> {
-    let stat = host.read_proc(&format!("{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything; fields count from behind it.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace();
-    match fields.next()? {
-        "Z" | "X" => None,
-        _ => fields.nth(18)?.parse().ok(),
-    }
-}
-
-/// Puts back what every guest that has ended left. Returns what is not back, and why.
-fn put_back_ended(host: &RealHost, journal: &Journal) -> io::Result<Vec<String>> {
-    let mut left = Vec::new();
-    for path in journal.entries()? {
-        let entry = match Journal::read(&path) {
-            Ok(entry) => entry,
-            Err(error) => {
-                // Another keeper has removed it since the directory was read.
-                if path.exists() {
-                    left.push(error.to_string());
-                }
-                continue;
-            }
-        };
-        if alive(host, &entry, &host.processes()?) {
-            continue;
-        }
-        match Hold::take(host, entry) {
-            Ok(mut hold) => {
-                left.extend(hold.put_back(host, Wait::Never));
-                left.extend(hold.settle(journal, &path).err());
-                left.extend(hold.left());
-            }
-            Err(why) => left.push(why),
-        }
-    }
-    Ok(left)
-}
-
 fn restore() -> u8 {
     let talk = sys::inherited(TALK);
     sys::ignore_termination();
@@ -561,7 +468,7 @@ fn restore() -> u8 {
     let outcome = || -> Result<Vec<String>, String> {
         let host = RealHost::new().map_err(|error| error.to_string())?;
         let journal = Journal::open().map_err(|error| error.to_string())?;
-        put_back_ended(&host, &journal).map_err(|error| error.to_string())
+        ended::put_back(&host, &journal).map_err(|error| error.to_string())
     };
     let left = outcome().unwrap_or_else(|why| vec![why]);
     report(talk, &left);

@@ -23,6 +23,7 @@ use crate::cli::{Launch, Preflight};
 use crate::collect::Collected;
 use crate::command::Command;
 use crate::domain;
+use crate::ended;
 use crate::escape::quoted;
 use crate::fds;
 use crate::host::{Host, Pinned, RealHost};
@@ -374,7 +375,7 @@ fn clean_up(host: &RealHost, own: &Context, step: &Steps) {
     let Ok(journal) = Journal::open() else { return };
     let left = journal.entries().unwrap_or_default().iter().any(|path| {
         Journal::read(path).is_ok_and(|entry| {
-            keeper::start_time(host, entry.pid).is_none_or(|started| started != entry.started)
+            ended::start_time(host, entry.pid).is_none_or(|started| started != entry.started)
         })
     });
     if !left {
