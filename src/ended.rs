@@ -60,5 +60,6 @@ pub fn put_back(host: &RealHost, journal: &Journal) -> io::Result<Vec<String>> {
             Err(why) => left.push(why),
         }
     }
+    journal.sweep(|pid, began| start_time(host, pid) == Some(began))?;
     Ok(left)
 }

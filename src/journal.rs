@@ -5,6 +5,7 @@
 //! reads an entry does not trust it: it says what to look at, not what to do
 //! (`keeper`).
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -23,6 +24,10 @@ const VERSION: u32 = 1;
 
 /// Made by the package, through tmpfiles.
 const STATE: &str = "/var/lib/svirt-exec";
+
+/// How the name of an entry ends, and of one that is being written.
+const ENTRY: &str = "json";
+const UNFINISHED: &str = "new";
 
 /// Largest entry that is read, in bytes: 10,000 resources of 4 KiB names fit.
 const LARGEST: u64 = 64 << 20;
@@ -214,7 +219,7 @@ impl Journal {
     pub fn write(&self, entry: &Entry) -> Result<PathBuf, JournalError> {
         let path = self
             .directory
-            .join(format!("{}-{}.json", entry.pid, entry.started));
+            .join(format!("{}-{}.{ENTRY}", entry.pid, entry.started));
         let result = self.write_to(&path, entry);
         result.map_err(|source| JournalError::Write {
             path: path.clone(),
@@ -236,7 +241,7 @@ impl Journal {
     }
 
     fn write_to(&self, path: &Path, entry: &Entry) -> io::Result<()> {
-        let new = path.with_extension("new");
+        let new = path.with_extension(UNFINISHED);
         let result = (|| {
             let mut file = OpenOptions::new()
                 .write(true)
@@ -306,11 +311,32 @@ impl Journal {
     pub fn entries(&self) -> io::Result<Vec<PathBuf>> {
         Ok(fs::read_dir(&self.directory)?
             .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| {
-                path.extension()
-                    .is_some_and(|extension| extension == "json")
-            })
+            .filter(|path| path.extension().is_some_and(|extension| extension == ENTRY))
             .collect())
+    }
+
+    /// Removes what writers left that were killed before an entry was whole: a file without its
+    /// entry, whose launcher is not at work any more (`writes` of its PID and start time).
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed.
+    pub fn sweep(&self, writes: impl Fn(i32, u64) -> bool) -> io::Result<()> {
+        for file in fs::read_dir(&self.directory)? {
+            let path = file?.path();
+            let launcher = path
+                .file_stem()
+                .and_then(OsStr::to_str)
+                .and_then(|stem| stem.split_once('-'))
+                .and_then(|(pid, started)| Some((pid.parse().ok()?, started.parse().ok()?)));
+            let unfinished = path.extension() == Some(OsStr::new(UNFINISHED));
+            if let Some((pid, started)) = launcher.filter(|_| unfinished)
+                && !path.with_extension(ENTRY).exists()
+                && !writes(pid, started)
+            {
+                let _ = fs::remove_file(path);
+            }
+        }
+        Ok(())
     }
 
     /// Whether an entry lies in this directory.
@@ -421,6 +447,28 @@ mod tests {
             let path = directory.path().join("x.json");
             fs::write(&path, text).unwrap();
             assert!(Journal::read(&path).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_removed_once_it_is_nobodys() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::at(directory.path().to_path_buf());
+        let file = |name: &str| directory.path().join(name);
+        for name in [
+            "1-1.new",
+            "2-2.new",
+            "3-3.new",
+            "3-3.json",
+            "x.new",
+            "4-4.other",
+        ] {
+            fs::write(file(name), "").unwrap();
+        }
+        journal.sweep(|pid, _| pid == 2).unwrap();
+        assert!(!file("1-1.new").exists());
+        for kept in ["2-2.new", "3-3.new", "3-3.json", "x.new", "4-4.other"] {
+            assert!(file(kept).exists(), "{kept}");
         }
     }
 

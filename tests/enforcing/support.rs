@@ -186,8 +186,10 @@ impl Guest {
 pub fn keepers_done() {
     wait_until("the keepers have put everything back", || {
         let entries = fs::read_dir("/var/lib/svirt-exec/guests").unwrap();
-        entries.flatten().all(|entry| {
-            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        let entries = entries.flatten().map(|entry| entry.path());
+        let mut entries = entries.filter(|path| path.extension() == Some("json".as_ref()));
+        entries.all(|path| {
+            let text = fs::read_to_string(path).unwrap_or_default();
             // An entry that is gone by now, or that of a guest that still runs.
             text.is_empty()
                 || text.contains("\"pid\"") && {
