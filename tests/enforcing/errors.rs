@@ -314,10 +314,7 @@ fn the_hosts_own_disk_is_refused() {
     refused(
         &output,
         125,
-        &[
-            "cannot label '/dev/vda'",
-            "devices of this type are not given",
-        ],
+        &["cannot label '/dev/vda'", "this host uses the device"],
     );
     assert_eq!(label(disk), before);
 }
