@@ -77,6 +77,10 @@ pub fn follow_descriptor(
         return Vec::new();
     };
     pinned.path = pinned.real_path();
+    // Raw bytes have no header, and nothing but a regular file is opened again to be read.
+    if image.format == Format::Stated("raw".to_owned()) || pinned.kind != Kind::File {
+        return Vec::new();
+    }
     match host.open(&pinned) {
         Ok(_) => follow(host, pending, image, resource, &pinned, out),
         Err(error) => {
