@@ -54,7 +54,11 @@ pub enum JournalError {
         source: io::Error,
     },
     /// An entry cannot be read.
-    #[error("cannot read the original labels from {}: {source}", quoted(path))]
+    #[error(
+        "cannot read the original labels from {}: {source}; look which files it names, give them \
+         their labels (restorecon -F), and remove it",
+        quoted(path)
+    )]
     Read {
         /// Which.
         path: PathBuf,
@@ -71,6 +75,9 @@ pub struct Record {
     pub path: PathBuf,
     /// Which file it was.
     pub identity: Identity,
+    /// Which file system it is on, by a number that lasts longer than a boot (`f_fsid`, statfs(2)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_system: Option<u64>,
     /// What the guest used it for.
     pub class: Class,
     /// The label it had; none where it was made for the guest.
@@ -156,6 +163,27 @@ impl Journal {
         Self { directory }
     }
 
+    /// Those of all users but root, each with the user whose it is.
+    ///
+    /// # Errors
+    /// Where there is a directory for them that cannot be listed.
+    pub fn of_users() -> io::Result<Vec<(u32, Self)>> {
+        let users = match fs::read_dir(Path::new(STATE).join("users")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        Ok(users
+            .flatten()
+            .filter_map(|user| {
+                let uid: u32 = user.file_name().to_str()?.parse().ok()?;
+                // Everybody may make a directory there: only its owner's own counts.
+                let metadata = fs::symlink_metadata(user.path()).ok()?;
+                let own = metadata.is_dir() && metadata.uid() == uid;
+                own.then(|| (uid, Self::at(user.path())))
+            })
+            .collect())
+    }
+
     fn prepare(&self) -> io::Result<()> {
         DirBuilder::new()
             .recursive(true)
@@ -184,6 +212,19 @@ impl Journal {
             path: path.clone(),
             source,
         })?;
+        Ok(path)
+    }
+
+    /// As [`Journal::write`], beside the entry that the guest has already: `by` is the process
+    /// that adds it, and when that started.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub fn write_more(&self, entry: &Entry, by: (i32, u64)) -> Result<PathBuf, JournalError> {
+        let (pid, started) = by;
+        let name = format!("{}-{}+{pid}-{started}.json", entry.pid, entry.started);
+        let path = self.directory.join(name);
+        self.replace(&path, entry)?;
         Ok(path)
     }
 
@@ -231,12 +272,27 @@ impl Journal {
     /// # Errors
     /// Where it cannot be read, or is none of this program's.
     pub fn read(path: &Path) -> Result<Entry, JournalError> {
+        Self::read_of(path, None)
+    }
+
+    /// Reads an entry that must be a regular file of this user, where one is given.
+    ///
+    /// # Errors
+    /// As [`Journal::read`].
+    pub fn read_of(path: &Path, owner: Option<u32>) -> Result<Entry, JournalError> {
         let read = || -> io::Result<Entry> {
             use std::io::Read;
             let file = OpenOptions::new()
                 .read(true)
                 .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
                 .open(path)?;
+            let metadata = file.metadata()?;
+            if !metadata.is_file() || owner.is_some_and(|owner| metadata.uid() != owner) {
+                return Err(io::Error::other(format!(
+                    "it is no regular file of the directory's owner, but of user {}",
+                    metadata.uid()
+                )));
+            }
             let mut text = Vec::new();
             file.take(LARGEST).read_to_end(&mut text)?;
             let entry: Entry = serde_json::from_slice(&text)?;
@@ -354,6 +410,7 @@ mod tests {
                     ino: 2,
                     born: None,
                 },
+                file_system: Some(7),
                 class: Class::Exclusive,
                 original: "u:object_r:user_home_t:s0".to_owned(),
                 label: "u:object_r:svirt_image_t:s0:c1,c2".to_owned(),

@@ -18,11 +18,13 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
+use crate::attach::{self, Door};
+use crate::ended;
 use crate::escape::quoted;
-use crate::host::{Host, ProcessLabels, RealHost};
-use crate::journal::{Entry, Journal};
+use crate::host::{Host, RealHost};
+use crate::journal::Journal;
 use crate::label::Context;
-use crate::restore::{Hold, Wait, this_boot};
+use crate::restore::{Hold, Wait};
 use crate::selinux::{self, Mode};
 use crate::sys;
 
@@ -34,22 +36,26 @@ pub const DOMAIN: &str = "svirt_launcher_keeper_t";
 
 /// Descriptors of the keeper: the launcher's end, and the way to talk to it.
 const PIDFD: i32 = 3;
-const TALK: i32 = 4;
+pub(crate) const TALK: i32 = 4;
 
 /// What the keeper says: it is ready, it has put everything back, it has not.
 const READY: u8 = b'R';
-const DONE: u8 = b'D';
-const FAILED: u8 = b'F';
+pub(crate) const DONE: u8 = b'D';
+pub(crate) const FAILED: u8 = b'F';
 /// What the launcher says: the processes in between have ended; the entry has more records now;
 /// put everything back now.
 const GO: u8 = b'G';
 const MORE: u8 = b'M';
 const UNDO: u8 = b'U';
 /// Ends what is said where more may be said later.
-const END: u8 = 0;
+pub(crate) const END: u8 = 0;
 
 /// How long to wait where the kernel offers nothing to wait for.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Why a keeper says nothing.
+pub(crate) const ENDED_AT_ONCE: &str = "the keeper ended at once; svirt-exec must be labelled \
+     svirt_launcher_exec_t and the svirt_launcher module loaded";
 
 const PROGRAM: &CStr = c"/proc/self/exe";
 
@@ -61,7 +67,7 @@ pub struct Keeper {
     pub entry: PathBuf,
 }
 
-fn null() -> io::Result<OwnedFd> {
+pub(crate) fn null() -> io::Result<OwnedFd> {
     Ok(nix::fcntl::open(
         "/dev/null",
         OFlag::O_RDWR | OFlag::O_CLOEXEC,
@@ -70,7 +76,7 @@ fn null() -> io::Result<OwnedFd> {
 }
 
 /// Starts this program as a keeper, in the keeper's domain.
-fn start(own: &Context, args: &[&[u8]], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn start(own: &Context, args: &[&[u8]], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut words = vec![CString::new(NAME)?];
     for arg in args {
         words.push(CString::new(*arg)?);
@@ -100,13 +106,25 @@ impl Keeper {
     /// # Errors
     /// Where it cannot be started, or finds a file in use by another guest.
     pub fn start(own: &Context, entry: &Path) -> io::Result<Self> {
+        Self::begin(own, b"keep", entry, Pid::this())
+    }
+
+    /// Starts one for what is added to a guest that runs.
+    ///
+    /// # Errors
+    /// As [`Keeper::start`], and where the guest has ended or is somebody else's.
+    pub fn start_for(own: &Context, entry: &Path, guest: i32) -> io::Result<Self> {
+        Self::begin(own, b"attend", entry, Pid::from_raw(guest))
+    }
+
+    fn begin(own: &Context, verb: &[u8], entry: &Path, of: Pid) -> io::Result<Self> {
         use std::os::unix::ffi::OsStrExt;
         let (ours, theirs) = UnixStream::pair()?;
         let null = null()?;
-        let pidfd = sys::pidfd(Pid::this())?;
+        let pidfd = sys::pidfd(of)?;
         start(
             own,
-            &[b"keep", entry.as_os_str().as_bytes()],
+            &[verb, entry.as_os_str().as_bytes()],
             &[
                 null.as_fd(),
                 null.as_fd(),
@@ -153,12 +171,8 @@ impl Keeper {
 fn expect(talk: &UnixStream, wanted: u8) -> io::Result<()> {
     let mut talk = io::BufReader::new(talk);
     let mut byte = [0_u8; 1];
-    talk.read_exact(&mut byte).map_err(|_| {
-        io::Error::other(
-            "the keeper ended at once; svirt-exec must be labelled svirt_launcher_exec_t and the \
-             svirt_launcher module loaded",
-        )
-    })?;
+    talk.read_exact(&mut byte)
+        .map_err(|_| io::Error::other(ENDED_AT_ONCE))?;
     if byte == [wanted] {
         return Ok(());
     }
@@ -168,38 +182,22 @@ fn expect(talk: &UnixStream, wanted: u8) -> io::Result<()> {
     Err(io::Error::other(String::from_utf8_lossy(said).into_owned()))
 }
 
-/// Puts back what guests that have ended left, in a keeper, and waits for it.
-///
-/// # Errors
-/// What could not be put back, one reason a line.
-pub fn restore_ended(own: &Context) -> io::Result<()> {
-    let (ours, theirs) = UnixStream::pair()?;
-    let null = null()?;
-    start(
-        own,
-        &[b"restore"],
-        &[
-            null.as_fd(),
-            null.as_fd(),
-            null.as_fd(),
-            null.as_fd(),
-            theirs.as_fd(),
-        ],
-    )?;
-    drop(theirs);
-    expect(&ours, DONE)
-}
-
 /// The keeper's own main.
 pub fn run(args: &[Vec<u8>]) -> u8 {
     let mut words = args.iter().map(Vec::as_slice);
+    let rest = args.get(1..).unwrap_or_default();
+    match words.clone().next() {
+        Some(b"restore") => return ended::run(rest),
+        Some(b"detach") => return attach::run(rest),
+        _ => {}
+    }
     match (words.next(), words.next()) {
         (Some(b"relay"), None) => relay(),
-        (Some(b"keep"), Some(path)) => {
+        (Some(verb @ (b"keep" | b"attend")), Some(path)) => {
             use std::os::unix::ffi::OsStrExt;
-            keep(Path::new(std::ffi::OsStr::from_bytes(path)))
+            let path = Path::new(std::ffi::OsStr::from_bytes(path));
+            keep(path, verb == b"attend")
         }
-        (Some(b"restore"), None) => restore(),
         _ => 125,
     }
 }
@@ -249,7 +247,7 @@ fn relay() -> u8 {
 }
 
 /// Says one thing to the launcher, if it still listens.
-fn say(talk: Option<BorrowedFd<'static>>, what: u8, detail: &str) {
+pub(crate) fn say(talk: Option<BorrowedFd<'static>>, what: u8, detail: &str) {
     let Some(talk) = talk else { return };
     let mut text = vec![what];
     text.extend_from_slice(detail.as_bytes());
@@ -260,7 +258,9 @@ fn say(talk: Option<BorrowedFd<'static>>, what: u8, detail: &str) {
     );
 }
 
-fn keep(path: &Path) -> u8 {
+/// Keeps the labels of an entry: of a guest that this process's launcher becomes, or, where it
+/// `attends`, of one that runs already.
+fn keep(path: &Path, attends: bool) -> u8 {
     let talk = sys::inherited(TALK);
     let fail = |why: String| {
         say(talk, FAILED, &why);
@@ -296,7 +296,12 @@ fn keep(path: &Path) -> u8 {
             .context
             .parse()
             .map_err(|error| format!("{}: {error}", quoted(path)))?;
-        whose(&host, &context)?;
+        let of = behind_pidfd(&host).ok_or("the guest has ended")?;
+        if attends {
+            attach::verify(&host, of, entry.started, &context)?;
+        } else {
+            whose(&host, of, &context)?;
+        }
         let hold = Hold::take(&host, entry)?;
         // The pair stays claimed until the labels are back.
         host.claim(&context)
@@ -315,9 +320,14 @@ fn keep(path: &Path) -> u8 {
             return fail(why);
         }
     };
+    let door = Door::open(path);
     say(talk, READY, "");
 
-    let undo = wait_for_end(pidfd, talk, || {
+    let undo = wait_for_end(pidfd, talk, door.as_ref(), |asked| {
+        if let Asked::ToRelease(caller) = asked {
+            attach::release(&host, &context, &mut hold, (&journal, path), &caller);
+            return;
+        }
         let grown = Journal::read(path)
             .map_err(|error| error.to_string())
             .and_then(|entry| hold.grow(&host, entry));
@@ -326,6 +336,7 @@ fn keep(path: &Path) -> u8 {
             Err(why) => say(talk, FAILED, &format!("{why}\0")),
         }
     });
+    drop(door);
     if !undo {
         wait_for_cage(&host, &context);
     }
@@ -344,21 +355,20 @@ fn keep(path: &Path) -> u8 {
         failures.extend(hold.settle(&journal, path).err());
     }
     // What a keeper that was ended left to whoever is last.
-    let _ = put_back_ended(&host, &journal);
+    let _ = ended::put_back(&host, &[], false, &mut |_, _| ());
     u8::from(!failures.is_empty())
+}
+
+/// The process that the pidfd stands for; fdinfo in proc(5).
+fn behind_pidfd(host: &RealHost) -> Option<Pid> {
+    let info = host.read_proc(&format!("self/fdinfo/{PIDFD}")).ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    line.trim().parse().ok().map(Pid::from_raw)
 }
 
 /// Checks that the launcher behind the pidfd claims this context, and nobody else is in
 /// its cage: a keeper must not be talked into taking a running guest's files.
-fn whose(host: &RealHost, context: &Context) -> Result<(), String> {
-    let launcher = host
-        .read_proc(&format!("self/fdinfo/{PIDFD}"))
-        .ok()
-        .and_then(|info| {
-            let line = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
-            line.trim().parse().ok().map(Pid::from_raw)
-        })
-        .ok_or("the launcher has ended")?;
+fn whose(host: &RealHost, launcher: Pid, context: &Context) -> Result<(), String> {
     let claims = host
         .labels_of(launcher)
         .is_some_and(|labels| labels.pending.as_ref() == Some(context));
@@ -394,39 +404,56 @@ fn report(talk: Option<BorrowedFd<'static>>, failures: &[String]) {
     }
 }
 
-/// Waits for the end of the process behind a pidfd, or for the launcher's word; `more` is called
-/// whenever the entry has grown. True when the launcher asked for everything to be put back.
+/// What a keeper is asked for while it waits.
+enum Asked {
+    /// The entry has grown.
+    ForMore,
+    /// Files shall be given back although the guest runs.
+    ToRelease(UnixStream),
+}
+
+/// Waits for the end of the process behind a pidfd and of the launcher's work, or for the
+/// launcher's word. True when the launcher asked for everything to be put back.
 fn wait_for_end(
     pidfd: BorrowedFd<'static>,
     talk: Option<BorrowedFd<'static>>,
-    mut more: impl FnMut(),
+    door: Option<&Door>,
+    mut asked: impl FnMut(Asked),
 ) -> bool {
     let mut talk = talk;
+    let mut guest = Some(pidfd);
     loop {
-        let mut ends = vec![PollFd::new(pidfd, PollFlags::POLLIN)];
-        ends.extend(talk.map(|talk| PollFd::new(talk, PollFlags::POLLIN)));
+        if guest.is_none() && talk.is_none() {
+            return false;
+        }
+        let fds = [guest, talk, door.map(Door::as_fd)];
+        let mut ends: Vec<PollFd<'_>> = fds
+            .iter()
+            .flatten()
+            .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
+            .collect();
         match poll(&mut ends, PollTimeout::NONE) {
             Err(Errno::EINTR) => continue,
             Err(_) => return false,
             Ok(_) => {}
         }
-        let ready = |index: usize| {
-            ends.get(index)
-                .and_then(PollFd::revents)
-                .is_some_and(|events| !events.is_empty())
-        };
-        if ready(1)
-            && let Some(from) = talk
-        {
+        let mut events = ends
+            .iter()
+            .map(|end| end.revents().is_some_and(|e| !e.is_empty()));
+        let [ended, told, called] = fds.map(|fd| fd.is_some() && events.next() == Some(true));
+        if told && let Some(from) = talk {
             let mut byte = [0_u8; 1];
             match nix::unistd::read(from, &mut byte) {
                 Ok(1) if byte == [UNDO] => return true,
-                Ok(1) if byte == [MORE] => more(),
+                Ok(1) if byte == [MORE] => asked(Asked::ForMore),
                 // Closed: the launcher has become QEMU, or is gone.
                 _ => talk = None,
             }
-        } else if ready(0) {
-            return false;
+        } else if ended {
+            // Who labels for a guest that has just ended must be done before labels go back.
+            guest = None;
+        } else if called && let Some(caller) = door.and_then(Door::caller) {
+            asked(Asked::ToRelease(caller));
         }
     }
 }
@@ -465,15 +492,6 @@ fn wait_for_cage(host: &RealHost, context: &Context) {
     }
 }
 
-/// Whether the guest of an entry still runs, or somebody is at work on its files.
-fn alive(host: &RealHost, entry: &Entry, processes: &[ProcessLabels]) -> bool {
-    let context = entry.context.parse::<Context>().ok();
-    let caged = processes
-        .iter()
-        .any(|process| process.current == context || process.pending == context);
-    caged || this_boot(host, entry) && start_time(host, entry.pid) == Some(entry.started)
-}
-
 /// When a process started, in clock ticks since boot, unless it has ended and was not
 /// waited for yet; fields 3 and 22 of `/proc/PID/stat`, proc(5).
 pub fn start_time(host: &RealHost, pid: i32) -> Option<u64> {
@@ -485,47 +503,4 @@ pub fn start_time(host: &RealHost, pid: i32) -> Option<u64> {
         "Z" | "X" => None,
         _ => fields.nth(18)?.parse().ok(),
     }
-}
-
-/// Puts back what every guest that has ended left. Returns what is not back, and why.
-fn put_back_ended(host: &RealHost, journal: &Journal) -> io::Result<Vec<String>> {
-    let mut left = Vec::new();
-    for path in journal.entries()? {
-        let entry = match Journal::read(&path) {
-            Ok(entry) => entry,
-            Err(error) => {
-                // Another keeper has removed it since the directory was read.
-                if path.exists() {
-                    left.push(error.to_string());
-                }
-                continue;
-            }
-        };
-        if alive(host, &entry, &host.processes()?) {
-            continue;
-        }
-        match Hold::take(host, entry) {
-            Ok(mut hold) => {
-                left.extend(hold.put_back(host, Wait::Never));
-                left.extend(hold.settle(journal, &path).err());
-                left.extend(hold.left());
-            }
-            Err(why) => left.push(why),
-        }
-    }
-    Ok(left)
-}
-
-fn restore() -> u8 {
-    let talk = sys::inherited(TALK);
-    sys::ignore_termination();
-    sys::raise_descriptor_limit();
-    let outcome = || -> Result<Vec<String>, String> {
-        let host = RealHost::new().map_err(|error| error.to_string())?;
-        let journal = Journal::open().map_err(|error| error.to_string())?;
-        put_back_ended(&host, &journal).map_err(|error| error.to_string())
-    };
-    let left = outcome().unwrap_or_else(|why| vec![why]);
-    report(talk, &left);
-    u8::from(!left.is_empty())
 }

@@ -6,13 +6,16 @@
 //! changes nothing.
 
 pub mod apply;
+pub mod attach;
 pub mod cli;
 pub mod collect;
 pub mod command;
 pub mod devices;
 pub mod domain;
+pub mod ended;
 pub mod escape;
 pub mod fds;
+pub mod guest;
 pub mod headers;
 pub mod host;
 pub mod image;
@@ -105,17 +108,31 @@ fn dispatch(cli: Cli, environment: &[CString]) -> Result<u8, Refusal> {
             }
             Ok(if plan.errors.is_empty() { 0 } else { REFUSED })
         }
-        Some(Command::Restore) => restore(),
+        Some(Command::Attach {
+            read_only,
+            shared,
+            attached,
+        }) => {
+            let class = match (read_only, shared) {
+                (true, _) => resource::Class::Content,
+                (_, true) => resource::Class::Shared,
+                _ => resource::Class::Exclusive,
+            };
+            attach::attach(&attached, class)
+        }
+        Some(Command::Detach(attached)) => attach::detach(&attached),
+        Some(Command::Restore { all, wanted }) => restore(&wanted, all),
         None => match launch::launch(&cli.launch, environment)? {},
     }
 }
 
-fn restore() -> Result<u8, Refusal> {
+fn restore(wanted: &[OsString], all: bool) -> Result<u8, Refusal> {
     if selinux::mode() == selinux::Mode::Disabled {
         return Ok(0);
     }
-    keeper::restore_ended(&selinux::own_context()?)?;
-    Ok(0)
+    let own = selinux::own_context()?;
+    let back = ended::restore(&own, wanted, all, &mut |line| say(line))?;
+    Ok(u8::from(!back))
 }
 
 /// Called by the name of a QEMU: every argument is QEMU's, and the QEMU is the

@@ -10,6 +10,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod attach;
 mod block_devices;
 mod callers;
 mod differential;
@@ -17,6 +18,7 @@ mod errors;
 mod fixtures;
 mod guests;
 mod inherited;
+mod restore;
 mod schema;
 mod strace;
 mod support;
