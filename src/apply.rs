@@ -36,9 +36,7 @@ pub fn prepare(
         name.to_owned(),
         pid,
         ended::start_time(host, pid).unwrap_or(0),
-        host.read_proc("sys/kernel/random/boot_id")?
-            .trim()
-            .to_owned(),
+        boot(host)?,
         guest.to_string(),
     );
     entry.records = records(plan);
@@ -56,6 +54,12 @@ pub fn prepare(
             )))
         }
     }
+}
+
+/// Which boot of the host this is.
+pub(crate) fn boot(host: &RealHost) -> io::Result<String> {
+    let boot = host.read_proc("sys/kernel/random/boot_id")?;
+    Ok(boot.trim().to_owned())
 }
 
 /// Writes down what was found behind block devices after they were labelled, and has the keeper
@@ -77,7 +81,7 @@ pub fn prepare_more(plan: &Plan, keeper: &mut Keeper) -> Result<(), Refusal> {
 }
 
 /// What has to be put back for a plan.
-fn records(plan: &Plan) -> Vec<Record> {
+pub(crate) fn records(plan: &Plan) -> Vec<Record> {
     let mut records = Vec::new();
     for step in &plan.steps {
         let Some(label) = &step.label else { continue };
@@ -101,6 +105,7 @@ fn record(pinned: &Pinned, class: Class, original: &Context, label: &Context) ->
     Record {
         path: pinned.real_path(),
         identity: pinned.identity,
+        file_system: pinned.file_system(),
         class,
         original: original.to_string(),
         label: label.to_string(),

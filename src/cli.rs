@@ -18,7 +18,7 @@ use crate::label::{Categories, Context, Level};
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
     subcommand_precedence_over_arg = true,
-    override_usage = "svirt-exec [OPTIONS] QEMU [QEMU-ARGS…]\n       svirt-exec plan [--json] [OPTIONS] QEMU [QEMU-ARGS…]\n       svirt-exec list|verify|denials|doctor|restore …",
+    override_usage = "svirt-exec [OPTIONS] QEMU [QEMU-ARGS…]\n       svirt-exec plan [--json] [OPTIONS] QEMU [QEMU-ARGS…]\n       svirt-exec attach [--read-only|--shared] GUEST PATH…\n       svirt-exec detach GUEST PATH…\n       svirt-exec restore [--all] [GUEST|PATH…]\n       svirt-exec list|verify|denials|doctor …",
     after_help = "Example: svirt-exec qemu-system-x86_64 -accel kvm -m 2G -drive file=disk.qcow2,format=qcow2,if=virtio"
 )]
 pub struct Cli {
@@ -47,8 +47,36 @@ pub enum Command {
         #[command(flatten)]
         launch: Box<Launch>,
     },
+    /// Label further files or devices for a guest that runs (hot-plug)
+    ///
+    /// What is added is the guest's alone, unless said otherwise, and its label goes back at the
+    /// guest's end. QEMU is told by its own monitor (blockdev-add, device_add).
+    Attach {
+        /// The guest only reads it: every guest may
+        #[arg(long, conflicts_with = "shared")]
+        read_only: bool,
+        /// Every guest may write it, as with share-rw=on
+        #[arg(long)]
+        shared: bool,
+        /// Whom, and what.
+        #[command(flatten)]
+        attached: Attached,
+    },
+    /// Put back the labels of files or devices of a guest that runs (hot-unplug)
+    ///
+    /// Refused while a process of the guest has one of them open.
+    Detach(Attached),
     /// Put back the labels of guests that have ended without it
-    Restore,
+    ///
+    /// Exits with 0 when nothing is left to put back, with 1 and a line for each label that is not.
+    Restore {
+        /// As root: what the guests of all users left, too
+        #[arg(long)]
+        all: bool,
+        /// Only what this guest left (its name or process ID), or only this file
+        #[arg(value_name = "GUEST|PATH")]
+        wanted: Vec<OsString>,
+    },
     /// List the confined guests of this host, whoever started them
     ///
     /// With the pair, the processes, the user, the name, and what was labelled for them. Root sees
@@ -115,6 +143,23 @@ fn seconds(text: &str) -> Result<u64, String> {
     };
     let number: u64 = number.parse().map_err(|_| bad())?;
     number.checked_mul(factor).ok_or_else(bad)
+}
+
+/// A guest that runs, and files or devices of it.
+#[derive(Args, Clone, Debug)]
+pub struct Attached {
+    /// Say what was done as JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+    /// GUEST is the process ID of any guest, also of one that svirt-exec did not start
+    #[arg(long)]
+    pub pid: bool,
+    /// Its name or process ID
+    #[arg(value_name = "GUEST")]
+    pub guest: OsString,
+    /// Files or devices
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
 }
 
 /// A launch.

@@ -37,6 +37,7 @@ fn guest(pid: i32, level: &str, disk: &str, ino: u64) -> Guest {
                     ino,
                     born: None,
                 },
+                file_system: None,
                 class: Class::Exclusive,
                 original: String::new(),
                 label: String::new(),

@@ -147,7 +147,7 @@ pub fn state(host: &RealHost) -> Vec<Check> {
                     shell_word(path.as_os_str().as_bytes())
                 ),
             )),
-            Ok(entry) if ended::alive(host, &entry, &processes) => {}
+            Ok(entry) if ended::alive(host, &entry, &processes).is_some() => {}
             Ok(entry) => checks.push(Check::bad(
                 "labels_left",
                 format!(

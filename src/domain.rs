@@ -93,6 +93,19 @@ pub fn is_among(stated: &VirtualContexts, context: &Context) -> bool {
 /// What a writable image needs of its type.
 const IMAGE_PERMISSIONS: [&str; 5] = ["getattr", "lock", "open", "read", "write"];
 
+/// Whether the policy gives all of these.
+fn ask(
+    host: &dyn Host,
+    source: &Context,
+    target: &Context,
+    class: &str,
+    permissions: &[&'static str],
+) -> Result<bool, DomainError> {
+    host.denied(source, target, class, permissions)
+        .map(|denied| denied.is_empty())
+        .map_err(DomainError::Ask)
+}
+
 /// Finds the domain and image types for a guest started by `own`. With a `stated` context, its
 /// domain is that one, and only the types of what it uses are looked for.
 ///
@@ -119,11 +132,6 @@ pub fn guest_types(
             .map(|_| crate::label::Range::single(Level::bare(own.sensitivity())));
         domain
     };
-    let ask = |source: &Context, target: &Context, class, permissions: &[&'static str]| {
-        host.denied(source, target, class, permissions)
-            .map(|denied| denied.is_empty())
-            .map_err(DomainError::Ask)
-    };
 
     let domain = if let Some(stated) = stated {
         let domain = stated.at(Level::bare(stated.sensitivity()));
@@ -140,7 +148,7 @@ pub fn guest_types(
         let mut found = None;
         for kind in candidates {
             let domain = domain_of(kind);
-            if host.is_valid(&domain) && ask(&domain, &domain, "process", &["execmem"])? {
+            if host.is_valid(&domain) && ask(host, &domain, &domain, "process", &["execmem"])? {
                 found = Some(domain);
                 break;
             }
@@ -160,6 +168,24 @@ pub fn guest_types(
         domain
     };
 
+    types_with(host, &files, &domain)
+}
+
+/// The types of a guest that runs already, as its process has them.
+///
+/// # Errors
+/// Where the policy has no image type that fits.
+pub fn types_of(host: &dyn Host, guest: &Context) -> Result<GuestTypes, DomainError> {
+    let files = host.virtual_contexts().map_err(DomainError::Files)?;
+    types_with(host, &files, &guest.at(Level::bare(guest.sensitivity())))
+}
+
+/// The image types that suit a domain.
+fn types_with(
+    host: &dyn Host,
+    files: &VirtualContexts,
+    domain: &Context,
+) -> Result<GuestTypes, DomainError> {
     let stated = files
         .images
         .first()
@@ -173,9 +199,9 @@ pub fn guest_types(
     let mut image = None;
     for kind in [stated.kind.as_str(), named.as_str()] {
         let mut candidate = stated.with_type(kind);
-        candidate.user.clone_from(&own.user);
+        candidate.user.clone_from(&domain.user);
         candidate.range.clone_from(&domain.range);
-        if host.is_valid(&candidate) && ask(&domain, &candidate, "file", &IMAGE_PERMISSIONS)? {
+        if host.is_valid(&candidate) && ask(host, domain, &candidate, "file", &IMAGE_PERMISSIONS)? {
             image = Some(candidate);
             break;
         }
@@ -190,7 +216,7 @@ pub fn guest_types(
         .ok_or(DomainError::Empty("label read-only content gets"))?
         .clone();
     Ok(GuestTypes {
-        domain,
+        domain: domain.clone(),
         image,
         content,
     })

@@ -1,21 +1,273 @@
-//! Guests that have ended without having their labels put back: which ones they are, and doing it.
+//! Putting back what ended guests left: `svirt-exec restore`, and every launch before it begins.
 //!
-//! Runs in the keeper's domain where it changes something.
+//! The work is done in the keeper's domain, by a process that says how it goes.
 
-use std::io;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, BufRead, Read};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use crate::host::{Host, ProcessLabels, RealHost};
-use crate::journal::{Entry, Journal};
+use nix::unistd::Uid;
+
+use crate::escape::quoted;
+use crate::host::{self, Host, Pinned, ProcessLabels, RealHost};
+use crate::journal::{Entry, Journal, Record};
+use crate::keeper::{self, DONE, END, FAILED, TALK};
 use crate::label::Context;
-use crate::restore::{Hold, Wait, this_boot};
+use crate::refusal::{Refusal, refuse};
+use crate::restore::{Hold, Wait, same, this_boot};
+use crate::sys;
 
-/// Whether the guest of an entry still runs, or somebody is at work on its files.
-pub fn alive(host: &RealHost, entry: &Entry, processes: &[ProcessLabels]) -> bool {
-    let context = entry.context.parse::<Context>().ok();
-    let caged = processes
+/// What the process at work says: a line for the caller; that it refuses, and why.
+pub(crate) const LINE: u8 = b'L';
+pub(crate) const REFUSED: u8 = b'X';
+
+/// The word that stands for the guests of all users.
+const ALL: &[u8] = b"--all";
+
+/// How long to work without a word.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// A guest or a file that the caller named.
+#[derive(Debug)]
+pub struct Wanted {
+    word: OsString,
+    path: PathBuf,
+    pinned: Option<Pinned>,
+}
+
+impl Wanted {
+    /// What a word names that may be a path: `path`, absolute.
+    pub fn new(word: OsString, path: PathBuf) -> Self {
+        let pinned = host::pin(&path).ok();
+        Self { word, path, pinned }
+    }
+
+    /// As a path.
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    /// Whether it is this guest, by name or process ID.
+    pub fn names(&self, entry: &Entry) -> bool {
+        self.word == OsStr::new(&entry.name) || self.word == OsStr::new(&entry.pid.to_string())
+    }
+
+    /// Whether it is this file, by any of its names.
+    pub fn is(&self, record: &Record) -> bool {
+        self.path == record.path
+            || self
+                .pinned
+                .as_ref()
+                .is_some_and(|pinned| same(pinned, record))
+    }
+}
+
+/// Puts back what guests that have ended left, in a process of the keeper's domain. True when
+/// nothing of it is left.
+///
+/// # Errors
+/// Where a guest that is named still runs, or nothing could be looked at.
+pub fn restore(
+    own: &Context,
+    wanted: &[OsString],
+    all: bool,
+    tell: &mut dyn FnMut(&str),
+) -> Result<bool, Refusal> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let null = keeper::null()?;
+    let paths = wanted
         .iter()
-        .any(|process| process.current == context || process.pending == context);
-    caged || this_boot(host, entry) && start_time(host, entry.pid) == Some(entry.started)
+        .map(std::path::absolute)
+        .collect::<io::Result<Vec<PathBuf>>>()?;
+    let mut args: Vec<&[u8]> = vec![b"restore"];
+    args.extend(all.then_some(ALL));
+    for (word, path) in wanted.iter().zip(&paths) {
+        args.extend([word.as_bytes(), path.as_os_str().as_bytes()]);
+    }
+    let null = null.as_fd();
+    keeper::start(own, &args, &[null, null, null, null, theirs.as_fd()])?;
+    drop(theirs);
+    listen(&ours, tell)
+}
+
+/// Hears out a process at work. True when it has done everything.
+///
+/// # Errors
+/// What it refuses, or that it ended without a last word.
+pub(crate) fn listen(talk: &UnixStream, tell: &mut dyn FnMut(&str)) -> Result<bool, Refusal> {
+    let mut talk = io::BufReader::new(talk);
+    let mut refused = Vec::new();
+    loop {
+        let mut what = [0_u8; 1];
+        talk.read_exact(&mut what)
+            .map_err(|_| refuse(keeper::ENDED_AT_ONCE))?;
+        let mut said = Vec::new();
+        talk.read_until(END, &mut said)?;
+        let said = String::from_utf8_lossy(said.strip_suffix(&[END]).unwrap_or(&said)).into_owned();
+        match what {
+            [LINE] => tell(&said),
+            [REFUSED] => refused.push(said),
+            _ if !refused.is_empty() => return Err(Refusal::new(refused)),
+            what => return Ok(what == [DONE]),
+        }
+    }
+}
+
+/// The process at work: puts back, and says how it goes.
+pub fn run(args: &[Vec<u8>]) -> u8 {
+    let talk = sys::inherited(TALK);
+    sys::ignore_termination();
+    sys::raise_descriptor_limit();
+    let (all, words) = match args.split_first() {
+        Some((first, rest)) if first == ALL => (true, rest),
+        _ => (false, args),
+    };
+    let wanted: Vec<Wanted> = words
+        .chunks_exact(2)
+        .filter_map(|pair| {
+            let [word, path] = pair else { return None };
+            let text = |bytes: &Vec<u8>| OsString::from_vec(bytes.clone());
+            Some(Wanted::new(text(word), text(path).into()))
+        })
+        .collect();
+    let mut tell = |what: u8, text: &str| keeper::say(talk, what, &format!("{text}\0"));
+    let back = RealHost::new().and_then(|host| put_back(&host, &wanted, all, &mut tell));
+    let back = back.unwrap_or_else(|error| {
+        tell(REFUSED, &format!("cannot put labels back: {error}"));
+        false
+    });
+    tell(if back { DONE } else { FAILED }, "");
+    u8::from(!back)
+}
+
+/// Puts back what ended guests left: everything where nothing is wanted, else what is. Says each
+/// label that is not back; true where there is none.
+///
+/// # Errors
+/// Where the journal or the processes cannot be listed.
+pub fn put_back(
+    host: &RealHost,
+    wanted: &[Wanted],
+    all: bool,
+    tell: &mut dyn FnMut(u8, &str),
+) -> io::Result<bool> {
+    let mut journals = vec![(None, Journal::open().map_err(io::Error::other)?)];
+    if all && Uid::effective().is_root() {
+        let users = Journal::of_users()?;
+        journals.extend(users.into_iter().map(|(uid, journal)| (Some(uid), journal)));
+    }
+    let mut back = true;
+    let mut running = Vec::new();
+    let mut said = Instant::now();
+    let (mut done, mut matched) = (0_usize, vec![false; wanted.len()]);
+    for (owner, journal) in &journals {
+        let entries = match journal.entries() {
+            Err(error) if owner.is_some() => {
+                back = false;
+                tell(
+                    LINE,
+                    &format!("cannot list the entries of user {owner:?}: {error}"),
+                );
+                continue;
+            }
+            entries => entries?,
+        };
+        for path in entries {
+            let entry = match Journal::read_of(&path, *owner) {
+                Ok(entry) => entry,
+                Err(error) => {
+                    // Another keeper has removed it since the directory was read.
+                    if path.exists() {
+                        back = false;
+                        tell(LINE, &error.to_string());
+                    }
+                    continue;
+                }
+            };
+            let whole = wanted.is_empty() || wanted.iter().any(|wanted| wanted.names(&entry));
+            let selected = |record: &Record| whole || wanted.iter().any(|wanted| wanted.is(record));
+            if !whole && !entry.records.iter().any(selected) {
+                continue;
+            }
+            let alive = alive(host, &entry, &host.processes()?);
+            let ended = alive.is_none();
+            for (wanted, matched) in wanted.iter().zip(&mut matched) {
+                let this = wanted.names(&entry) || entry.records.iter().any(|r| wanted.is(r));
+                *matched |= this && ended;
+                if let Some(pid) = alive.filter(|_| this) {
+                    running.push((wanted, pid, entry.name.clone()));
+                }
+            }
+            if !ended {
+                continue;
+            }
+            let mut hold = match Hold::take_what_can_be(host, entry, *owner) {
+                Ok(hold) => hold,
+                Err(why) => {
+                    back = false;
+                    tell(
+                        LINE,
+                        &format!("cannot use {}: {why}; remove it", quoted(&path)),
+                    );
+                    continue;
+                }
+            };
+            let mut step = || {
+                done = done.saturating_add(1);
+                if said.elapsed() >= QUIET {
+                    said = Instant::now();
+                    tell(LINE, &format!("putting labels back: {done} so far"));
+                }
+            };
+            let failures = hold.put_back_some(host, Wait::Never, &selected, &mut step);
+            let mut left = hold.left(&path, &selected);
+            left.extend(
+                failures
+                    .into_iter()
+                    .filter(|why| !left.contains(why))
+                    .collect::<Vec<_>>(),
+            );
+            match (hold.settle(journal, &path), owner) {
+                // Another user's directory, where root has no right to write without
+                // CAP_DAC_OVERRIDE: the entry goes with that user's next command.
+                (_, Some(_)) | (Ok(()), None) => {}
+                (Err(why), None) => left.push(why),
+            }
+            back &= left.is_empty();
+            left.iter().for_each(|line| tell(LINE, line));
+        }
+        if owner.is_none() {
+            journal.sweep(|pid, began| start_time(host, pid) == Some(began))?;
+        }
+    }
+    for (number, wanted) in wanted.iter().enumerate() {
+        if matched.get(number) == Some(&true) {
+            continue;
+        }
+        let name = quoted(&wanted.word);
+        match running
+            .iter()
+            .find(|(other, _, _)| std::ptr::eq(*other, wanted))
+        {
+            Some((_, pid, guest)) => {
+                back = false;
+                tell(
+                    REFUSED,
+                    &format!(
+                        "cannot put back labels of {name}: guest {} still runs, as process {pid}; \
+                         end it first",
+                        quoted(guest)
+                    ),
+                );
+            }
+            None => tell(LINE, &format!("nothing of {name} is left to put back")),
+        }
+    }
+    Ok(back)
 }
 
 /// When a process started, in clock ticks since boot, unless it has ended and was not
@@ -31,35 +283,14 @@ pub fn start_time(host: &RealHost, pid: i32) -> Option<u64> {
     }
 }
 
-/// Puts back what every guest that has ended left. Returns what is not back, and why.
-///
-/// # Errors
-/// Where the journal or the processes cannot be listed.
-pub fn put_back(host: &RealHost, journal: &Journal) -> io::Result<Vec<String>> {
-    let mut left = Vec::new();
-    for path in journal.entries()? {
-        let entry = match Journal::read(&path) {
-            Ok(entry) => entry,
-            Err(error) => {
-                // Another keeper has removed it since the directory was read.
-                if path.exists() {
-                    left.push(error.to_string());
-                }
-                continue;
-            }
-        };
-        if alive(host, &entry, &host.processes()?) {
-            continue;
-        }
-        match Hold::take(host, entry) {
-            Ok(mut hold) => {
-                left.extend(hold.put_back(host, Wait::Never));
-                left.extend(hold.settle(journal, &path).err());
-                left.extend(hold.left());
-            }
-            Err(why) => left.push(why),
-        }
+/// A process of the guest of an entry, or one that is at work on its files.
+pub fn alive(host: &RealHost, entry: &Entry, processes: &[ProcessLabels]) -> Option<i32> {
+    if this_boot(host, entry) && start_time(host, entry.pid) == Some(entry.started) {
+        return Some(entry.pid);
     }
-    journal.sweep(|pid, began| start_time(host, pid) == Some(began))?;
-    Ok(left)
+    let context = Some(entry.context.parse::<Context>().ok()?);
+    processes
+        .iter()
+        .find(|process| process.current == context || process.pending == context)
+        .map(|process| process.pid.as_raw())
 }

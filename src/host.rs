@@ -91,6 +91,12 @@ impl Pinned {
         PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
     }
 
+    /// The number of its file system (`f_fsid`, statfs(2)); none where that has none.
+    pub fn file_system(&self) -> Option<u64> {
+        let id = nix::sys::statvfs::fstatvfs(&self.fd).ok()?.filesystem_id();
+        (id != 0).then_some(id)
+    }
+
     /// Its path without symbolic links, as the kernel knows it now.
     pub fn real_path(&self) -> PathBuf {
         readlink(&self.proc_path()).map_or_else(|_| self.path.clone(), PathBuf::from)

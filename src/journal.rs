@@ -59,7 +59,11 @@ pub enum JournalError {
         source: io::Error,
     },
     /// An entry cannot be read.
-    #[error("cannot read the original labels from {}: {source}", quoted(path))]
+    #[error(
+        "cannot read the original labels from {}: {source}; look which files it names, give them \
+         their labels (restorecon -F), and remove it",
+        quoted(path)
+    )]
     Read {
         /// Which.
         path: PathBuf,
@@ -76,6 +80,9 @@ pub struct Record {
     pub path: PathBuf,
     /// Which file it was.
     pub identity: Identity,
+    /// Which file system it is on, by a number that lasts longer than a boot (`f_fsid`, statfs(2)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_system: Option<u64>,
     /// What the guest used it for.
     pub class: Class,
     /// The label it had; none where it was made for the guest.
@@ -118,6 +125,11 @@ impl Entry {
     }
 }
 
+/// Whether a path is a directory of this user.
+fn belongs(path: &Path, uid: u32) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| file.is_dir() && file.uid() == uid)
+}
+
 /// A directory of entries.
 #[derive(Clone, Debug)]
 pub struct Journal {
@@ -155,26 +167,15 @@ impl Journal {
     /// guests only.
     pub fn existing() -> Vec<(u32, Self)> {
         let uid = Uid::effective();
-        let users = Path::new(STATE).join("users");
+        let own = Self::of(uid);
         let mut found = Vec::new();
-        if uid.is_root() {
-            found.push((0, Path::new(STATE).join("guests")));
-            for entry in fs::read_dir(&users).into_iter().flatten().flatten() {
-                let name = entry.file_name();
-                if let Some(owner) = name.to_str().and_then(|name| name.parse().ok()) {
-                    found.push((owner, entry.path()));
-                }
-            }
-        } else {
-            found.push((uid.as_raw(), Self::of(uid)));
+        if belongs(&own, uid.as_raw()) {
+            found.push((uid.as_raw(), Self::at(own)));
         }
-        found.retain(|(owner, path)| {
-            fs::symlink_metadata(path).is_ok_and(|file| file.is_dir() && file.uid() == *owner)
-        });
+        if uid.is_root() {
+            found.extend(Self::of_users().unwrap_or_default());
+        }
         found
-            .into_iter()
-            .map(|(owner, directory)| (owner, Self { directory }))
-            .collect()
     }
 
     /// Where it is.
@@ -195,6 +196,25 @@ impl Journal {
                 .map(|user| user.dir.join(".local/state/svirt-exec"))
                 .unwrap_or_else(|| Path::new(STATE).join("users").join(uid.to_string()))
         }
+    }
+
+    /// Those of all users but root, each with the user whose it is.
+    ///
+    /// # Errors
+    /// Where there is a directory for them that cannot be listed.
+    pub fn of_users() -> io::Result<Vec<(u32, Self)>> {
+        let users = match fs::read_dir(Path::new(STATE).join("users")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        Ok(users
+            .flatten()
+            .filter_map(|user| {
+                let uid: u32 = user.file_name().to_str()?.parse().ok()?;
+                // Everybody may make a directory there: only its owner's own counts.
+                belongs(&user.path(), uid).then(|| (uid, Self::at(user.path())))
+            })
+            .collect())
     }
 
     fn prepare(&self) -> io::Result<()> {
@@ -225,6 +245,19 @@ impl Journal {
             path: path.clone(),
             source,
         })?;
+        Ok(path)
+    }
+
+    /// As [`Journal::write`], beside the entry that the guest has already: `by` is the process
+    /// that adds it, and when that started.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub fn write_more(&self, entry: &Entry, by: (i32, u64)) -> Result<PathBuf, JournalError> {
+        let (pid, started) = by;
+        let name = format!("{}-{}+{pid}-{started}.json", entry.pid, entry.started);
+        let path = self.directory.join(name);
+        self.replace(&path, entry)?;
         Ok(path)
     }
 
@@ -272,12 +305,27 @@ impl Journal {
     /// # Errors
     /// Where it cannot be read, or is none of this program's.
     pub fn read(path: &Path) -> Result<Entry, JournalError> {
+        Self::read_of(path, None)
+    }
+
+    /// Reads an entry that must be a regular file of this user, where one is given.
+    ///
+    /// # Errors
+    /// As [`Journal::read`].
+    pub fn read_of(path: &Path, owner: Option<u32>) -> Result<Entry, JournalError> {
         let read = || -> io::Result<Entry> {
             use std::io::Read;
             let file = OpenOptions::new()
                 .read(true)
                 .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
                 .open(path)?;
+            let metadata = file.metadata()?;
+            if !metadata.is_file() || owner.is_some_and(|owner| metadata.uid() != owner) {
+                return Err(io::Error::other(format!(
+                    "it is no regular file of the directory's owner, but of user {}",
+                    metadata.uid()
+                )));
+            }
             let mut text = Vec::new();
             file.take(LARGEST).read_to_end(&mut text)?;
             let entry: Entry = serde_json::from_slice(&text)?;
@@ -326,7 +374,8 @@ impl Journal {
             let launcher = path
                 .file_stem()
                 .and_then(OsStr::to_str)
-                .and_then(|stem| stem.split_once('-'))
+                // Who writes comes last: [`Journal::write_more`].
+                .and_then(|stem| stem.rsplit('+').next()?.split_once('-'))
                 .and_then(|(pid, started)| Some((pid.parse().ok()?, started.parse().ok()?)));
             let unfinished = path.extension() == Some(OsStr::new(UNFINISHED));
             if let Some((pid, started)) = launcher.filter(|_| unfinished)
@@ -396,86 +445,5 @@ mod path_text {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::ffi::OsStrExt;
-
-    fn entry() -> Entry {
-        let mut entry = Entry::new(
-            "web".to_owned(),
-            7,
-            99,
-            "boot".to_owned(),
-            "u:r:svirt_t:s0:c1,c2".to_owned(),
-        );
-        for name in [&b"/srv/a.img"[..], b"/srv/not \xff utf8\n.img"] {
-            entry.records.push(Record {
-                path: PathBuf::from(std::ffi::OsStr::from_bytes(name)),
-                identity: Identity {
-                    dev: 1,
-                    ino: 2,
-                    born: None,
-                },
-                class: Class::Exclusive,
-                original: "u:object_r:user_home_t:s0".to_owned(),
-                label: "u:object_r:svirt_image_t:s0:c1,c2".to_owned(),
-            });
-        }
-        entry
-    }
-
-    #[test]
-    fn an_entry_is_read_as_it_was_written() {
-        let directory = tempfile::tempdir().unwrap();
-        let journal = Journal::at(directory.path().to_path_buf());
-        let path = journal.write(&entry()).unwrap();
-        assert_eq!(Journal::read(&path).unwrap(), entry());
-        assert_eq!(journal.entries().unwrap(), std::slice::from_ref(&path));
-        journal.remove(&path).unwrap();
-        assert!(journal.entries().unwrap().is_empty());
-    }
-
-    #[test]
-    fn an_entry_of_another_version_or_no_entry_is_an_error() {
-        let directory = tempfile::tempdir().unwrap();
-        for text in [
-            r#"{"version":2,"name":"x","pid":1,"started":1,"boot":"","context":"","records":[]}"#,
-            "{}",
-            "",
-            "\0\0\0",
-        ] {
-            let path = directory.path().join("x.json");
-            fs::write(&path, text).unwrap();
-            assert!(Journal::read(&path).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_a_killed_writer_left_is_removed_once_it_is_nobodys() {
-        let directory = tempfile::tempdir().unwrap();
-        let journal = Journal::at(directory.path().to_path_buf());
-        let file = |name: &str| directory.path().join(name);
-        for name in [
-            "1-1.new",
-            "2-2.new",
-            "3-3.new",
-            "3-3.json",
-            "x.new",
-            "4-4.other",
-        ] {
-            fs::write(file(name), "").unwrap();
-        }
-        journal.sweep(|pid, _| pid == 2).unwrap();
-        assert!(!file("1-1.new").exists());
-        for kept in ["2-2.new", "3-3.new", "3-3.json", "x.new", "4-4.other"] {
-            assert!(file(kept).exists(), "{kept}");
-        }
-    }
-
-    #[test]
-    fn a_missing_directory_is_an_error_that_names_it() {
-        let journal = Journal::at("/nonexistent/dir".into());
-        let error = journal.write(&entry()).unwrap_err().to_string();
-        assert!(error.contains("/nonexistent/dir"), "{error}");
-    }
-}
+#[path = "journal_tests.rs"]
+mod tests;

@@ -18,6 +18,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
+use crate::attach::{self, Door};
 use crate::ended;
 use crate::escape::quoted;
 use crate::host::{Host, RealHost};
@@ -36,12 +37,12 @@ pub const DOMAIN: &str = "svirt_launcher_keeper_t";
 
 /// Descriptors of the keeper: the launcher's end, and the way to talk to it.
 const PIDFD: i32 = 3;
-const TALK: i32 = 4;
+pub(crate) const TALK: i32 = 4;
 
 /// What the keeper says: it is ready, it has put everything back, it has not.
 const READY: u8 = b'R';
-const DONE: u8 = b'D';
-const FAILED: u8 = b'F';
+pub(crate) const DONE: u8 = b'D';
+pub(crate) const FAILED: u8 = b'F';
 /// What the launcher says: the processes in between have ended; the entry has more records now;
 /// put everything back now; put nothing back once QEMU runs.
 const GO: u8 = b'G';
@@ -49,10 +50,14 @@ const MORE: u8 = b'M';
 const UNDO: u8 = b'U';
 const LEAVE: u8 = b'L';
 /// Ends what is said where more may be said later.
-const END: u8 = 0;
+pub(crate) const END: u8 = 0;
 
 /// How long to wait where the kernel offers nothing to wait for.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Why a keeper says nothing.
+pub(crate) const ENDED_AT_ONCE: &str = "the keeper ended at once; svirt-exec must be labelled \
+     svirt_launcher_exec_t and the svirt_launcher module loaded";
 
 const PROGRAM: &CStr = c"/proc/self/exe";
 
@@ -64,7 +69,7 @@ pub struct Keeper {
     pub entry: PathBuf,
 }
 
-fn null() -> io::Result<OwnedFd> {
+pub(crate) fn null() -> io::Result<OwnedFd> {
     Ok(nix::fcntl::open(
         "/dev/null",
         OFlag::O_RDWR | OFlag::O_CLOEXEC,
@@ -73,7 +78,7 @@ fn null() -> io::Result<OwnedFd> {
 }
 
 /// Starts this program as a keeper, in the keeper's domain.
-fn start(own: &Context, args: &[&[u8]], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn start(own: &Context, args: &[&[u8]], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut words = vec![CString::new(NAME)?];
     for arg in args {
         words.push(CString::new(*arg)?);
@@ -103,13 +108,25 @@ impl Keeper {
     /// # Errors
     /// Where it cannot be started, or finds a file in use by another guest.
     pub fn start(own: &Context, entry: &Path) -> io::Result<Self> {
+        Self::begin(own, b"keep", entry, Pid::this())
+    }
+
+    /// Starts one for what is added to a guest that runs.
+    ///
+    /// # Errors
+    /// As [`Keeper::start`], and where the guest has ended or is somebody else's.
+    pub fn start_for(own: &Context, entry: &Path, guest: i32) -> io::Result<Self> {
+        Self::begin(own, b"attend", entry, Pid::from_raw(guest))
+    }
+
+    fn begin(own: &Context, verb: &[u8], entry: &Path, of: Pid) -> io::Result<Self> {
         use std::os::unix::ffi::OsStrExt;
         let (ours, theirs) = UnixStream::pair()?;
         let null = null()?;
-        let pidfd = sys::pidfd(Pid::this())?;
+        let pidfd = sys::pidfd(of)?;
         start(
             own,
-            &[b"keep", entry.as_os_str().as_bytes()],
+            &[verb, entry.as_os_str().as_bytes()],
             &[
                 null.as_fd(),
                 null.as_fd(),
@@ -166,12 +183,8 @@ impl Keeper {
 fn expect(talk: &UnixStream, wanted: u8) -> io::Result<()> {
     let mut talk = io::BufReader::new(talk);
     let mut byte = [0_u8; 1];
-    talk.read_exact(&mut byte).map_err(|_| {
-        io::Error::other(
-            "the keeper ended at once; svirt-exec must be labelled svirt_launcher_exec_t and the \
-             svirt_launcher module loaded",
-        )
-    })?;
+    talk.read_exact(&mut byte)
+        .map_err(|_| io::Error::other(ENDED_AT_ONCE))?;
     if byte == [wanted] {
         return Ok(());
     }
@@ -181,44 +194,28 @@ fn expect(talk: &UnixStream, wanted: u8) -> io::Result<()> {
     Err(io::Error::other(String::from_utf8_lossy(said).into_owned()))
 }
 
-/// Puts back what guests that have ended left, in a keeper, and waits for it.
-///
-/// # Errors
-/// What could not be put back, one reason a line.
-pub fn restore_ended(own: &Context) -> io::Result<()> {
-    let (ours, theirs) = UnixStream::pair()?;
-    let null = null()?;
-    start(
-        own,
-        &[b"restore"],
-        &[
-            null.as_fd(),
-            null.as_fd(),
-            null.as_fd(),
-            null.as_fd(),
-            theirs.as_fd(),
-        ],
-    )?;
-    drop(theirs);
-    expect(&ours, DONE)
-}
-
 /// The keeper's own main.
 pub fn run(args: &[Vec<u8>]) -> u8 {
     let mut words = args.iter().map(Vec::as_slice);
+    let rest = args.get(1..).unwrap_or_default();
+    match words.clone().next() {
+        Some(b"restore") => return ended::run(rest),
+        Some(b"detach") => return attach::run(rest),
+        _ => {}
+    }
     match (words.next(), words.next()) {
         (Some(b"relay"), None) => relay::run(),
-        (Some(b"keep"), Some(path)) => {
+        (Some(verb @ (b"keep" | b"attend")), Some(path)) => {
             use std::os::unix::ffi::OsStrExt;
-            keep(Path::new(std::ffi::OsStr::from_bytes(path)))
+            let path = Path::new(std::ffi::OsStr::from_bytes(path));
+            keep(path, verb == b"attend")
         }
-        (Some(b"restore"), None) => restore(),
         _ => 125,
     }
 }
 
 /// Says one thing to the launcher, if it still listens.
-fn say(talk: Option<BorrowedFd<'static>>, what: u8, detail: &str) {
+pub(crate) fn say(talk: Option<BorrowedFd<'static>>, what: u8, detail: &str) {
     let Some(talk) = talk else { return };
     let mut text = vec![what];
     text.extend_from_slice(detail.as_bytes());
@@ -229,7 +226,9 @@ fn say(talk: Option<BorrowedFd<'static>>, what: u8, detail: &str) {
     );
 }
 
-fn keep(path: &Path) -> u8 {
+/// Keeps the labels of an entry: of a guest that this process's launcher becomes, or, where it
+/// `attends`, of one that runs already.
+fn keep(path: &Path, attends: bool) -> u8 {
     let talk = sys::inherited(TALK);
     let fail = |why: String| {
         say(talk, FAILED, &why);
@@ -265,7 +264,13 @@ fn keep(path: &Path) -> u8 {
             .context
             .parse()
             .map_err(|error| format!("{}: {error}", quoted(path)))?;
-        let shared = whose(&host, &context)?;
+        let of = behind_pidfd(&host).ok_or("the guest has ended")?;
+        let shared = if attends {
+            attach::verify(&host, of, entry.started, &context)?;
+            None
+        } else {
+            whose(&host, of, &context)?
+        };
         let mut hold = Hold::take(&host, entry)?;
         if let Some(other) = shared {
             hold.share_cage(&host)
@@ -288,31 +293,36 @@ fn keep(path: &Path) -> u8 {
             return fail(why);
         }
     };
+    let door = Door::open(path);
     say(talk, READY, "");
 
-    let end = wait_for_end(pidfd, talk, |word| {
-        let done = if word == LEAVE {
-            hold.stands_alone()
-        } else {
-            Journal::read(path)
+    let mut hear = |asked: Asked| {
+        let done = match asked {
+            Asked::ToRelease(caller) => {
+                attach::release(&host, &context, &mut hold, (&journal, path), &caller);
+                return false;
+            }
+            Asked::ToLeave => hold.stands_alone(),
+            Asked::ForMore => Journal::read(path)
                 .map_err(|error| error.to_string())
-                .and_then(|entry| hold.grow(&host, entry))
+                .and_then(|entry| hold.grow(&host, entry)),
         };
         match &done {
             Ok(()) => say(talk, READY, ""),
             Err(why) => say(talk, FAILED, &format!("{why}\0")),
         }
         done.is_ok()
-    });
-    let undo = match end {
+    };
+    let undo = match wait_for_end(pidfd, talk, door.as_ref(), &mut hear) {
         End::Asked => true,
         End::Ended => false,
         // The entry goes last: what is killed before that is put back by the next command.
         End::Left => return u8::from(journal.remove(path).is_err()),
     };
     if !undo {
-        wait_for_cage(&host, &context);
+        wait_for_cage(&host, &context, door.as_ref(), &mut hear);
     }
+    drop(door);
     let mut failures = hold.put_back(&host, Wait::Never);
     failures.extend(hold.settle(&journal, path).err());
     if undo {
@@ -328,21 +338,20 @@ fn keep(path: &Path) -> u8 {
         failures.extend(hold.settle(&journal, path).err());
     }
     // What a keeper that was ended left to whoever is last.
-    let _ = ended::put_back(&host, &journal);
+    let _ = ended::put_back(&host, &[], false, &mut |_, _| ());
     u8::from(!failures.is_empty())
+}
+
+/// The process that the pidfd stands for; fdinfo in proc(5).
+fn behind_pidfd(host: &RealHost) -> Option<Pid> {
+    let info = host.read_proc(&format!("self/fdinfo/{PIDFD}")).ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    line.trim().parse().ok().map(Pid::from_raw)
 }
 
 /// Checks that the launcher behind the pidfd claims this context. Returns who else is in its cage
 /// (`--share-level`): a keeper must not be talked into taking a running guest's files.
-fn whose(host: &RealHost, context: &Context) -> Result<Option<Pid>, String> {
-    let launcher = host
-        .read_proc(&format!("self/fdinfo/{PIDFD}"))
-        .ok()
-        .and_then(|info| {
-            let line = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
-            line.trim().parse().ok().map(Pid::from_raw)
-        })
-        .ok_or("the launcher has ended")?;
+fn whose(host: &RealHost, launcher: Pid, context: &Context) -> Result<Option<Pid>, String> {
     let claims = host
         .labels_of(launcher)
         .is_some_and(|labels| labels.pending.as_ref() == Some(context));
@@ -375,6 +384,16 @@ fn report(talk: Option<BorrowedFd<'static>>, failures: &[String]) {
     }
 }
 
+/// What a keeper is asked for while it waits.
+enum Asked {
+    /// The entry has grown.
+    ForMore,
+    /// Nothing shall be put back once QEMU runs.
+    ToLeave,
+    /// Files shall be given back although the guest runs.
+    ToRelease(UnixStream),
+}
+
 /// What a keeper waits for.
 enum End {
     /// The launcher asked for everything to be put back.
@@ -385,50 +404,64 @@ enum End {
     Left,
 }
 
-/// Waits for the end of the process behind a pidfd, or for the launcher's word; `hear` is called
-/// for the words that ask for something in between, and says whether that is done.
+/// Waits for the end of the process behind a pidfd and of the launcher's work, or for the
+/// launcher's word; `hear` is called for what is asked for in between, and says whether it is done.
 fn wait_for_end(
-    pidfd: BorrowedFd<'static>,
-    talk: Option<BorrowedFd<'static>>,
-    mut hear: impl FnMut(u8) -> bool,
+    pidfd: BorrowedFd<'_>,
+    talk: Option<BorrowedFd<'_>>,
+    door: Option<&Door>,
+    hear: &mut dyn FnMut(Asked) -> bool,
 ) -> End {
     let mut talk = talk;
+    let mut guest = Some(pidfd);
     let mut leaving = false;
     loop {
-        let mut ends = vec![PollFd::new(pidfd, PollFlags::POLLIN)];
-        ends.extend(talk.map(|talk| PollFd::new(talk, PollFlags::POLLIN)));
+        if guest.is_none() && talk.is_none() {
+            return End::Ended;
+        }
+        let fds = [guest, talk, door.map(Door::as_fd)];
+        let mut ends: Vec<PollFd<'_>> = fds
+            .iter()
+            .flatten()
+            .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
+            .collect();
         match poll(&mut ends, PollTimeout::NONE) {
             Err(Errno::EINTR) => continue,
             Err(_) => return End::Ended,
             Ok(_) => {}
         }
-        let ready = |index: usize| {
-            ends.get(index)
-                .and_then(PollFd::revents)
-                .is_some_and(|events| !events.is_empty())
-        };
-        if ready(1)
-            && let Some(from) = talk
-        {
+        let mut events = ends
+            .iter()
+            .map(|end| end.revents().is_some_and(|e| !e.is_empty()));
+        let [ended, told, called] = fds.map(|fd| fd.is_some() && events.next() == Some(true));
+        if told && let Some(from) = talk {
             let mut byte = [0_u8; 1];
             match nix::unistd::read(from, &mut byte) {
                 Ok(1) if byte == [UNDO] => return End::Asked,
                 Ok(1) if byte == [MORE] => {
-                    hear(MORE);
+                    hear(Asked::ForMore);
                 }
-                Ok(1) if byte == [LEAVE] => leaving = hear(LEAVE),
+                Ok(1) if byte == [LEAVE] => leaving = hear(Asked::ToLeave),
                 // Closed: the launcher has become QEMU, or is gone.
                 _ if leaving => return End::Left,
                 _ => talk = None,
             }
-        } else if ready(0) {
-            return End::Ended;
+        } else if ended {
+            // Who labels for a guest that has just ended must be done before labels go back.
+            guest = None;
+        } else if called && let Some(caller) = door.and_then(Door::caller) {
+            hear(Asked::ToRelease(caller));
         }
     }
 }
 
 /// Waits until no process is in the guest's cage any more (`-daemonize`, helpers).
-fn wait_for_cage(host: &RealHost, context: &Context) {
+fn wait_for_cage(
+    host: &RealHost,
+    context: &Context,
+    door: Option<&Door>,
+    hear: &mut dyn FnMut(Asked) -> bool,
+) {
     loop {
         let Ok(processes) = host.processes() else {
             // Not to know is not to be the last: labels stay for as long as that lasts.
@@ -450,8 +483,7 @@ fn wait_for_cage(host: &RealHost, context: &Context) {
                         .labels_of(process.pid)
                         .and_then(|labels| labels.current);
                     if now.as_ref() == Some(context) {
-                        let mut ends = [PollFd::new(end.as_fd(), PollFlags::POLLIN)];
-                        while poll(&mut ends, PollTimeout::NONE) == Err(Errno::EINTR) {}
+                        wait_for_end(end.as_fd(), None, door, hear);
                     }
                 }
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
@@ -459,18 +491,4 @@ fn wait_for_cage(host: &RealHost, context: &Context) {
             }
         }
     }
-}
-
-fn restore() -> u8 {
-    let talk = sys::inherited(TALK);
-    sys::ignore_termination();
-    sys::raise_descriptor_limit();
-    let outcome = || -> Result<Vec<String>, String> {
-        let host = RealHost::new().map_err(|error| error.to_string())?;
-        let journal = Journal::open().map_err(|error| error.to_string())?;
-        ended::put_back(&host, &journal).map_err(|error| error.to_string())
-    };
-    let left = outcome().unwrap_or_else(|why| vec![why]);
-    report(talk, &left);
-    u8::from(!left.is_empty())
 }

@@ -28,7 +28,7 @@ use crate::escape::quoted;
 use crate::fds;
 use crate::host::{Host, Pinned, RealHost};
 use crate::journal::Journal;
-use crate::keeper::{self, Keeper};
+use crate::keeper::Keeper;
 use crate::label::{Categories, Context, Level};
 use crate::mcs::{self, Sharing};
 use crate::plan::{Action, GuestLabels, Plan};
@@ -79,12 +79,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
             quoted(command.program.as_os_str())
         ))
     })?;
-    let privilege = Privilege {
-        uid: Uid::effective().as_raw(),
-        fowner: caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_FOWNER)
-            .unwrap_or(false),
-        no_new_privs: nix::sys::prctl::get_no_new_privs().unwrap_or(false),
-    };
+    let privilege = privilege();
     let mut reading = survey::read(&command, options, environment)?;
     step.tell(format_args!(
         "read the command line: {} resources named",
@@ -228,6 +223,16 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     Err(roll_back(keeper, refusal))
 }
 
+/// What this process can do to files of others.
+pub(crate) fn privilege() -> Privilege {
+    Privilege {
+        uid: Uid::effective().as_raw(),
+        fowner: caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_FOWNER)
+            .unwrap_or(false),
+        no_new_privs: nix::sys::prctl::get_no_new_privs().unwrap_or(false),
+    }
+}
+
 /// Pairs that files about to be used, or journal entries, still carry: their owners may
 /// have ended, and still nobody else shall get them.
 fn still_carried(collected: &Collected) -> Vec<Categories> {
@@ -246,7 +251,7 @@ fn still_carried(collected: &Collected) -> Vec<Categories> {
 }
 
 /// Has the keeper undo everything, and adds what it could not.
-fn roll_back(keeper: Option<Keeper>, mut refusal: Refusal) -> Refusal {
+pub(crate) fn roll_back(keeper: Option<Keeper>, mut refusal: Refusal) -> Refusal {
     if let Some(keeper) = keeper
         && let Err(error) = keeper.undo()
     {
@@ -311,7 +316,7 @@ pub fn hides_selinux(host: &RealHost) -> bool {
 
 /// The launcher must run in its own domain: an automatic transition that
 /// no_new_privs or a nosuid mount forbids falls away silently.
-fn check_own_domain(own: &Context, mode: Mode) -> Result<(), Refusal> {
+pub(crate) fn check_own_domain(own: &Context, mode: Mode) -> Result<(), Refusal> {
     if own.kind == OWN_DOMAIN {
         return Ok(());
     }
@@ -357,7 +362,7 @@ fn without_guest(
     Err(command.execute(environment))
 }
 
-fn stop_or_warn(failures: Vec<String>, mode: Mode) -> Result<(), Refusal> {
+pub(crate) fn stop_or_warn(failures: Vec<String>, mode: Mode) -> Result<(), Refusal> {
     if failures.is_empty() {
         return Ok(());
     }
@@ -383,8 +388,11 @@ fn clean_up(host: &RealHost, own: &Context, step: &Steps) {
     }
     step.tell(format_args!("putting back what ended guests left"));
     // What is not back now, because another guest uses it, is a later command's.
-    if let Err(error) = keeper::restore_ended(own) {
-        step.tell(format_args!("{error}"));
+    let done = ended::restore(own, &[], false, &mut |line| {
+        step.tell(format_args!("{line}"))
+    });
+    if let Err(refusal) = done {
+        step.tell(format_args!("{}", refusal.messages.join("; ")));
     }
 }
 

@@ -6,6 +6,7 @@
 //! changes nothing.
 
 pub mod apply;
+pub mod attach;
 pub mod audit;
 pub mod auditlog;
 pub mod busy;
@@ -41,6 +42,7 @@ pub mod relay;
 pub mod report;
 pub mod resource;
 pub mod restore;
+pub mod running;
 pub mod selinux;
 pub mod survey;
 pub mod sys;
@@ -122,7 +124,6 @@ fn dispatch(cli: Cli, environment: &[CString]) -> Result<u8, Refusal> {
             }
             Ok(if plan.errors.is_empty() { 0 } else { REFUSED })
         }
-        Some(Command::Restore) => restore(),
         Some(Command::List { json }) => view::list(json),
         Some(Command::Verify { json, guests }) => view::verify(json, &guests),
         Some(Command::Denials {
@@ -132,16 +133,31 @@ fn dispatch(cli: Cli, environment: &[CString]) -> Result<u8, Refusal> {
             guest,
         }) => view::denials(json, since, log.as_deref(), guest.as_deref()),
         Some(Command::Doctor { json, qemu }) => view::doctor(json, qemu.as_deref(), environment),
+        Some(Command::Attach {
+            read_only,
+            shared,
+            attached,
+        }) => {
+            let class = match (read_only, shared) {
+                (true, _) => resource::Class::Content,
+                (_, true) => resource::Class::Shared,
+                _ => resource::Class::Exclusive,
+            };
+            attach::attach(&attached, class)
+        }
+        Some(Command::Detach(attached)) => attach::detach(&attached),
+        Some(Command::Restore { all, wanted }) => restore(&wanted, all),
         None => match launch::launch(&cli.launch, environment)? {},
     }
 }
 
-fn restore() -> Result<u8, Refusal> {
+fn restore(wanted: &[OsString], all: bool) -> Result<u8, Refusal> {
     if selinux::mode() == selinux::Mode::Disabled {
         return Ok(0);
     }
-    keeper::restore_ended(&selinux::own_context()?)?;
-    Ok(0)
+    let own = selinux::own_context()?;
+    let back = ended::restore(&own, wanted, all, &mut |line| say(line))?;
+    Ok(u8::from(!back))
 }
 
 /// Called by the name of a QEMU: every argument is QEMU's, and the QEMU is the

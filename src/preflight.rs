@@ -208,6 +208,21 @@ pub fn launcher(
     privilege: Privilege,
 ) -> io::Result<Vec<String>> {
     let mut failures = entry(host, own, program, domain, privilege)?;
+    failures.append(&mut labels(host, plan, own, privilege)?);
+    Ok(failures)
+}
+
+/// Labels that the launcher may not set.
+///
+/// # Errors
+/// Where the policy cannot be asked.
+pub fn labels(
+    host: &dyn Host,
+    plan: &Plan,
+    own: &Context,
+    privilege: Privilege,
+) -> io::Result<Vec<String>> {
+    let mut failures = Vec::new();
     for step in &plan.steps {
         let resource = &step.resource;
         let Some(label) = &step.label else { continue };

@@ -40,12 +40,16 @@ enum Found {
     Absent,
     /// Gone for good, or another file in its place.
     Gone,
+    /// Not to be had now, and why.
+    Unusable(String),
 }
 
 /// The files of a guest, locked: as long as they are, no other guest takes them and
 /// nobody else puts their labels back.
 pub struct Hold {
     entry: Entry,
+    /// Whose files it may touch; none: everybody's.
+    owner: Option<u32>,
     cage: crate::label::Categories,
     shared: bool,
     found: Vec<(Record, Found)>,
@@ -67,10 +71,41 @@ impl Hold {
         let cage = parse(&entry.context)?.cage();
         let mut found = Vec::with_capacity(entry.records.len());
         for record in &entry.records {
-            found.push((record.clone(), find(host, &entry, record)?));
+            found.push((record.clone(), find(host, &entry, record, None)?));
         }
         Ok(Self {
             entry,
+            owner: None,
+            cage,
+            shared: false,
+            found,
+        })
+    }
+
+    /// Locks those regular files of an entry that can be locked, for a guest that has ended.
+    ///
+    /// `owner` is the user who wrote the entry, where that is another one: nothing of
+    /// anybody else is touched then.
+    ///
+    /// # Errors
+    /// Where the entry's context is none.
+    pub fn take_what_can_be(
+        host: &RealHost,
+        entry: Entry,
+        owner: Option<u32>,
+    ) -> Result<Self, String> {
+        let cage = parse(&entry.context)?.cage();
+        let found = entry
+            .records
+            .iter()
+            .map(|record| {
+                let found = find(host, &entry, record, owner).unwrap_or_else(Found::Unusable);
+                (record.clone(), found)
+            })
+            .collect();
+        Ok(Self {
+            entry,
+            owner,
             cage,
             shared: false,
             found,
@@ -89,7 +124,7 @@ impl Hold {
         }
         let mut found = Vec::new();
         for record in entry.records.iter().skip(known) {
-            found.push((record.clone(), find(host, &entry, record)?));
+            found.push((record.clone(), find(host, &entry, record, None)?));
         }
         if self.shared {
             free(host, &found)?;
@@ -139,19 +174,32 @@ impl Hold {
     /// Puts back every label that no other guest needs, and lets those files go.
     /// Returns what failed, a line each.
     pub fn put_back(&mut self, host: &RealHost, wait: Wait) -> Vec<String> {
+        self.put_back_some(host, wait, &|_| true, &mut || ())
+    }
+
+    /// As [`Hold::put_back`], for these records only; `step` is called before each.
+    pub fn put_back_some(
+        &mut self,
+        host: &RealHost,
+        wait: Wait,
+        wanted: &dyn Fn(&Record) -> bool,
+        step: &mut dyn FnMut(),
+    ) -> Vec<String> {
         let mut failures = Vec::new();
         let mut touched: HashMap<u64, File> = HashMap::new();
         let mut left = Vec::new();
         for (record, found) in std::mem::take(&mut self.found).into_iter().rev() {
+            if !wanted(&record) {
+                left.push((record, found));
+                continue;
+            }
+            step();
             match self.one(host, &record, &found, wait, &mut touched) {
                 Ok(Standing::Done) => {}
                 Ok(Standing::InUse | Standing::Later) => left.push((record, found)),
                 Err(why) => {
-                    failures.push(format!(
-                        "cannot put back the label of {}: {why}",
-                        quoted(&record.path)
-                    ));
-                    left.push((record, found));
+                    failures.push(not_back(&record, &why));
+                    left.push((record, Found::Unusable(why)));
                 }
             }
         }
@@ -182,6 +230,9 @@ impl Hold {
         if !original.cage().is_empty() {
             return Err(format!("'{original}' carries categories"));
         }
+        if !given.cage().is_empty() && given.cage() != self.cage {
+            return Err(format!("'{given}' is not a label of this guest"));
+        }
         // restorecon on Debian resets the type and keeps the categories: still ours.
         let ours = |current: &Context| {
             *current != original
@@ -193,7 +244,7 @@ impl Hold {
         let failed = |error: io::Error| format!("cannot set {original}: {error}");
         match found {
             Found::Gone => {}
-            Found::Absent => return Ok(Standing::Later),
+            Found::Absent | Found::Unusable(_) => return Ok(Standing::Later),
             Found::Locked(lock) => {
                 if !alone(lock, wait).map_err(|error| error.to_string())? {
                     return Ok(Standing::InUse);
@@ -214,7 +265,10 @@ impl Hold {
                     other => other.map_err(|error| error.to_string())?,
                 };
                 let label = host.label_of(&pinned).map_err(|error| error.to_string())?;
-                if same(&pinned, record) && label.is_some_and(|label| ours(&label)) {
+                if same(&pinned, record)
+                    && self.may_touch(&pinned)
+                    && label.is_some_and(|label| ours(&label))
+                {
                     host.set_label(&pinned, &original).map_err(failed)?;
                 }
             }
@@ -227,16 +281,33 @@ impl Hold {
         self.found.is_empty()
     }
 
-    /// Files that other guests still use, or that are not there now, in words.
-    pub fn left(&self) -> Vec<String> {
+    /// What is held.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.found.iter().map(|(record, _)| record)
+    }
+
+    fn may_touch(&self, pinned: &Pinned) -> bool {
+        self.owner.is_none_or(|owner| owner == pinned.uid)
+    }
+
+    /// Files of these records that other guests still use, or that cannot be had now, in words.
+    pub fn left(&self, entry: &Path, wanted: &dyn Fn(&Record) -> bool) -> Vec<String> {
         self.found
             .iter()
+            .filter(|(record, _)| wanted(record))
             .map(|(record, found)| {
                 let why = match found {
-                    Found::Absent => "it is not there now (a file system that is not mounted?)",
-                    Found::Locked(_) | Found::Node | Found::Gone => "another guest still uses it",
+                    Found::Absent => format!(
+                        "it is not there now; mount its file system and call svirt-exec restore, or \
+                         remove {} where it is gone for good",
+                        quoted(entry)
+                    ),
+                    Found::Unusable(why) => why.clone(),
+                    Found::Locked(_) | Found::Node | Found::Gone => {
+                        "another guest still uses it, and it is put back when that ends".to_owned()
+                    }
                 };
-                format!("the label of {} is not back: {why}", quoted(&record.path))
+                not_back(record, &why)
             })
             .collect()
     }
@@ -268,6 +339,13 @@ impl Hold {
     }
 }
 
+fn not_back(record: &Record, why: &str) -> String {
+    format!(
+        "cannot put back the label of {}: {why}",
+        quoted(&record.path)
+    )
+}
+
 fn parse(text: &str) -> Result<Context, String> {
     text.parse::<Context>().map_err(|error| error.to_string())
 }
@@ -279,19 +357,37 @@ pub fn same(pinned: &Pinned, record: &Record) -> bool {
     now.ino == then.ino && now.born == then.born && (then.born.is_some() || now.dev == then.dev)
 }
 
-fn find(host: &RealHost, entry: &Entry, record: &Record) -> Result<Found, String> {
+fn find(
+    host: &RealHost,
+    entry: &Entry,
+    record: &Record,
+    owner: Option<u32>,
+) -> Result<Found, String> {
     let name = || quoted(&record.path);
     let pinned = match host::pin(&record.path) {
+        Ok(pinned) if same(&pinned, record) && owner.is_some_and(|owner| owner != pinned.uid) => {
+            return Err(format!(
+                "it belongs to user {}, and the entry to somebody else: root touches nothing for a \
+                 user that is not his; restorecon -F {}",
+                pinned.uid,
+                name()
+            ));
+        }
         Ok(pinned) if same(&pinned, record) => pinned,
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(format!("cannot look at {}: {error}", name()));
         }
         Ok(_) | Err(_) => {
             // Its directory is where it was, and it is not in it: deleted or replaced.
-            // After a reboot, or without its file system, that cannot be told.
+            // Without its file system that cannot be told.
             let parent = record.path.parent().and_then(|path| host::pin(path).ok());
-            let settled = this_boot(host, entry)
-                && parent.is_some_and(|parent| parent.identity.dev == record.identity.dev);
+            let settled = parent.is_some_and(|parent| {
+                if this_boot(host, entry) {
+                    parent.identity.dev == record.identity.dev
+                } else {
+                    record.file_system.is_some() && parent.file_system() == record.file_system
+                }
+            });
             return Ok(if settled { Found::Gone } else { Found::Absent });
         }
     };
@@ -323,7 +419,7 @@ fn free(host: &RealHost, found: &[(Record, Found)]) -> Result<(), String> {
         let label = match found {
             Found::Locked(lock) => selinux::label_of_fd(lock.as_fd()),
             Found::Node => host::pin(&record.path).and_then(|pinned| host.label_of(&pinned)),
-            Found::Absent | Found::Gone => continue,
+            Found::Absent | Found::Gone | Found::Unusable(_) => continue,
         };
         let label = label.map_err(|error| format!("{}: {error}", quoted(&record.path)))?;
         if let Some(label) = label

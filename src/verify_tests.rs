@@ -56,6 +56,7 @@ fn guest(pid: i32, level: &str, resources: &[(&str, Class, &str, &str)]) -> Fact
                     ino: 2,
                     born: None,
                 },
+                file_system: None,
                 class: *class,
                 original: "u:object_r:user_home_t:s0".to_owned(),
                 label: format!("u:object_r:{label}"),

@@ -10,6 +10,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod attach;
 mod block_devices;
 mod callers;
 mod differential;
@@ -20,6 +21,7 @@ mod inherited;
 mod killed;
 mod options;
 mod planned;
+mod restore;
 mod schema;
 mod strace;
 mod support;

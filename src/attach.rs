@@ -1,0 +1,476 @@
+//! Hot-plug: labels for a guest that runs already, and giving them back while it runs.
+//!
+//! What is attached has a journal entry and a keeper of its own, beside those of the launch. A
+//! keeper listens for as long as its guest runs; it is asked to give a file back by a process of
+//! the keeper's domain, and does so only when no process of the guest has the file open.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::{Pid, Uid};
+
+use crate::apply;
+use crate::cli::Attached;
+use crate::collect::{self, Surroundings};
+use crate::devices::Below;
+use crate::domain::{self, Accelerator};
+use crate::ended::{self, LINE, REFUSED, Wanted};
+use crate::escape::quoted;
+use crate::host::{Host, Identity, Kind, RealHost};
+use crate::journal::{Entry, Journal};
+use crate::keeper::{self, DONE, END, FAILED, Keeper, TALK};
+use crate::label::{Context, Level};
+use crate::launch;
+use crate::plan::{self, GuestLabels, Plan, Relabel};
+use crate::preflight;
+use crate::refusal::{Refusal, refuse, say};
+use crate::resource::{Access, Class, Origin, Request, Target};
+use crate::restore::{Hold, Wait};
+use crate::running::{self, Guest};
+use crate::selinux::{self, Mode};
+use crate::sys;
+
+pub use crate::running::verify;
+
+/// How long a keeper listens to a caller who says nothing.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// `svirt-exec attach`: labels further resources for a guest that runs.
+///
+/// # Errors
+/// Every reason not to; nothing is changed then.
+pub fn attach(options: &Attached, class: Class) -> Result<u8, Refusal> {
+    let host = RealHost::new()?;
+    let mode = host.mode();
+    if mode == Mode::Disabled {
+        return Err(refuse(
+            "cannot attach anything: SELinux is off on this host",
+        ));
+    }
+    let own = host.own_context()?;
+    launch::check_own_domain(&own, mode)?;
+    let guest = running::find(&host, &options.guest, options.pid)?;
+    sys::raise_descriptor_limit();
+    let mut plan = decide(&host, &guest, &options.paths, class)?;
+    for warning in &plan.warnings {
+        say(format_args!("warning: {warning}"));
+    }
+    let mut fatal = std::mem::take(&mut plan.errors);
+    fatal.append(&mut plan.obstacles);
+    if !fatal.is_empty() {
+        return Err(Refusal::new(fatal));
+    }
+    let mut refused = preflight::labels(&host, &plan, &own, launch::privilege())?;
+    refused.append(&mut preflight::guest(&host, &plan)?);
+    launch::stop_or_warn(refused, mode)?;
+    let keeper = prepare(&host, &guest, &plan, &own)?;
+    let change = || -> Result<(), Refusal> {
+        apply::recheck(&host, &plan)?;
+        apply::label(&host, &plan)
+    };
+    if let Err(refusal) = change() {
+        return Err(launch::roll_back(keeper, refusal));
+    }
+    if options.json {
+        let resources: Vec<_> = plan
+            .steps
+            .iter()
+            .map(|step| {
+                serde_json::json!({
+                    "path": step.resource.path.as_ref().map(|path| path.to_string_lossy()),
+                    "class": step.class,
+                    "label": step.label.as_ref().map(ToString::to_string),
+                    "previous": step.resource.current.as_ref().map(ToString::to_string),
+                    "action": step.action.name(),
+                    "reason": step.reason,
+                })
+            })
+            .collect();
+        print(&serde_json::json!({
+            "version": 1, "guest": guest.to_json(), "resources": resources,
+        }));
+    }
+    Ok(0)
+}
+
+/// Which label each path gets.
+fn decide(
+    host: &RealHost,
+    guest: &Guest,
+    paths: &[PathBuf],
+    class: Class,
+) -> Result<Plan, Refusal> {
+    let (access, reason) = match class {
+        Class::Content => (Access::Read, "attached, read-only"),
+        Class::Shared => (Access::Write, "attached, shared"),
+        Class::Exclusive | Class::Keep => (Access::Write, "attached"),
+    };
+    let requests = paths
+        .iter()
+        .zip(1..)
+        .map(|(path, word)| Request {
+            target: Target::Path(path.clone().into()),
+            class,
+            access,
+            origin: Origin::Word {
+                word,
+                option: "attach".into(),
+                key: String::new(),
+            },
+            reason,
+            image: None,
+            required: true,
+        })
+        .collect();
+    let collected = collect::collect(
+        host,
+        requests,
+        &Surroundings {
+            cwd: &std::env::current_dir()?,
+            program: Path::new("/"),
+            data_dirs: &[],
+            system: &Below::host(),
+        },
+    );
+    let types = domain::types_of(host, &guest.context)?;
+    let labels = GuestLabels::new(
+        &types,
+        Level {
+            sensitivity: guest.context.sensitivity().to_owned(),
+            categories: guest.context.cage(),
+        },
+    );
+    let processes = host.processes()?;
+    let (steps, warnings, mut errors, obstacles) =
+        plan::decide(host, collected, Some(&labels), Relabel::Yes, &processes);
+    errors.extend(
+        steps
+            .iter()
+            .filter(|step| step.resource.kind == Kind::Dir)
+            .map(|step| {
+                format!(
+                    "cannot attach {}: it is a directory; name the files in it",
+                    step.resource.name()
+                )
+            }),
+    );
+    errors.dedup();
+    Ok(Plan {
+        program: PathBuf::new(),
+        accelerator: Accelerator::None,
+        labels: Some(labels),
+        steps,
+        warnings,
+        errors,
+        obstacles,
+    })
+}
+
+/// Writes the original labels down and starts a keeper for them; none where nothing has to be
+/// put back, since the guest has everything already.
+fn prepare(
+    host: &RealHost,
+    guest: &Guest,
+    plan: &Plan,
+    own: &Context,
+) -> Result<Option<Keeper>, Refusal> {
+    let mut entry = Entry::new(
+        guest.name.clone(),
+        guest.pid.as_raw(),
+        guest.started,
+        apply::boot(host)?,
+        guest.context.to_string(),
+    );
+    entry.records = apply::records(plan);
+    // The guest's own already, and in another entry of it.
+    entry
+        .records
+        .retain(|record| record.class != Class::Exclusive || record.original != record.label);
+    if entry.records.is_empty() {
+        return Ok(None);
+    }
+    let journal = Journal::open()?;
+    let pid = Pid::this().as_raw();
+    let by = (pid, ended::start_time(host, pid).unwrap_or(0));
+    let path = journal.write_more(&entry, by)?;
+    Keeper::start_for(own, &path, entry.pid)
+        .map(Some)
+        .map_err(|error| {
+            let _ = journal.remove(&path);
+            refuse(format!("cannot attach anything to {guest}: {error}"))
+        })
+}
+
+/// `svirt-exec detach`: has the keepers of a guest give files back.
+///
+/// # Errors
+/// Where a file is not the guest's, or a process of the guest has it open.
+pub fn detach(options: &Attached) -> Result<u8, Refusal> {
+    let host = RealHost::new()?;
+    if host.mode() == Mode::Disabled {
+        return Err(refuse(
+            "cannot detach anything: SELinux is off on this host",
+        ));
+    }
+    let own = selinux::own_context()?;
+    let guest = running::find(&host, &options.guest, options.pid)?;
+    let (ours, theirs) = UnixStream::pair()?;
+    let null = keeper::null()?;
+    let paths = options
+        .paths
+        .iter()
+        .map(std::path::absolute)
+        .collect::<io::Result<Vec<PathBuf>>>()?;
+    let context = guest.context.to_string();
+    let mut args: Vec<&[u8]> = vec![b"detach", context.as_bytes()];
+    args.extend(paths.iter().map(|path| path.as_os_str().as_bytes()));
+    let null = null.as_fd();
+    keeper::start(&own, &args, &[null, null, null, null, theirs.as_fd()])?;
+    drop(theirs);
+    let mut left = Vec::new();
+    let done = ended::listen(&ours, &mut |line| {
+        say(line);
+        left.push(line.to_owned());
+    })?;
+    if options.json {
+        let paths: Vec<_> = paths.iter().map(|path| path.to_string_lossy()).collect();
+        print(&serde_json::json!({
+            "version": 1, "guest": guest.to_json(), "paths": paths, "left": left,
+        }));
+    }
+    Ok(u8::from(!done))
+}
+
+fn print(value: &serde_json::Value) {
+    let _ = writeln!(io::stdout(), "{value:#}");
+}
+
+/// Where a keeper can be asked for something while its guest runs: a socket with an abstract name
+/// (unix(7)), which ends with the keeper.
+#[derive(Debug)]
+pub struct Door(UnixListener);
+
+impl Door {
+    fn address(entry: &Path) -> io::Result<SocketAddr> {
+        SocketAddr::from_abstract_name(entry.as_os_str().as_bytes())
+    }
+
+    /// Opens the door of an entry's keeper. None where that cannot be: nothing is given back
+    /// before the guest's end then.
+    pub fn open(entry: &Path) -> Option<Self> {
+        UnixListener::bind_addr(&Self::address(entry).ok()?)
+            .ok()
+            .map(Self)
+    }
+
+    /// To be waited for.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Who asks, if it is the keeper's own user or root.
+    pub fn caller(&self) -> Option<UnixStream> {
+        let (stream, _) = self.0.accept().ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.set_write_timeout(Some(PATIENCE)).ok()?;
+        let uid = getsockopt(&stream, PeerCredentials).ok()?.uid();
+        (uid == 0 || uid == Uid::effective().as_raw()).then_some(stream)
+    }
+
+    /// Asks the keeper of an entry that belongs to this user.
+    fn knock(entry: &Path, owner: u32) -> io::Result<UnixStream> {
+        let stream = UnixStream::connect_addr(&Self::address(entry)?)?;
+        if getsockopt(&stream, PeerCredentials)?.uid() != owner {
+            return Err(io::Error::other("its name is taken by somebody else"));
+        }
+        Ok(stream)
+    }
+}
+
+/// The process that asks the keepers, in their domain.
+pub fn run(args: &[Vec<u8>]) -> u8 {
+    let talk = sys::inherited(TALK);
+    let mut tell = |what: u8, text: &str| keeper::say(talk, what, &format!("{text}\0"));
+    let done = match args.split_first() {
+        Some((context, paths)) => ask(&String::from_utf8_lossy(context), paths, &mut tell),
+        None => Ok(false),
+    };
+    let done = done.unwrap_or_else(|refusal| {
+        refusal.messages.iter().for_each(|line| tell(REFUSED, line));
+        false
+    });
+    tell(if done { DONE } else { FAILED }, "");
+    u8::from(!done)
+}
+
+/// Asks every keeper of a guest for what it holds of these paths.
+fn ask(context: &str, paths: &[Vec<u8>], tell: &mut dyn FnMut(u8, &str)) -> Result<bool, Refusal> {
+    let mut wanted: Vec<(Wanted, bool)> = paths
+        .iter()
+        .map(|path| {
+            let path = PathBuf::from(OsString::from_vec(path.clone()));
+            (Wanted::new(OsString::new(), path), false)
+        })
+        .collect();
+    let mut asked = Vec::new();
+    for (owner, path, entry) in running::entries()? {
+        if entry.context != context {
+            continue;
+        }
+        let mut names = Vec::new();
+        for record in &entry.records {
+            for (_, found) in wanted.iter_mut().filter(|(wanted, _)| wanted.is(record)) {
+                *found = true;
+                names.push(record.path.clone());
+            }
+        }
+        if !names.is_empty() {
+            asked.push((owner, path, names));
+        }
+    }
+    let unknown: Vec<String> = wanted
+        .iter()
+        .filter(|(_, found)| !found)
+        .map(|(wanted, _)| {
+            format!(
+                "cannot detach {}: nothing was labelled under this name for the guest in the \
+                 journal; what another user attached, that user detaches",
+                quoted(wanted.path().as_os_str())
+            )
+        })
+        .collect();
+    if !unknown.is_empty() {
+        return Err(Refusal::new(unknown));
+    }
+    let mut done = true;
+    for (owner, path, names) in asked {
+        let mut keeper = Door::knock(&path, owner).map_err(|error| {
+            refuse(format!(
+                "cannot reach the keeper of {}: {error}; labels go back at the guest's end, or, \
+                 where the keeper was killed, with svirt-exec restore after that",
+                quoted(&path)
+            ))
+        })?;
+        let mut text = Vec::new();
+        for name in names {
+            text.extend_from_slice(name.as_os_str().as_bytes());
+            text.push(END);
+        }
+        text.push(END);
+        keeper.write_all(&text)?;
+        done &= ended::listen(&keeper, &mut |line| tell(LINE, line))?;
+    }
+    Ok(done)
+}
+
+/// A keeper gives back what a caller asks for, unless the guest uses it.
+pub fn release(
+    host: &RealHost,
+    context: &Context,
+    hold: &mut Hold,
+    (journal, entry): (&Journal, &Path),
+    caller: &UnixStream,
+) {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    let mut reader = io::BufReader::new(caller);
+    loop {
+        let mut path = Vec::new();
+        match reader.read_until(END, &mut path) {
+            Ok(_) if path.last() == Some(&END) => {}
+            _ => return,
+        }
+        path.pop();
+        if path.is_empty() {
+            break;
+        }
+        paths.push(OsString::from_vec(path).into());
+    }
+    let say = |what: u8, text: &str| {
+        let mut message = vec![what];
+        message.extend_from_slice(text.as_bytes());
+        message.push(END);
+        let mut caller = caller;
+        let _ = caller.write_all(&message);
+    };
+    let wanted = |record: &crate::journal::Record| paths.contains(&record.path);
+    let mut refused = false;
+    for record in hold.records().filter(|record| wanted(record)) {
+        let why = match user(host, context, record.identity) {
+            Ok(None) => continue,
+            Ok(Some(pid)) => format!(
+                "process {pid} of the guest has it open; take it from the guest first (device_del, \
+                 then blockdev-del)"
+            ),
+            Err(error) => format!(
+                "whether the guest has it open cannot be told: {error}; ask as the user who runs it"
+            ),
+        };
+        refused = true;
+        say(
+            REFUSED,
+            &format!("cannot detach {}: {why}", quoted(&record.path)),
+        );
+    }
+    if refused {
+        return say(FAILED, "");
+    }
+    let mut left = hold.put_back_some(host, Wait::Never, &wanted, &mut || ());
+    if left.is_empty() {
+        left = hold.left(entry, &wanted);
+    }
+    left.extend(hold.settle(journal, entry).err());
+    left.iter().for_each(|line| say(LINE, line));
+    say(if left.is_empty() { DONE } else { FAILED }, "");
+}
+
+/// A process in the guest's cage that has a file open.
+fn user(host: &RealHost, context: &Context, file: Identity) -> io::Result<Option<Pid>> {
+    for process in host.processes()? {
+        if process.current.as_ref() != Some(context) {
+            continue;
+        }
+        let pid = process.pid;
+        let fds = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            fds => fds?,
+        };
+        for fd in fds {
+            let number = fd?.file_name();
+            // Its number first: nothing but files that may be the one are looked at themselves.
+            let info = host.read_proc(&format!("{pid}/fdinfo/{}", number.to_string_lossy()));
+            let Ok(info) = info else { continue };
+            let inode = info.lines().find_map(|line| line.strip_prefix("ino:"));
+            if inode.is_some_and(|inode| inode.trim() != file.ino.to_string()) {
+                continue;
+            }
+            let link = Path::new("/proc")
+                .join(pid.to_string())
+                .join("fd")
+                .join(&number);
+            match std::fs::metadata(&link) {
+                Ok(open) if open.ino() == file.ino && open.dev() == file.dev => {
+                    return Ok(Some(pid));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // A file of another kind that the keeper may not look at has this number by chance.
+                Err(_) if inode.is_some() && !is_path(&link) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a link below /proc/PID/fd leads to something that has a path.
+fn is_path(link: &Path) -> bool {
+    std::fs::read_link(link).is_ok_and(|to| to.as_os_str().as_bytes().starts_with(b"/"))
+}

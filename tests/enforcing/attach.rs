@@ -1,0 +1,246 @@
+//! `svirt-exec attach` and `detach`: hot-plug for guests that run.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::support::*;
+
+fn named(name: &str, disk: &Path) -> Guest {
+    Guest::qemu(
+        &["--name", name],
+        ["-S".as_ref(), "-hda".as_ref(), disk.as_os_str()],
+    )
+}
+
+fn run(verb: &str, options: &[&str], guest: &str, path: &Path) -> Output {
+    svirt_exec([verb])
+        .args(options)
+        .arg(guest)
+        .arg(path)
+        .output()
+        .unwrap()
+}
+
+fn open(guest: &mut Guest, node: &str, path: &Path, read_only: bool) -> String {
+    guest.qmp(&format!(
+        "{{\"execute\":\"blockdev-add\",\"arguments\":{{\"driver\":\"file\",\"node-name\":\"{node}\",\
+         \"read-only\":{read_only},\"filename\":\"{}\"}}}}",
+        path.display()
+    ))
+}
+
+fn close(guest: &mut Guest, node: &str) {
+    let answer = guest.qmp(&format!(
+        "{{\"execute\":\"blockdev-del\",\"arguments\":{{\"node-name\":\"{node}\"}}}}"
+    ));
+    assert!(answer.contains("return"), "{answer}");
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_second_disk_can_be_plugged_in_and_out() {
+    let directory = directory();
+    let [first, second] = ["first.img", "second.img"].map(|name| image(directory.path(), name));
+    let before = label(&second);
+    let mut guest = named("plug", &first);
+    let answer = open(&mut guest, "n", &second, false);
+    assert!(answer.contains("Permission denied"), "{answer}");
+
+    let output = run("attach", &["--json"], "plug", &second);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said["guest"]["name"], "plug");
+    assert_eq!(said["guest"]["pid"], guest.child.id());
+    assert_eq!(said["resources"][0]["action"], "relabel");
+    assert_eq!(said["resources"][0]["label"], label(&second).as_str());
+    assert_eq!(said["resources"][0]["previous"], before.as_str());
+    assert_eq!(level(&label(&second)), level(&guest.label()));
+    let answer = open(&mut guest, "n", &second, false);
+    assert!(answer.contains("return"), "{answer}");
+
+    let output = run("detach", &[], "plug", &second);
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    let said = stderr(&output);
+    let pid = guest.child.id();
+    assert!(
+        said.contains(&format!("process {pid} of the guest has it open")),
+        "{said}"
+    );
+    assert_eq!(level(&label(&second)), level(&guest.label()));
+
+    close(&mut guest, "n");
+    let output = run("detach", &["--json"], "plug", &second);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(label(&second), before);
+    nothing_happened(&second, &before);
+    let answer = open(&mut guest, "n", &second, false);
+    assert!(answer.contains("Permission denied"), "{answer}");
+    // Free for others now.
+    Guest::stub(&second).end();
+    // And for the same guest again, which gives it back at its end; by its process ID.
+    let output = run("attach", &[], &pid.to_string(), &second);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_ne!(label(&second), before);
+    // Again is no error, and changes nothing.
+    assert_eq!(run("attach", &[], "plug", &second).status.code(), Some(0));
+    guest.end();
+    wait_until("the labels are back", || label(&second) == before);
+    assert_eq!(label(&first), before);
+    nothing_happened(&second, &before);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn what_the_launch_labelled_can_be_detached_too() {
+    let directory = directory();
+    let disk = image(directory.path(), "boot.img");
+    let before = label(&disk);
+    let blockdev = format!("driver=file,node-name=d,filename={}", disk.display());
+    let mut guest = Guest::qemu(&["--name", "unplug"], ["-S", "-blockdev", &blockdev]);
+    assert_eq!(run("detach", &[], "unplug", &disk).status.code(), Some(125));
+    close(&mut guest, "d");
+    let output = run("detach", &[], "unplug", &disk);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(label(&disk), before);
+    guest.end();
+    nothing_happened(&disk, &before);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn content_and_shared_disks_are_attached_as_such() {
+    let directory = directory();
+    let [disk, iso, shared] = ["d", "iso", "s"].map(|name| image(directory.path(), name));
+    let before = label(&disk);
+    let mut guest = named("classes", &disk);
+    let output = run("attach", &["--read-only"], "classes", &iso);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(label(&iso), "system_u:object_r:virt_content_t:s0");
+    let output = run("attach", &["--shared"], "classes", &shared);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(
+        label(&shared).ends_with(":svirt_prot_exec_image_t:s0"),
+        "{}",
+        label(&shared)
+    );
+    assert!(open(&mut guest, "i", &iso, false).contains("Permission denied"));
+    assert!(open(&mut guest, "i", &iso, true).contains("return"));
+    assert!(open(&mut guest, "s", &shared, false).contains("return"));
+    guest.end();
+    wait_until("the labels are back", || {
+        [&iso, &shared].iter().all(|file| label(file) == before)
+    });
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn what_a_launch_refuses_is_refused() {
+    let directory = directory();
+    let [own, theirs, linked] =
+        ["own", "theirs", "linked"].map(|name| image(directory.path(), name));
+    fs::hard_link(&linked, directory.path().join("link")).unwrap();
+    let before = label(&linked);
+    let guest = named("one", &own);
+    let other = named("two", &theirs);
+    let held = label(&theirs);
+    let missing = directory.path().join("missing");
+    for (path, why) in [
+        (theirs.as_path(), "holds it"),
+        (linked.as_path(), "2 hard links"),
+        (directory.path(), "it is a directory"),
+        (missing.as_path(), "no such file"),
+        (Path::new("/etc/passwd"), "the host's own"),
+        (Path::new("/var/log/lastlog"), "not given to guests"),
+    ] {
+        let output = run("attach", &[], "one", path);
+        let said = stderr(&output);
+        assert_eq!(
+            output.status.code(),
+            Some(125),
+            "{}: {said}",
+            path.display()
+        );
+        assert!(said.contains(why), "{}: {said}", path.display());
+    }
+    assert_eq!(label(&theirs), held);
+    assert_eq!(label(&linked), before);
+    // One refusal is enough for all.
+    let free = image(directory.path(), "free");
+    let output = svirt_exec(["attach", "one"])
+        .args([&free, &theirs])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    nothing_happened(&free, &before);
+    // What another guest holds is not the first one's to give back either.
+    let output = run("detach", &[], "one", &theirs);
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    assert_eq!(label(&theirs), held);
+    guest.end();
+    other.end();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_guest_that_is_not_there_is_an_error() {
+    let directory = directory();
+    let disk = image(directory.path(), "disk.img");
+    let before = label(&disk);
+    let own = std::process::id().to_string();
+    for (options, guest) in [
+        (&[][..], "nobody"),
+        (&["--pid"], "999999"),
+        (&["--pid"], own.as_str()),
+    ] {
+        for verb in ["attach", "detach"] {
+            let output = run(verb, options, guest, &disk);
+            assert_eq!(
+                output.status.code(),
+                Some(125),
+                "{verb} {guest}: {output:?}"
+            );
+        }
+    }
+    let mut dead = named("dead", &image(directory.path(), "dead.img"));
+    dead.child.kill().unwrap();
+    // Not waited for yet: a zombie.
+    let output = run("attach", &[], "dead", &disk);
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    dead.kill();
+    nothing_happened(&disk, &before);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn any_guest_can_be_named_by_its_process_and_only_by_its_user_or_root() {
+    let directory = directory();
+    let disk = image(directory.path(), "later.img");
+    let before = label(&disk);
+    // Nothing is labelled for it, so the journal does not know it.
+    let guest = Guest::qemu(&["--name", "bare"], ["-S"]);
+    let pid = guest.child.id().to_string();
+    assert_eq!(run("attach", &[], "bare", &disk).status.code(), Some(125));
+    let theirs = Path::new("/home/bob/plug.img");
+    fs::write(theirs, [0; 4096]).unwrap();
+    nix::unistd::chown(theirs, Some(1001.into()), Some(1001.into())).unwrap();
+    let bobs = label(theirs);
+    let output = Command::new("runuser")
+        .args(["-u", "bob", "--", SVIRT_EXEC, "attach", "--pid", &pid])
+        .arg(theirs)
+        .current_dir("/")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    assert!(
+        stderr(&output).contains("only that user and root"),
+        "{output:?}"
+    );
+    assert_eq!(label(theirs), bobs);
+    fs::remove_file(theirs).unwrap();
+    let output = run("attach", &["--pid"], &pid, &disk);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(level(&label(&disk)), level(&guest.label()));
+    guest.kill();
+    wait_until("the label is back", || label(&disk) == before);
+}
