@@ -1,8 +1,9 @@
 //! What changes the host, in order: files that QEMU would make are made, the original
 //! labels are written down, the keeper is started, and each label is set and read back.
 
+use std::collections::HashSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{SFlag, mknod};
 use nix::unistd::Pid;
@@ -11,6 +12,7 @@ use crate::busy;
 use crate::ended;
 use crate::escape::quoted;
 use crate::host::{self, Host, Kind, Pinned, RealHost};
+use crate::imagelock;
 use crate::journal::{Entry, Journal, Record};
 use crate::keeper::Keeper;
 use crate::label::Context;
@@ -18,6 +20,7 @@ use crate::plan::{Action, Plan};
 use crate::preflight;
 use crate::refusal::{Refusal, refuse, say};
 use crate::resource::Class;
+use crate::runtime;
 use crate::selinux;
 
 /// Writes the journal and starts the keeper, unless there is nothing to put back.
@@ -30,6 +33,7 @@ pub fn prepare(
     own: &Context,
     guest: &Context,
     name: &str,
+    runtime: Option<runtime::Directory>,
 ) -> Result<Option<Keeper>, Refusal> {
     let pid = Pid::this().as_raw();
     let mut entry = Entry::new(
@@ -40,7 +44,8 @@ pub fn prepare(
         guest.to_string(),
     );
     entry.records = records(plan);
-    if entry.records.is_empty() {
+    entry.runtime = runtime;
+    if entry.records.is_empty() && entry.runtime.is_none() {
         return Ok(None);
     }
     let journal = Journal::open()?;
@@ -83,13 +88,26 @@ pub fn prepare_more(plan: &Plan, keeper: &mut Keeper) -> Result<(), Refusal> {
 /// What has to be put back for a plan.
 pub(crate) fn records(plan: &Plan) -> Vec<Record> {
     let mut records = Vec::new();
+    let directories: HashSet<PathBuf> = plan
+        .steps
+        .iter()
+        .filter(|step| step.resource.handed_over && step.resource.kind == Kind::Dir)
+        .filter_map(|step| Some(step.resource.pinned.as_ref()?.real_path()))
+        .collect();
     for step in &plan.steps {
         let Some(label) = &step.label else { continue };
         let record = match (step.action, &step.resource.pinned, &step.resource.current) {
             // Already labelled: in use by another guest, perhaps. The lock is what
             // keeps that label, its own entry puts it back.
             (Action::Relabel, Some(pinned), Some(current)) => {
-                record(pinned, step.class, current, label)
+                let mut record = record(pinned, step.class, current, label);
+                // Of a tree, the directory that all others are below.
+                record.tree = directories.contains(&record.path)
+                    && !record
+                        .path
+                        .parent()
+                        .is_some_and(|up| directories.contains(up));
+                record
             }
             (Action::None, Some(pinned), Some(current)) if step.class != Class::Keep => {
                 record(pinned, step.class, current, label)
@@ -106,6 +124,7 @@ fn record(pinned: &Pinned, class: Class, original: &Context, label: &Context) ->
         path: pinned.real_path(),
         identity: pinned.identity,
         file_system: pinned.file_system(),
+        tree: false,
         class,
         original: original.to_string(),
         label: label.to_string(),
@@ -242,7 +261,11 @@ pub fn label(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
                 Err(error) => {
                     return Err(fail(format!("cannot tell whether it is in use: {error}")));
                 }
-                Ok(_) => {}
+                Ok(device) => {
+                    if let Some(why) = imagelock::in_the_way(host, pinned, &device, step.class) {
+                        return Err(fail(why));
+                    }
+                }
             }
         }
     }

@@ -5,32 +5,32 @@
 //! the keeper's domain, and does so only when no process of the guest has the file open.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, Write};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::linux::net::SocketAddrExt;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::unistd::{Pid, Uid};
+use nix::unistd::Pid;
 
 use crate::apply;
 use crate::cli::Attached;
 use crate::collect::{self, Surroundings};
 use crate::devices::Below;
 use crate::domain::{self, Accelerator};
+use crate::door::{self, Call, Verb};
 use crate::ended::{self, LINE, REFUSED, Wanted};
 use crate::escape::quoted;
 use crate::host::{Host, Identity, Kind, RealHost};
+use crate::imagelock;
 use crate::journal::{Entry, Journal};
-use crate::keeper::{self, DONE, END, FAILED, Keeper, TALK};
+use crate::keeper::{self, DONE, FAILED, Keeper, TALK};
 use crate::label::{Context, Level};
 use crate::launch;
 use crate::plan::{self, GuestLabels, Plan, Relabel};
 use crate::preflight;
+use crate::private;
 use crate::refusal::{Refusal, refuse, say};
 use crate::resource::{Access, Class, Origin, Request, Target};
 use crate::restore::{Hold, Wait};
@@ -39,9 +39,6 @@ use crate::selinux::{self, Mode};
 use crate::sys;
 
 pub use crate::running::verify;
-
-/// How long a keeper listens to a caller who says nothing.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `svirt-exec attach`: labels further resources for a guest that runs.
 ///
@@ -59,7 +56,7 @@ pub fn attach(options: &Attached, class: Class) -> Result<u8, Refusal> {
     launch::check_own_domain(&own, mode)?;
     let guest = running::find(&host, &options.guest, options.pid)?;
     sys::raise_descriptor_limit();
-    let mut plan = decide(&host, &guest, &options.paths, class)?;
+    let mut plan = decide(&host, &own, &guest, &options.paths, class)?;
     for warning in &plan.warnings {
         say(format_args!("warning: {warning}"));
     }
@@ -104,6 +101,7 @@ pub fn attach(options: &Attached, class: Class) -> Result<u8, Refusal> {
 /// Which label each path gets.
 fn decide(
     host: &RealHost,
+    own: &Context,
     guest: &Guest,
     paths: &[PathBuf],
     class: Class,
@@ -130,9 +128,10 @@ fn decide(
             required: true,
         })
         .collect();
-    let collected = collect::collect(
+    let mut collected = collect::collect(
         host,
         requests,
+        &[],
         &Surroundings {
             cwd: &std::env::current_dir()?,
             program: Path::new("/"),
@@ -148,9 +147,12 @@ fn decide(
             categories: guest.context.cage(),
         },
     );
+    private::share(host, own, &labels, &mut collected)?;
     let processes = host.processes()?;
     let (steps, warnings, mut errors, obstacles) =
         plan::decide(host, collected, Some(&labels), Relabel::Yes, &processes);
+    let mut obstacles = obstacles;
+    obstacles.append(&mut imagelock::obstacles(host, &steps));
     errors.extend(
         steps
             .iter()
@@ -167,6 +169,8 @@ fn decide(
         program: PathBuf::new(),
         accelerator: Accelerator::None,
         labels: Some(labels),
+        becomes: None,
+        runtime: None,
         steps,
         warnings,
         errors,
@@ -253,48 +257,6 @@ fn print(value: &serde_json::Value) {
     let _ = writeln!(io::stdout(), "{value:#}");
 }
 
-/// Where a keeper can be asked for something while its guest runs: a socket with an abstract name
-/// (unix(7)), which ends with the keeper.
-#[derive(Debug)]
-pub struct Door(UnixListener);
-
-impl Door {
-    fn address(entry: &Path) -> io::Result<SocketAddr> {
-        SocketAddr::from_abstract_name(entry.as_os_str().as_bytes())
-    }
-
-    /// Opens the door of an entry's keeper. None where that cannot be: nothing is given back
-    /// before the guest's end then.
-    pub fn open(entry: &Path) -> Option<Self> {
-        UnixListener::bind_addr(&Self::address(entry).ok()?)
-            .ok()
-            .map(Self)
-    }
-
-    /// To be waited for.
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-
-    /// Who asks, if it is the keeper's own user or root.
-    pub fn caller(&self) -> Option<UnixStream> {
-        let (stream, _) = self.0.accept().ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        stream.set_write_timeout(Some(PATIENCE)).ok()?;
-        let uid = getsockopt(&stream, PeerCredentials).ok()?.uid();
-        (uid == 0 || uid == Uid::effective().as_raw()).then_some(stream)
-    }
-
-    /// Asks the keeper of an entry that belongs to this user.
-    fn knock(entry: &Path, owner: u32) -> io::Result<UnixStream> {
-        let stream = UnixStream::connect_addr(&Self::address(entry)?)?;
-        if getsockopt(&stream, PeerCredentials)?.uid() != owner {
-            return Err(io::Error::other("its name is taken by somebody else"));
-        }
-        Ok(stream)
-    }
-}
-
 /// The process that asks the keepers, in their domain.
 pub fn run(args: &[Vec<u8>]) -> u8 {
     let talk = sys::inherited(TALK);
@@ -352,21 +314,8 @@ fn ask(context: &str, paths: &[Vec<u8>], tell: &mut dyn FnMut(u8, &str)) -> Resu
     }
     let mut done = true;
     for (owner, path, names) in asked {
-        let mut keeper = Door::knock(&path, owner).map_err(|error| {
-            refuse(format!(
-                "cannot reach the keeper of {}: {error}; labels go back at the guest's end, or, \
-                 where the keeper was killed, with svirt-exec restore after that",
-                quoted(&path)
-            ))
-        })?;
-        let mut text = Vec::new();
-        for name in names {
-            text.extend_from_slice(name.as_os_str().as_bytes());
-            text.push(END);
-        }
-        text.push(END);
-        keeper.write_all(&text)?;
-        done &= ended::listen(&keeper, &mut |line| tell(LINE, line))?;
+        let mut say = |line: &str| tell(LINE, line);
+        done &= door::ask(&path, owner, (Verb::Release, &names), &mut say)?;
     }
     Ok(done)
 }
@@ -377,30 +326,10 @@ pub fn release(
     context: &Context,
     hold: &mut Hold,
     (journal, entry): (&Journal, &Path),
-    caller: &UnixStream,
+    call: &Call,
 ) {
-    let mut paths: Vec<PathBuf> = Vec::new();
-    let mut reader = io::BufReader::new(caller);
-    loop {
-        let mut path = Vec::new();
-        match reader.read_until(END, &mut path) {
-            Ok(_) if path.last() == Some(&END) => {}
-            _ => return,
-        }
-        path.pop();
-        if path.is_empty() {
-            break;
-        }
-        paths.push(OsString::from_vec(path).into());
-    }
-    let say = |what: u8, text: &str| {
-        let mut message = vec![what];
-        message.extend_from_slice(text.as_bytes());
-        message.push(END);
-        let mut caller = caller;
-        let _ = caller.write_all(&message);
-    };
-    let wanted = |record: &crate::journal::Record| paths.contains(&record.path);
+    let say = |what: u8, text: &str| call.say(what, text);
+    let wanted = |record: &crate::journal::Record| call.paths.contains(&record.path);
     let mut refused = false;
     for record in hold.records().filter(|record| wanted(record)) {
         let why = match user(host, context, record.identity) {

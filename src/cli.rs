@@ -206,6 +206,26 @@ pub struct Launch {
     /// No keeper waits for the guest. The labels stay until restorecon -F or chcon sets others.
     #[arg(long)]
     pub no_restore: bool,
+    /// Hand a directory over to the guest, with all that is in it
+    ///
+    /// For a directory that QEMU passes on (9p, fat:, hugepages). Symbolic links are not followed,
+    /// other file systems not entered. May be given several times.
+    #[arg(long, value_name = "DIR")]
+    pub label_tree: Vec<PathBuf>,
+    /// Let no other guest read what only this one reads
+    ///
+    /// Read-only disks, kernels and the like that are the caller's own files and no guest can read
+    /// yet get the guest's pair. Another guest of the same user, or of root, that names one of them
+    /// has it shared from then on.
+    #[arg(long)]
+    pub private_content: bool,
+    /// Make a directory of the guest's own: /run/svirt-exec/NAME
+    ///
+    /// For its sockets, pid files and logs, which no other guest can use there. Below
+    /// /run/svirt-exec/users/UID for users other than root. NAME is that of --name, or what -name
+    /// says. It is removed with everything in it when the guest has ended.
+    #[arg(long, conflicts_with = "no_restore")]
+    pub runtime_dir: bool,
     /// What to do when the policy will refuse QEMU something
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = Preflight::Refuse)]
     pub preflight: Preflight,

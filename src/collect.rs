@@ -16,6 +16,7 @@ use crate::host::{Host, Identity, Kind, Pinned};
 use crate::label::Context;
 use crate::qemu;
 use crate::resource::{Access, Class, HostDevice, Origin, Request, Target};
+use crate::tree;
 
 /// Where Debian's and Fedora's builds of QEMU look for firmware and other data
 /// (`qemu_find_file`, system/datadir.c), besides `../share/qemu` beside the program.
@@ -47,6 +48,8 @@ pub struct Resource {
     pub required: bool,
     /// Whether `path` ends in characters that QEMU will choose.
     pub template: bool,
+    /// Whether the caller has handed it over with `--label-tree`: a directory may be labelled then.
+    pub handed_over: bool,
     /// What it is.
     pub kind: Kind,
     /// The file, unless there is none.
@@ -89,6 +92,9 @@ impl fmt::Display for Origin {
             Self::DataFileOf { data_file_of } => {
                 write!(f, "data file of {}", quoted(data_file_of.as_os_str()))
             }
+            Self::TreeOf { tree_of } => {
+                write!(f, "--label-tree {}", quoted(tree_of.as_os_str()))
+            }
             Self::ExtentOf { extent_of } => {
                 write!(f, "extent of {}", quoted(extent_of.as_os_str()))
             }
@@ -109,6 +115,23 @@ pub struct Collected {
     pub obstacles: Vec<String>,
     /// Block devices whose headers could not be read yet.
     pub unread: Vec<Unread>,
+}
+
+impl Collected {
+    /// Says that a directory will be empty when QEMU comes to it: what it makes there is not there
+    /// yet.
+    pub fn empty(&mut self, directory: &Path) {
+        for resource in &mut self.resources {
+            let inside = |path: &PathBuf| path.starts_with(directory);
+            if resource.path.as_ref().is_some_and(inside)
+                && matches!(resource.access, Access::Create | Access::Bind)
+            {
+                resource.kind = Kind::Missing;
+                resource.pinned = None;
+                resource.current = None;
+            }
+        }
+    }
 }
 
 /// A request on its way through the headers.
@@ -135,8 +158,14 @@ pub struct Surroundings<'a> {
     pub system: &'a dyn SystemFiles,
 }
 
-/// Looks at everything that the requests name, and at what its headers name.
-pub fn collect(host: &dyn Host, requests: Vec<Request>, around: &Surroundings<'_>) -> Collected {
+/// Looks at everything that the requests name, at what its headers name, and at the trees that are
+/// handed over.
+pub fn collect(
+    host: &dyn Host,
+    requests: Vec<Request>,
+    trees: &[PathBuf],
+    around: &Surroundings<'_>,
+) -> Collected {
     let mut out = Collected::default();
     let queue = requests
         .into_iter()
@@ -146,7 +175,16 @@ pub fn collect(host: &dyn Host, requests: Vec<Request>, around: &Surroundings<'_
             above: Vec::new(),
         })
         .collect();
-    walk(host, queue, around, &mut out);
+    let mut seen = HashMap::new();
+    walk(host, queue, around, &mut seen, &mut out);
+    for tree in trees {
+        match tree::collect(host, around.cwd, tree, &mut out) {
+            Ok(found) => found
+                .into_iter()
+                .for_each(|resource| add(resource, &mut seen, &mut out)),
+            Err(error) => out.errors.push(error),
+        }
+    }
     out
 }
 
@@ -174,7 +212,7 @@ pub fn behind_devices(
             ));
         }
     }
-    walk(host, queue, around, &mut out);
+    walk(host, queue, around, &mut HashMap::new(), &mut out);
     for resource in std::mem::take(&mut out.resources) {
         let same = resource
             .pinned
@@ -193,13 +231,13 @@ fn walk(
     host: &dyn Host,
     mut queue: VecDeque<Pending>,
     around: &Surroundings<'_>,
+    seen: &mut HashMap<Key, usize>,
     out: &mut Collected,
 ) {
-    let mut seen: HashMap<Key, usize> = HashMap::new();
     while let Some(mut pending) = queue.pop_front() {
         if let Target::Device(device) = &pending.request.target {
             for resource in find_device(host, device, &pending.request, around, out) {
-                add(resource, &mut seen, out);
+                add(resource, seen, out);
             }
             continue;
         }
@@ -218,7 +256,7 @@ fn walk(
         for next in found.into_iter().rev() {
             queue.push_front(next);
         }
-        add(resource, &mut seen, out);
+        add(resource, seen, out);
     }
 }
 
@@ -248,6 +286,7 @@ fn add(resource: Resource, seen: &mut HashMap<Key, usize>, out: &mut Collected) 
     first.class = first.class.max(resource.class);
     first.access = first.access.max(resource.access);
     first.required |= resource.required;
+    first.handed_over |= resource.handed_over;
     first.host = first.host.take().or(resource.host);
 }
 
@@ -279,6 +318,7 @@ fn unseen(request: &Request) -> Resource {
         reason: request.reason,
         required: request.required,
         template: false,
+        handed_over: false,
         kind: Kind::Missing,
         pinned: None,
         current: None,

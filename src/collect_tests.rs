@@ -91,7 +91,7 @@ fn collected(root: &tempfile::TempDir, requests: Vec<Request>) -> Collected {
         data_dirs: &[],
         system: &Below::root(root.path()),
     };
-    collect(&host, requests, &around)
+    collect(&host, requests, &[], &around)
 }
 
 fn request(word: usize, target: Target, class: Class, access: Access) -> Request {

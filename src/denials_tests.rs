@@ -38,6 +38,7 @@ fn guest(pid: i32, level: &str, disk: &str, ino: u64) -> Guest {
                     born: None,
                 },
                 file_system: None,
+                tree: false,
                 class: Class::Exclusive,
                 original: String::new(),
                 label: String::new(),

@@ -90,6 +90,19 @@ pub fn is_among(stated: &VirtualContexts, context: &Context) -> bool {
             .any(|domain| domain.kind == context.kind)
 }
 
+/// Whether guests of any domain may read files of this label.
+pub fn may_any_read(host: &dyn Host, guest: &Context, label: &Context) -> bool {
+    let stated = host.virtual_contexts().unwrap_or_default();
+    let kinds = stated.domains.iter().map(|domain| domain.kind.as_str());
+    kinds.chain(TCG_DOMAINS).any(|kind| {
+        let domain = guest.with_type(kind);
+        host.is_valid(&domain)
+            && host
+                .denied(&domain, label, "file", &["open", "read"])
+                .is_ok_and(|denied| denied.is_empty())
+    })
+}
+
 /// What a writable image needs of its type.
 const IMAGE_PERMISSIONS: [&str; 5] = ["getattr", "lock", "open", "read", "write"];
 

@@ -144,6 +144,26 @@ pub fn run(args: &[Vec<u8>]) -> u8 {
     u8::from(!back)
 }
 
+/// An entry of a journal, and the user who wrote it where that is another one.
+struct Listed<'a> {
+    journal: &'a Journal,
+    owner: Option<u32>,
+    path: PathBuf,
+    entry: Entry,
+}
+
+/// Putting back, and saying how it goes.
+struct Work<'a> {
+    host: &'a RealHost,
+    tell: &'a mut dyn FnMut(u8, &str),
+    /// When something was said last.
+    said: Instant,
+    /// Labels looked at.
+    done: usize,
+    /// Whether nothing has failed.
+    back: bool,
+}
+
 /// Puts back what ended guests left: everything where nothing is wanted, else what is. Says each
 /// label that is not back; true where there is none.
 ///
@@ -160,114 +180,160 @@ pub fn put_back(
         let users = Journal::of_users()?;
         journals.extend(users.into_iter().map(|(uid, journal)| (Some(uid), journal)));
     }
-    let mut back = true;
+    let mut work = Work {
+        host,
+        tell,
+        said: Instant::now(),
+        done: 0,
+        back: true,
+    };
+    let listed = work.list(&journals)?;
+    // After the entries, since who wrote one had asked for its pair before. Once for all of them:
+    // where many guests end together, every keeper finds the entries of all the others.
+    let processes = if listed.iter().all(|listed| runs(host, &listed.entry)) {
+        Vec::new()
+    } else {
+        host.processes()?
+    };
     let mut running = Vec::new();
-    let mut said = Instant::now();
-    let (mut done, mut matched) = (0_usize, vec![false; wanted.len()]);
-    for (owner, journal) in &journals {
-        let entries = match journal.entries() {
-            Err(error) if owner.is_some() => {
-                back = false;
-                tell(
-                    LINE,
-                    &format!("cannot list the entries of user {owner:?}: {error}"),
-                );
-                continue;
-            }
-            entries => entries?,
-        };
-        for path in entries {
-            let entry = match Journal::read_of(&path, *owner) {
-                Ok(entry) => entry,
-                Err(error) => {
-                    // Another keeper has removed it since the directory was read.
-                    if path.exists() {
-                        back = false;
-                        tell(LINE, &error.to_string());
-                    }
-                    continue;
-                }
-            };
-            let whole = wanted.is_empty() || wanted.iter().any(|wanted| wanted.names(&entry));
-            let selected = |record: &Record| whole || wanted.iter().any(|wanted| wanted.is(record));
-            if !whole && !entry.records.iter().any(selected) {
-                continue;
-            }
-            let alive = alive(host, &entry, &host.processes()?);
-            let ended = alive.is_none();
-            for (wanted, matched) in wanted.iter().zip(&mut matched) {
-                let this = wanted.names(&entry) || entry.records.iter().any(|r| wanted.is(r));
-                *matched |= this && ended;
-                if let Some(pid) = alive.filter(|_| this) {
-                    running.push((wanted, pid, entry.name.clone()));
-                }
-            }
-            if !ended {
-                continue;
-            }
-            let mut hold = match Hold::take_what_can_be(host, entry, *owner) {
-                Ok(hold) => hold,
-                Err(why) => {
-                    back = false;
-                    tell(
-                        LINE,
-                        &format!("cannot use {}: {why}; remove it", quoted(&path)),
-                    );
-                    continue;
-                }
-            };
-            let mut step = || {
-                done = done.saturating_add(1);
-                if said.elapsed() >= QUIET {
-                    said = Instant::now();
-                    tell(LINE, &format!("putting labels back: {done} so far"));
-                }
-            };
-            let failures = hold.put_back_some(host, Wait::Never, &selected, &mut step);
-            let mut left = hold.left(&path, &selected);
-            left.extend(
-                failures
-                    .into_iter()
-                    .filter(|why| !left.contains(why))
-                    .collect::<Vec<_>>(),
-            );
-            match (hold.settle(journal, &path), owner) {
-                // Another user's directory, where root has no right to write without
-                // CAP_DAC_OVERRIDE: the entry goes with that user's next command.
-                (_, Some(_)) | (Ok(()), None) => {}
-                (Err(why), None) => left.push(why),
-            }
-            back &= left.is_empty();
-            left.iter().for_each(|line| tell(LINE, line));
-        }
-        if owner.is_none() {
-            journal.sweep(|pid, began| start_time(host, pid) == Some(began))?;
-        }
-    }
-    for (number, wanted) in wanted.iter().enumerate() {
-        if matched.get(number) == Some(&true) {
+    let mut matched = vec![false; wanted.len()];
+    for mut listed in listed {
+        let entry = &listed.entry;
+        let whole = wanted.is_empty() || wanted.iter().any(|wanted| wanted.names(entry));
+        let selected = |record: &Record| whole || wanted.iter().any(|wanted| wanted.is(record));
+        if !whole && !entry.records.iter().any(selected) {
             continue;
         }
-        let name = quoted(&wanted.word);
-        match running
-            .iter()
-            .find(|(other, _, _)| std::ptr::eq(*other, wanted))
-        {
-            Some((_, pid, guest)) => {
-                back = false;
-                tell(
-                    REFUSED,
-                    &format!(
-                        "cannot put back labels of {name}: guest {} still runs, as process {pid}; \
-                         end it first",
-                        quoted(guest)
-                    ),
-                );
+        let alive = alive(host, entry, &processes);
+        for (wanted, matched) in wanted.iter().zip(&mut matched) {
+            let this = wanted.names(entry) || entry.records.iter().any(|r| wanted.is(r));
+            *matched |= this && alive.is_none();
+            if let Some(pid) = alive.filter(|_| this) {
+                running.push((wanted, pid, entry.name.clone()));
             }
-            None => tell(LINE, &format!("nothing of {name} is left to put back")),
+        }
+        // What another keeper has put back since is not touched again.
+        if alive.is_none()
+            && let Ok(entry) = Journal::read_of(&listed.path, listed.owner)
+        {
+            listed.entry = entry;
+            work.one(listed, whole, &selected);
         }
     }
-    Ok(back)
+    if let Some((None, own)) = journals.first() {
+        own.sweep(|pid, began| start_time(host, pid) == Some(began))?;
+    }
+    for (wanted, _) in wanted.iter().zip(matched).filter(|(_, matched)| !matched) {
+        let name = quoted(&wanted.word);
+        let guest = running
+            .iter()
+            .find(|(other, _, _)| std::ptr::eq(*other, wanted));
+        match guest {
+            Some((_, pid, guest)) => work.say(
+                REFUSED,
+                &format!(
+                    "cannot put back labels of {name}: guest {} still runs, as process {pid}; end \
+                     it first",
+                    quoted(guest)
+                ),
+            ),
+            None => (work.tell)(LINE, &format!("nothing of {name} is left to put back")),
+        }
+    }
+    Ok(work.back)
+}
+
+impl Work<'_> {
+    /// Says what is not back.
+    fn say(&mut self, what: u8, line: &str) {
+        self.back = false;
+        (self.tell)(what, line);
+    }
+
+    fn list<'a>(&mut self, journals: &'a [(Option<u32>, Journal)]) -> io::Result<Vec<Listed<'a>>> {
+        let mut listed = Vec::new();
+        for (owner, journal) in journals {
+            let paths = match (journal.entries(), owner) {
+                (Err(error), Some(owner)) => {
+                    let line = format!("cannot list the entries of user {owner}: {error}");
+                    self.say(LINE, &line);
+                    continue;
+                }
+                (paths, _) => paths?,
+            };
+            for path in paths {
+                match Journal::read_of(&path, *owner) {
+                    Ok(entry) => listed.push(Listed {
+                        journal,
+                        owner: *owner,
+                        path,
+                        entry,
+                    }),
+                    // Another keeper has removed it since the directory was read.
+                    Err(_) if !path.exists() => {}
+                    Err(error) => self.say(LINE, &error.to_string()),
+                }
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Puts back what an entry says, or the records of it that are selected.
+    fn one(&mut self, listed: Listed<'_>, whole: bool, selected: &dyn Fn(&Record) -> bool) {
+        let Listed {
+            journal,
+            owner,
+            path,
+            entry,
+        } = listed;
+        let mut hold = match Hold::take_what_can_be(self.host, entry, owner) {
+            Ok(hold) => hold,
+            Err(why) => {
+                let line = format!("cannot use {}: {why}; remove it", quoted(&path));
+                return self.say(LINE, &line);
+            }
+        };
+        // What another user's guest left below /run, that user's next command removes.
+        let cleared = match hold.directory() {
+            Some(directory) if whole && owner.is_none() => directory.clear(),
+            _ => Ok(()),
+        };
+        if whole && cleared.is_ok() {
+            hold.directory_is_gone();
+        }
+        let host = self.host;
+        let failures = hold.put_back_some(host, Wait::Never, selected, &mut || {
+            self.done = self.done.saturating_add(1);
+            if self.said.elapsed() >= QUIET {
+                self.said = Instant::now();
+                (self.tell)(LINE, &format!("putting labels back: {} so far", self.done));
+            }
+        });
+        let mut left = hold.left(&path, selected);
+        let further: Vec<String> = failures
+            .into_iter()
+            .filter(|why| !left.contains(why))
+            .collect();
+        left.extend(further);
+        left.extend(cleared.err().map(|error| {
+            format!("cannot remove the directory of a guest that has ended: {error}")
+        }));
+        match (hold.settle(journal, &path), owner) {
+            // Another user's directory, where root has no right to write without
+            // CAP_DAC_OVERRIDE: the entry goes with that user's next command.
+            (_, Some(_)) | (Ok(()), None) => {}
+            (Err(why), None) => left.push(why),
+        }
+        for line in left {
+            self.say(LINE, &line);
+        }
+    }
+}
+
+/// Whether the process that an entry was written for still runs, which is told without looking at
+/// all the others.
+fn runs(host: &RealHost, entry: &Entry) -> bool {
+    this_boot(host, entry) && start_time(host, entry.pid) == Some(entry.started)
 }
 
 /// When a process started, in clock ticks since boot, unless it has ended and was not
@@ -285,7 +351,7 @@ pub fn start_time(host: &RealHost, pid: i32) -> Option<u64> {
 
 /// A process of the guest of an entry, or one that is at work on its files.
 pub fn alive(host: &RealHost, entry: &Entry, processes: &[ProcessLabels]) -> Option<i32> {
-    if this_boot(host, entry) && start_time(host, entry.pid) == Some(entry.started) {
+    if runs(host, entry) {
         return Some(entry.pid);
     }
     let context = Some(entry.context.parse::<Context>().ok()?);

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{Pid, Uid, User};
 
@@ -20,6 +20,7 @@ use crate::keeper;
 use crate::label::Context;
 use crate::launch;
 use crate::qemu;
+use crate::resource::Target;
 use crate::restore;
 
 /// Where libvirt keeps the pid file of a running guest (virPidFileBuildPath, qemu_driver.c).
@@ -183,16 +184,47 @@ fn words(bytes: &[u8]) -> Vec<OsString> {
         .collect()
 }
 
-/// What `-name` says in the command line of a QEMU.
+/// The command line of a QEMU that runs.
+#[derive(Debug)]
+pub struct Line(qemu::Invocation);
+
+impl Line {
+    fn of(words: &[OsString]) -> Option<Self> {
+        let (program, args) = words.split_first()?;
+        let environment = qemu::Environment::default();
+        let line = qemu::parse(program, args, &BTreeMap::new(), &environment);
+        Some(Self(line))
+    }
+
+    /// What `-name` says.
+    pub fn name(&self) -> Option<String> {
+        let name = self.0.name.as_ref()?;
+        Some(name.to_string_lossy().into_owned())
+    }
+
+    /// What it names by an absolute path.
+    pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.0.requests.iter().filter_map(|request| {
+            let Target::Path(path) = &request.target else {
+                return None;
+            };
+            Path::new(path).is_absolute().then(|| path.into())
+        })
+    }
+}
+
+/// The command line of a process, where it may be read and the program is called as QEMU's are.
+/// What it says is the process's own to change: good for messages only.
+pub fn line(host: &RealHost, pid: Pid) -> Option<Line> {
+    let words = words(&host.read_proc_bytes(&format!("{pid}/cmdline")).ok()?);
+    program(&words)
+        .as_bytes()
+        .starts_with(b"qemu")
+        .then(|| Line::of(&words))?
+}
+
 fn name_in(words: &[OsString]) -> Option<String> {
-    let (program, args) = words.split_first()?;
-    let line = qemu::parse(
-        program,
-        args,
-        &BTreeMap::new(),
-        &qemu::Environment::default(),
-    );
-    line.name.map(|name| name.to_string_lossy().into_owned())
+    Line::of(words)?.name()
 }
 
 /// A caged process, or one in a guest's domain; none where it has ended.
@@ -376,15 +408,15 @@ fn guest(
         uid: main.uid,
         context: main.context.clone(),
         owner,
-        resources: entry
-            .map(|(_, entry)| {
-                entry
-                    .records
-                    .iter()
-                    .map(|one| resource(host, one))
-                    .collect()
+        // Those of the launch, and what was attached since.
+        resources: entries
+            .iter()
+            .filter(|(owner, other)| {
+                entry.is_some() && (*owner == 0 || *owner == main.uid) && other.context == context
             })
-            .unwrap_or_default(),
+            .flat_map(|(_, entry)| &entry.records)
+            .map(|one| resource(host, one))
+            .collect(),
         processes,
     })
 }

@@ -311,6 +311,9 @@ fn drive(path: &Path, format: &str, further: &str) -> Vec<u8> {
 fn option_of(origin: &Origin) -> &str {
     match origin {
         Origin::Word { option, .. } => option,
-        Origin::BackingOf { .. } | Origin::DataFileOf { .. } | Origin::ExtentOf { .. } => "it",
+        Origin::BackingOf { .. }
+        | Origin::DataFileOf { .. }
+        | Origin::ExtentOf { .. }
+        | Origin::TreeOf { .. } => "it",
     }
 }

@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::escape::quoted;
+use crate::guests;
 use crate::label::Context;
 use crate::selinux::{self, Mode};
 
@@ -162,6 +163,10 @@ pub trait Host {
     fn virtual_contexts(&self) -> io::Result<VirtualContexts>;
     /// Every process but this one, with its labels.
     fn processes(&self) -> io::Result<Vec<ProcessLabels>>;
+    /// What a process calls itself, where it is a QEMU: for messages only.
+    fn guest_name(&self, _pid: Pid) -> Option<String> {
+        None
+    }
     /// Asks for a context at the next execve(2), and reads it back.
     fn claim(&self, context: &Context) -> io::Result<()>;
 }
@@ -319,6 +324,17 @@ fn kind_of(metadata: &std::fs::Metadata) -> Kind {
 /// Opens a path once, O_PATH, and looks at what it opened.
 pub fn pin(path: &Path) -> io::Result<Pinned> {
     let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, FileMode::empty())?;
+    Ok(look_at(fd, path)?.0)
+}
+
+/// Opens what a directory has under a name, and does not follow a symbolic link: true for one.
+pub fn pin_below(directory: &Pinned, name: &OsStr) -> io::Result<(Pinned, bool)> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let fd = openat(&directory.fd, name, flags, FileMode::empty())?;
+    look_at(fd, &directory.path.join(name))
+}
+
+fn look_at(fd: OwnedFd, path: &Path) -> io::Result<(Pinned, bool)> {
     let file = File::from(fd);
     let metadata = file.metadata()?;
     let born = metadata
@@ -326,7 +342,7 @@ pub fn pin(path: &Path) -> io::Result<Pinned> {
         .ok()
         .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
         .and_then(|time| u64::try_from(time.as_nanos()).ok());
-    Ok(Pinned {
+    let pinned = Pinned {
         path: path.to_path_buf(),
         kind: kind_of(&metadata),
         identity: Identity {
@@ -338,7 +354,8 @@ pub fn pin(path: &Path) -> io::Result<Pinned> {
         uid: metadata.uid(),
         device: metadata.rdev(),
         fd: file.into(),
-    })
+    };
+    Ok((pinned, metadata.is_symlink()))
 }
 
 /// Opens a block device as a mount would, for itself alone; EBUSY where somebody has it so
@@ -351,6 +368,10 @@ pub fn open_alone(pinned: &Pinned) -> io::Result<File> {
 impl Host for RealHost {
     fn mode(&self) -> Mode {
         selinux::mode()
+    }
+
+    fn guest_name(&self, pid: Pid) -> Option<String> {
+        guests::line(self, pid)?.name()
     }
 
     fn own_context(&self) -> io::Result<Context> {

@@ -18,6 +18,7 @@ use thiserror::Error;
 use crate::escape::quoted;
 use crate::host::Identity;
 use crate::resource::Class;
+use crate::runtime;
 
 /// Version of the entries that this program writes and reads.
 const VERSION: u32 = 1;
@@ -83,6 +84,10 @@ pub struct Record {
     /// Which file system it is on, by a number that lasts longer than a boot (`f_fsid`, statfs(2)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_system: Option<u64>,
+    /// Whether it is a directory whose content was labelled too (`--label-tree`): what the guest made
+    /// in it is to be labelled as the directory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tree: bool,
     /// What the guest used it for.
     pub class: Class,
     /// The label it had; none where it was made for the guest.
@@ -106,6 +111,9 @@ pub struct Entry {
     pub boot: String,
     /// The guest's context.
     pub context: String,
+    /// Its directory below /run (`--runtime-dir`), which is to be removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<runtime::Directory>,
     /// What to put back, in the order in which it was labelled.
     pub records: Vec<Record>,
 }
@@ -120,6 +128,7 @@ impl Entry {
             started,
             boot,
             context,
+            runtime: None,
             records: Vec::new(),
         }
     }

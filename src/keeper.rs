@@ -18,14 +18,17 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
-use crate::attach::{self, Door};
+use crate::attach;
+use crate::door::{Call, Door, Verb};
 use crate::ended;
 use crate::escape::quoted;
 use crate::host::{Host, RealHost};
 use crate::journal::Journal;
 use crate::label::Context;
+use crate::private;
 use crate::relay;
 use crate::restore::{Hold, Wait};
+use crate::runtime;
 use crate::selinux::{self, Mode};
 use crate::sys;
 
@@ -201,6 +204,7 @@ pub fn run(args: &[Vec<u8>]) -> u8 {
     match words.clone().next() {
         Some(b"restore") => return ended::run(rest),
         Some(b"detach") => return attach::run(rest),
+        Some(b"share") => return private::run(rest),
         _ => {}
     }
     match (words.next(), words.next()) {
@@ -253,7 +257,7 @@ fn keep(path: &Path, attends: bool) -> u8 {
         }
         return 125;
     }
-    let setup = || -> Result<(RealHost, Journal, Hold, Context), String> {
+    let setup = || -> Result<(RealHost, Journal, Hold, Context, Option<runtime::Held>), String> {
         let host = RealHost::new().map_err(|error| error.to_string())?;
         let journal = Journal::open().map_err(|error| error.to_string())?;
         if !journal.holds(path) {
@@ -276,12 +280,16 @@ fn keep(path: &Path, attends: bool) -> u8 {
             hold.share_cage(&host)
                 .map_err(|why| format!("process {other} is in the cage of {context}, and {why}"))?;
         }
+        let directory = hold
+            .directory()
+            .map(|directory| directory.make(&host, &context))
+            .transpose()?;
         // The pair stays claimed until the labels are back.
         host.claim(&context)
             .map_err(|error| format!("cannot keep the claim of {context}: {error}"))?;
-        Ok((host, journal, hold, context))
+        Ok((host, journal, hold, context, directory))
     };
-    let (host, journal, mut hold, context) = match setup() {
+    let (host, journal, mut hold, context, directory) = match setup() {
         Ok(all) => all,
         Err(why) => {
             if let Ok(journal) = Journal::open()
@@ -298,8 +306,13 @@ fn keep(path: &Path, attends: bool) -> u8 {
 
     let mut hear = |asked: Asked| {
         let done = match asked {
-            Asked::ToRelease(caller) => {
-                attach::release(&host, &context, &mut hold, (&journal, path), &caller);
+            Asked::ByCaller(call) => {
+                match call.verb {
+                    Verb::Release => {
+                        attach::release(&host, &context, &mut hold, (&journal, path), &call);
+                    }
+                    Verb::Share => private::open_up(&mut hold, (&journal, path), &call),
+                }
                 return false;
             }
             Asked::ToLeave => hold.stands_alone(),
@@ -323,7 +336,12 @@ fn keep(path: &Path, attends: bool) -> u8 {
         wait_for_cage(&host, &context, door.as_ref(), &mut hear);
     }
     drop(door);
+    let removed = directory.map_or(Ok(()), runtime::Held::remove);
+    if removed.is_ok() {
+        hold.directory_is_gone();
+    }
     let mut failures = hold.put_back(&host, Wait::Never);
+    failures.extend(removed.err());
     failures.extend(hold.settle(&journal, path).err());
     if undo {
         report(talk, &failures);
@@ -390,8 +408,8 @@ enum Asked {
     ForMore,
     /// Nothing shall be put back once QEMU runs.
     ToLeave,
-    /// Files shall be given back although the guest runs.
-    ToRelease(UnixStream),
+    /// Somebody knocks.
+    ByCaller(Call),
 }
 
 /// What a keeper waits for.
@@ -449,8 +467,8 @@ fn wait_for_end(
         } else if ended {
             // Who labels for a guest that has just ended must be done before labels go back.
             guest = None;
-        } else if called && let Some(caller) = door.and_then(Door::caller) {
-            hear(Asked::ToRelease(caller));
+        } else if called && let Some(call) = door.and_then(Door::answer) {
+            hear(Asked::ByCaller(call));
         }
     }
 }

@@ -33,6 +33,7 @@ use crate::label::{Categories, Context, Level};
 use crate::mcs::{self, Sharing};
 use crate::plan::{Action, GuestLabels, Plan};
 use crate::preflight::{self, Privilege};
+use crate::private;
 use crate::qemu::Purpose;
 use crate::refusal::{Refusal, refuse, say};
 use crate::selinux::Mode;
@@ -135,15 +136,15 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
         categories: claim.context.cage(),
     };
     step.tell(format_args!("claimed {}", claim.context));
-    let labels = GuestLabels::new(&types, level);
-    let name = options
+    let labels = GuestLabels::new(&types, level).private_to(survey::private_to(options));
+    if !options.no_relabel {
+        private::share(&host, &own, &labels, &mut collected)?;
+    }
+    let name = reading
         .name
         .clone()
-        .or_else(|| {
-            let name = reading.invocation.name.as_ref()?;
-            Some(name.to_string_lossy().into_owned())
-        })
         .unwrap_or_else(|| Pid::this().to_string());
+    let directory = reading.directory.clone();
     let mut plan = survey::make_plan(
         &host,
         &command,
@@ -171,7 +172,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     ));
 
     apply::make_files(&host, &mut plan, &own)?;
-    let mut keeper = apply::prepare(&host, &plan, &own, &claim.context, &name)?;
+    let mut keeper = apply::prepare(&host, &plan, &own, &claim.context, &name, directory)?;
     step.tell(format_args!("wrote the journal, started the keeper"));
     let change = || -> Result<(), Refusal> {
         apply::recheck(&host, &plan)?;

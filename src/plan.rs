@@ -1,7 +1,7 @@
 //! Which label each resource gets, and why: a decision over what was collected,
 //! the guest's labels and the policy's answers. Changes nothing.
 
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::collect::{Collected, Resource};
@@ -10,7 +10,10 @@ use crate::escape::quoted;
 use crate::host::{Host, Kind, ProcessLabels};
 use crate::label::{Context, Level};
 use crate::mcs;
+use crate::private;
 use crate::resource::{Access, Class};
+use crate::runtime;
+use crate::tree;
 
 /// Labels of one guest.
 #[derive(Clone, Debug)]
@@ -23,9 +26,18 @@ pub struct GuestLabels {
     pub shared: Context,
     /// Of what every guest may read.
     pub content: Context,
+    /// Whose files may be made private: with `--private-content`, those of this user.
+    pub private_to: Option<u32>,
 }
 
 impl GuestLabels {
+    /// Content of this user's is made private (`--private-content`).
+    #[must_use]
+    pub fn private_to(mut self, user: Option<u32>) -> Self {
+        self.private_to = user;
+        self
+    }
+
     /// The guest's types at its level.
     pub fn new(types: &GuestTypes, level: Level) -> Self {
         Self {
@@ -33,6 +45,7 @@ impl GuestLabels {
             image: types.image.at(level),
             shared: types.image.clone(),
             content: types.content.clone(),
+            private_to: None,
         }
     }
 }
@@ -83,6 +96,10 @@ pub struct Plan {
     pub accelerator: Accelerator,
     /// The guest's labels; none where the host has no SELinux or there is no guest.
     pub labels: Option<GuestLabels>,
+    /// The user whom QEMU is to become (`-run-with user=`).
+    pub becomes: Option<OsString>,
+    /// The guest's own directory (`--runtime-dir`).
+    pub runtime: Option<PathBuf>,
     /// Every resource.
     pub steps: Vec<Step>,
     /// What the caller should know.
@@ -160,7 +177,7 @@ pub fn decide(
         if step.action == Action::Relabel {
             if let Some(error) = forbidden(&step.resource) {
                 errors.push(error);
-            } else if let Some(obstacle) = held(&step, processes) {
+            } else if let Some(obstacle) = held(host, &step, processes) {
                 obstacles.push(obstacle);
             }
         }
@@ -177,8 +194,19 @@ fn decide_one(
 ) -> Step {
     let mut reason = resource.reason.to_owned();
     let mut class = resource.class;
+    let private = labels.is_some_and(|labels| {
+        let owner = resource.pinned.as_ref().map(|pinned| pinned.uid);
+        let own = labels.private_to.is_some() && owner == labels.private_to;
+        let current = resource.current.as_ref();
+        resource.kind == Kind::File
+            && current.is_some_and(|now| private::may_be(host, labels, now, own))
+    });
     let wanted = labels.and_then(|labels| match class {
         Class::Keep => None,
+        Class::Content if private => {
+            reason.push_str(", for this guest alone");
+            Some(private::label(labels))
+        }
         Class::Content => Some(labels.content.clone()),
         Class::Shared => Some(labels.shared.clone()),
         Class::Exclusive => Some(labels.image.clone()),
@@ -225,6 +253,21 @@ fn decide_one(
     }
 }
 
+/// What QEMU makes in the guest's own directory needs nobody to make it first: it gets its label
+/// there.
+pub fn leave_to_qemu(steps: &mut [Step], directory: &Path, labels: Option<&GuestLabels>) {
+    let made = |step: &&mut Step| {
+        let path = step.resource.path.as_deref();
+        step.resource.kind == Kind::Missing && path.is_some_and(|path| path.starts_with(directory))
+    };
+    for step in steps.iter_mut().filter(made) {
+        step.action = Action::None;
+        step.class = Class::Exclusive;
+        step.label = labels.map(|labels| runtime::label(&labels.process));
+        step.reason.push_str(", in the guest's own directory");
+    }
+}
+
 fn is_host_wide(resource: &Resource) -> bool {
     resource.pinned.as_ref().is_some_and(|pinned| {
         let real = pinned.real_path();
@@ -236,10 +279,16 @@ fn is_host_wide(resource: &Resource) -> bool {
 fn protected(resource: &Resource) -> Option<&'static str> {
     let real = resource.pinned.as_ref()?.real_path();
     // A pinned file's name from the kernel has no dots and no doubled slashes.
-    let real = real.as_os_str().as_bytes();
+    PROTECTED
+        .into_iter()
+        .find(|root| tree::is_within(&real, Path::new(root)))
+}
+
+/// A system directory that a tree is, lies in or holds.
+pub fn protected_within(tree: &Path) -> Option<&'static str> {
     PROTECTED.into_iter().find(|root| {
-        real.strip_prefix(root.as_bytes())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        let root = Path::new(root);
+        tree::is_within(tree, root) || tree::is_within(root, tree)
     })
 }
 
@@ -260,6 +309,7 @@ fn forbidden(resource: &Resource) -> Option<String> {
              make a copy (cp --reflink=auto)",
             pinned.links
         )),
+        Kind::Dir if resource.handed_over => None,
         Kind::Dir => Some(format!(
             "cannot label {name} ({origin}): it is a directory, and {} needs a file",
             resource.reason
@@ -269,7 +319,7 @@ fn forbidden(resource: &Resource) -> Option<String> {
 }
 
 /// Why this cannot be relabelled now: it carries somebody's categories.
-fn held(step: &Step, processes: &[ProcessLabels]) -> Option<String> {
+fn held(host: &dyn Host, step: &Step, processes: &[ProcessLabels]) -> Option<String> {
     let resource = &step.resource;
     let current = resource.current.as_ref()?;
     let cage = current.cage();
@@ -279,9 +329,17 @@ fn held(step: &Step, processes: &[ProcessLabels]) -> Option<String> {
     let name = resource.name();
     Some(match mcs::holder(&cage, processes) {
         Some((pid, label)) => format!(
-            "cannot label {name} ({}): process {pid} ({}) holds it; it has label {current}",
+            "cannot label {name} ({}): process {pid} ({}{}) holds it; it has label {current}{}",
             resource.origin,
-            label.short()
+            host.guest_name(pid)
+                .map_or_else(String::new, |name| format!("guest {}, ", quoted(&name))),
+            label.short(),
+            if step.class == Class::Content {
+                "; where only that guest reads it (--private-content), a launch by the same user has \
+                 it shared"
+            } else {
+                ""
+            }
         ),
         None => format!(
             "cannot label {name} ({}): it has label {current}, whose categories no running guest has; \

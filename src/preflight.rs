@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::escape::quoted;
 use crate::host::{Host, Kind, Pinned};
 use crate::label::Context;
-use crate::plan::{Action, Plan, Step};
+use crate::plan::{Action, GuestLabels, Plan, Step};
 use crate::resource::Access;
 
 /// What the launch can do to files of others.
@@ -83,6 +83,15 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
     };
     let process = &labels.process;
     let mut failures = Vec::new();
+    if let Some(user) = &plan.becomes
+        && let Some(clause) = refused(host, process, process, "capability", &["setgid", "setuid"])?
+    {
+        failures.push(format!(
+            "QEMU will not be allowed to become user {name} (-run-with user=): {clause}; start it as \
+             that user: runuser -u {name} -- svirt-exec …",
+            name = quoted(user)
+        ));
+    }
     let mut directories: BTreeMap<PathBuf, String> = BTreeMap::new();
     for step in &plan.steps {
         let resource = &step.resource;
@@ -108,8 +117,14 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
                 ));
             }
         }
+        // The guest's own directory is made for it, empty.
+        let own = |path: &Path| {
+            let runtime = plan.runtime.as_ref();
+            runtime.is_some_and(|runtime| path.starts_with(runtime))
+        };
         if resource.kind == Kind::Missing
             && step.action == Action::None
+            && !own(path)
             && let Some(clause) = makes(host, process, step, path)?
         {
             failures.push(format!(
@@ -123,7 +138,7 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
         let real = resource.pinned.as_ref().map(Pinned::real_path);
         for path in [Some(path), real.as_ref()].into_iter().flatten() {
             for directory in path.ancestors().skip(1) {
-                if !directories.contains_key(directory) {
+                if !own(directory) && !directories.contains_key(directory) {
                     directories.insert(directory.to_path_buf(), resource.origin.to_string());
                 }
             }
@@ -178,6 +193,52 @@ fn makes(
     let name = path.file_name().unwrap_or_default();
     let new = host.label_of_new(source, &label, kind, name)?;
     refused(host, source, &new, kind.class(), &["create", "write"])
+}
+
+/// Sockets that QEMU makes where others may use them, each a warning: a socket is labelled after
+/// its directory, and is the guest's own only where it gets the guest's categories.
+///
+/// # Errors
+/// Where the policy cannot be asked.
+pub fn open_sockets(
+    host: &dyn Host,
+    steps: &[Step],
+    labels: Option<&GuestLabels>,
+) -> io::Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    for step in steps {
+        let resource = &step.resource;
+        let (Access::Bind, Some(path), None) = (resource.access, &resource.path, &step.label)
+        else {
+            continue;
+        };
+        let name = path.file_name().unwrap_or_default();
+        let why = match labels {
+            None => "whether other guests may use it, the policy's rules for its directory say",
+            Some(labels) => {
+                let directory = path.parent().unwrap_or(Path::new("/"));
+                let Some(parent) = (match host.pin(directory) {
+                    Ok(directory) => host.label_of(&directory)?,
+                    Err(_) => None,
+                }) else {
+                    continue;
+                };
+                let new = host.label_of_new(&labels.process, &parent, Kind::Socket, name)?;
+                if !new.cage().is_empty() {
+                    continue;
+                }
+                "it will not have the guest's categories there, and other guests may use it"
+            }
+        };
+        warnings.push(format!(
+            "QEMU makes {} ({}, {}): {why}; with --runtime-dir, name it {}",
+            resource.name(),
+            resource.origin,
+            resource.reason,
+            quoted(Path::new("/run/svirt-exec/NAME").join(name).as_os_str())
+        ));
+    }
+    Ok(warnings)
 }
 
 fn advice(kind: Kind, access: Access) -> &'static str {

@@ -20,6 +20,9 @@ struct Document<'a> {
     accelerator: Accelerator,
     context: Option<String>,
     image_context: Option<String>,
+    /// Only with `--runtime-dir`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime_dir: Option<String>,
     resources: Vec<Entry<'a>>,
     warnings: Vec<&'a str>,
     errors: Vec<&'a str>,
@@ -75,6 +78,10 @@ pub fn json(plan: &Plan) -> serde_json::Result<String> {
         accelerator: plan.accelerator,
         context: plan.labels.as_ref().map(|l| l.process.to_string()),
         image_context: plan.labels.as_ref().map(|l| l.image.to_string()),
+        runtime_dir: plan
+            .runtime
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned()),
         resources: plan.steps.iter().map(entry).collect(),
         // What only stops a launch on this host now is a warning to a plan.
         warnings: plan
@@ -103,6 +110,9 @@ pub fn text(plan: &Plan) -> String {
     let _ = writeln!(out, "qemu         {}", quoted(plan.program.as_os_str()));
     let _ = writeln!(out, "accelerator  {accelerator}");
     let _ = writeln!(out, "context      {context}");
+    if let Some(directory) = &plan.runtime {
+        let _ = writeln!(out, "directory    {}", quoted(directory.as_os_str()));
+    }
     let rows: Vec<[String; 4]> = plan
         .steps
         .iter()

@@ -80,6 +80,11 @@ pub enum Origin {
         /// The image whose header it is.
         data_file_of: PathBuf,
     },
+    /// It lies in a directory that is handed over to the guest (`--label-tree`).
+    TreeOf {
+        /// The directory.
+        tree_of: PathBuf,
+    },
     /// The descriptor of a vmdk image names this as an extent.
     ExtentOf {
         /// The image whose descriptor it is.

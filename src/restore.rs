@@ -13,13 +13,19 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::escape::{quoted, shell_word};
 use crate::host::{self, Host, Kind, Pinned, RealHost};
+use crate::imagelock;
 use crate::journal::{Entry, Journal, Record};
-use crate::label::Context;
+use crate::label::{Context, Level};
+use crate::private;
 use crate::resource::Class;
+use crate::runtime;
 use crate::selinux;
+use crate::sys;
+use crate::tree;
 
 /// Whether to wait for other guests that use the same file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +177,47 @@ impl Hold {
         Ok(())
     }
 
+    /// Lets all guests read these records of private content: on disk first, then the label, then
+    /// the lock.
+    ///
+    /// # Errors
+    /// Where one cannot be, in words; it stays as it was, or as the journal has it.
+    pub fn share(
+        &mut self,
+        journal: &Journal,
+        path: &Path,
+        wanted: &dyn Fn(&Record) -> bool,
+    ) -> Result<(), String> {
+        let chosen = |record: &Record| private::is_private(record) && wanted(record);
+        let open_up = |record: &mut Record| -> Result<(), String> {
+            record.label = bare(&parse(&record.label)?).to_string();
+            Ok(())
+        };
+        let mut entry = self.entry.clone();
+        for record in entry.records.iter_mut().filter(|record| chosen(record)) {
+            open_up(record)?;
+        }
+        journal
+            .replace(path, &entry)
+            .map_err(|error| error.to_string())?;
+        self.entry = entry;
+        for (record, found) in &mut self.found {
+            if !chosen(record) {
+                continue;
+            }
+            let Found::Locked(lock) = found else {
+                return Err(not_shared(record, "it is not locked"));
+            };
+            open_up(record)?;
+            let label = parse(&record.label)?;
+            selinux::set_label_of_fd(lock.as_fd(), &label)
+                .map_err(|error| not_shared(record, &error.to_string()))?;
+            lock.relock(FlockArg::LockShared)
+                .map_err(|error| not_shared(record, &error.to_string()))?;
+        }
+        Ok(())
+    }
+
     /// Puts back every label that no other guest needs, and lets those files go.
     /// Returns what failed, a line each.
     pub fn put_back(&mut self, host: &RealHost, wait: Wait) -> Vec<String> {
@@ -235,18 +282,19 @@ impl Hold {
         }
         // restorecon on Debian resets the type and keeps the categories: still ours.
         let ours = |current: &Context| {
-            *current != original
-                && (*current == given
-                    || record.class == Class::Exclusive
-                        && current.cage() == self.cage
-                        && !self.cage.is_empty())
+            // Private content that libvirt has given to a guest of its own, too.
+            let shared = record.class == Class::Content && *current == bare(&given);
+            let kept = current.cage() == self.cage && !self.cage.is_empty();
+            *current != original && (*current == given || shared || kept)
         };
         let failed = |error: io::Error| format!("cannot set {original}: {error}");
         match found {
             Found::Gone => {}
             Found::Absent | Found::Unusable(_) => return Ok(Standing::Later),
             Found::Locked(lock) => {
-                if !alone(lock, wait).map_err(|error| error.to_string())? {
+                if !alone(lock, wait).map_err(|error| error.to_string())?
+                    || record.class != Class::Exclusive && !unused(host, record, lock, wait)?
+                {
                     return Ok(Standing::InUse);
                 }
                 let label = selinux::label_of_fd(lock.as_fd()).map_err(|e| e.to_string())?;
@@ -271,6 +319,12 @@ impl Hold {
                 {
                     host.set_label(&pinned, &original).map_err(failed)?;
                 }
+                if record.tree && same(&pinned, record) && self.may_touch(&pinned) {
+                    let failures = tree::sweep(host, pinned, &self.cage);
+                    if !failures.is_empty() {
+                        return Err(failures.join("; "));
+                    }
+                }
             }
         }
         Ok(Standing::Done)
@@ -278,7 +332,17 @@ impl Hold {
 
     /// Whether everything is back.
     pub fn is_done(&self) -> bool {
-        self.found.is_empty()
+        self.found.is_empty() && self.entry.runtime.is_none()
+    }
+
+    /// The guest's directory below /run.
+    pub fn directory(&self) -> Option<&runtime::Directory> {
+        self.entry.runtime.as_ref()
+    }
+
+    /// Says that the guest's directory below /run is gone.
+    pub fn directory_is_gone(&mut self) {
+        self.entry.runtime = None;
     }
 
     /// What is held.
@@ -339,11 +403,19 @@ impl Hold {
     }
 }
 
+fn bare(label: &Context) -> Context {
+    label.at(Level::bare(label.sensitivity()))
+}
+
 fn not_back(record: &Record, why: &str) -> String {
     format!(
         "cannot put back the label of {}: {why}",
         quoted(&record.path)
     )
+}
+
+fn not_shared(record: &Record, why: &str) -> String {
+    format!("cannot share {}: {why}", quoted(&record.path))
 }
 
 fn parse(text: &str) -> Result<Context, String> {
@@ -398,6 +470,7 @@ fn find(
         .open(&pinned)
         .map_err(|error| format!("cannot open {} to lock it: {error}", name()))?;
     let how = match record.class {
+        Class::Content if private::is_private(record) => FlockArg::LockExclusiveNonblock,
         Class::Exclusive => FlockArg::LockExclusiveNonblock,
         Class::Content | Class::Shared | Class::Keep => FlockArg::LockSharedNonblock,
     };
@@ -439,6 +512,36 @@ fn free(host: &RealHost, found: &[(Record, Found)]) -> Result<(), String> {
 pub fn this_boot(host: &RealHost, entry: &Entry) -> bool {
     host.read_proc("sys/kernel/random/boot_id")
         .is_ok_and(|boot| boot.trim() == entry.boot)
+}
+
+/// Whether no QEMU reads a file that svirt-exec knows nothing of: content that libvirt's guests use
+/// too has to keep its label.
+fn unused(
+    host: &RealHost,
+    record: &Record,
+    lock: &Flock<File>,
+    wait: Wait,
+) -> Result<bool, String> {
+    // Where there are no such locks nothing is to be seen.
+    while imagelock::is_used(lock).unwrap_or(false) {
+        // Guests that start meanwhile may use it.
+        lock.relock(FlockArg::LockShared)
+            .map_err(|error| error.to_string())?;
+        let user = || {
+            let pinned = host::pin(&record.path).ok().filter(|it| same(it, record))?;
+            let (pid, _) = imagelock::user(host, &pinned)?;
+            sys::pidfd(pid).ok()
+        };
+        let Some(user) = (wait == Wait::ForOthers).then(user).flatten() else {
+            return Ok(false);
+        };
+        let mut ends = [PollFd::new(user.as_fd(), PollFlags::POLLIN)];
+        while poll(&mut ends, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        if !alone(lock, wait).map_err(|error| error.to_string())? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Tries to hold a file alone. False while other guests hold it.

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::{AccessFlags, Uid, access};
 
 use crate::busy;
 use crate::cli::{Launch, Preflight};
@@ -18,12 +18,14 @@ use crate::domain::{self, Accelerator};
 use crate::escape::quoted;
 use crate::headers::Unread;
 use crate::host::{Host, RealHost};
+use crate::imagelock;
 use crate::label::{Context, Level};
 use crate::mcs;
 use crate::plan::{self, GuestLabels, Plan, Relabel};
 use crate::preflight;
 use crate::qemu::{self, Invocation, Purpose};
 use crate::refusal::{Refusal, refuse};
+use crate::runtime;
 use crate::selinux::Mode;
 use crate::sys;
 
@@ -41,6 +43,12 @@ pub struct Reading {
     pub cwd: PathBuf,
     /// The one that QEMU will get to use.
     pub accelerator: Accelerator,
+    /// What the guest is called, where somebody has given it a name.
+    pub name: Option<String>,
+    /// `--label-tree`: directories that are handed over.
+    pub trees: Vec<PathBuf>,
+    /// `--runtime-dir`: the guest's own directory.
+    pub directory: Option<runtime::Directory>,
 }
 
 /// Reads a command line, and the config files that are part of it.
@@ -90,11 +98,27 @@ pub fn read(
     let accelerator = accelerator(&invocation);
     let strict = options.strict
         || sys::variable(environment, "SVIRT_EXEC_STRICT").is_some_and(|value| value == "1");
+    let name = options.name.clone().or_else(|| {
+        let name = invocation.name.as_ref()?;
+        Some(name.to_string_lossy().into_owned())
+    });
+    let directory = if options.runtime_dir && invocation.purpose == Purpose::Guest {
+        let run_as = invocation
+            .run_as
+            .as_ref()
+            .map(|user| user.to_string_lossy());
+        Some(runtime::Directory::new(name.as_deref(), run_as.as_deref()).map_err(refuse)?)
+    } else {
+        None
+    };
     Ok(Reading {
         invocation,
         strict,
         cwd,
         accelerator,
+        name,
+        trees: options.label_tree.clone(),
+        directory,
     })
 }
 
@@ -152,6 +176,7 @@ pub fn look(
     Ok(collect::collect(
         host,
         std::mem::take(&mut reading.invocation.requests),
+        &reading.trees,
         &Surroundings {
             cwd: &reading.cwd,
             program: &program,
@@ -166,10 +191,10 @@ pub fn look(
 /// # Errors
 /// Where the host's processes cannot be listed.
 pub fn make_plan(
-    host: &dyn Host,
+    host: &RealHost,
     command: &Command,
     reading: Reading,
-    collected: Collected,
+    mut collected: Collected,
     labels: Option<GuestLabels>,
     relabel: Relabel,
 ) -> Result<Plan, Refusal> {
@@ -177,16 +202,26 @@ pub fn make_plan(
         invocation,
         strict,
         accelerator,
+        directory,
         ..
     } = reading;
+    let own = directory.map(|directory| directory.path(Uid::effective()));
+    if let Some(own) = &own {
+        collected.empty(own);
+    }
     let program = std::path::absolute(&command.program)?;
     let processes = match labels {
         Some(_) => host.processes()?,
         None => Vec::new(),
     };
-    let (steps, mut warnings, mut errors, mut obstacles) =
+    let (mut steps, mut warnings, mut errors, mut obstacles) =
         plan::decide(host, collected, labels.as_ref(), relabel, &processes);
+    if let Some(own) = &own {
+        plan::leave_to_qemu(&mut steps, own, labels.as_ref());
+    }
+    warnings.append(&mut preflight::open_sockets(host, &steps, labels.as_ref())?);
     obstacles.append(&mut busy::obstacles(&Below::host(), &steps));
+    obstacles.append(&mut imagelock::obstacles(host, &steps));
     let unknown = messages(&invocation.unknown);
     if strict {
         let unknown = unknown.iter().map(|m| format!("{m} (--strict)"));
@@ -200,6 +235,8 @@ pub fn make_plan(
         program,
         accelerator,
         labels,
+        becomes: invocation.run_as,
+        runtime: own,
         steps,
         warnings,
         errors,
@@ -214,6 +251,11 @@ pub fn relabelling(options: &Launch) -> Relabel {
     } else {
         Relabel::Yes
     }
+}
+
+/// Whose content is made private.
+pub fn private_to(options: &Launch) -> Option<u32> {
+    options.private_content.then(|| Uid::effective().as_raw())
 }
 
 /// The level that `--level` or `--label` states, at which a guest of `own` may run.
@@ -266,7 +308,7 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
                     Level::with_pair(own.sensitivity(), pair)
                 }
             };
-            Ok(GuestLabels::new(&types, level))
+            Ok(GuestLabels::new(&types, level).private_to(private_to(options)))
         };
         match planned() {
             Ok(planned) => labels = Some(planned),
@@ -311,7 +353,7 @@ pub fn chains_unknown(collected: &mut Collected) {
 /// # Errors
 /// Where the host's processes cannot be listed.
 pub fn behind_devices(
-    host: &dyn Host,
+    host: &RealHost,
     plan: &Plan,
     unread: Vec<Unread>,
     cwd: &Path,
@@ -329,10 +371,13 @@ pub fn behind_devices(
     let (steps, warnings, errors, mut obstacles) =
         plan::decide(host, collected, labels, Relabel::Yes, &processes);
     obstacles.append(&mut busy::obstacles(&Below::host(), &steps));
+    obstacles.append(&mut imagelock::obstacles(host, &steps));
     Ok(Plan {
         program: plan.program.clone(),
         accelerator: plan.accelerator,
         labels: plan.labels.clone(),
+        becomes: None,
+        runtime: plan.runtime.clone(),
         steps,
         warnings,
         errors,

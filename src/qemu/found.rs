@@ -347,9 +347,10 @@ impl<'e> Found<'e> {
 fn diagnostic(origin: &Origin, message: String) -> Diagnostic {
     let (word, option) = match origin {
         Origin::Word { word, option, .. } => (*word, option.clone()),
-        Origin::BackingOf { .. } | Origin::DataFileOf { .. } | Origin::ExtentOf { .. } => {
-            (0, "".into())
-        }
+        Origin::BackingOf { .. }
+        | Origin::DataFileOf { .. }
+        | Origin::ExtentOf { .. }
+        | Origin::TreeOf { .. } => (0, "".into()),
     };
     Diagnostic {
         word,

@@ -253,7 +253,10 @@ fn sorted(mut requests: Vec<Request>) -> Vec<Request> {
     use crate::resource::Origin;
     requests.sort_by_key(|request| match request.origin {
         Origin::Word { word, .. } => word,
-        Origin::BackingOf { .. } | Origin::DataFileOf { .. } | Origin::ExtentOf { .. } => 0,
+        Origin::BackingOf { .. }
+        | Origin::DataFileOf { .. }
+        | Origin::ExtentOf { .. }
+        | Origin::TreeOf { .. } => 0,
     });
     // Requests with an image cannot be hashed; their duplicates stand side by side.
     requests.dedup();

@@ -131,7 +131,7 @@ impl Files {
     /// The next command puts everything back.
     fn check(&self, call: &Call) {
         wait_until("the keeper has ended", || running().is_empty());
-        let restored = svirt_exec(["restore"]).status().unwrap();
+        let restored = svirt_exec(["restore", "--all"]).status().unwrap();
         assert!(restored.success(), "after a kill at {call:?}");
         assert_eq!(self.labels(), self.before, "after a kill at {call:?}");
         let left = fs::read_dir("/var/lib/svirt-exec/guests").unwrap();

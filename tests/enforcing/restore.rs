@@ -8,22 +8,6 @@ use crate::support::*;
 
 const GUESTS: &str = "/var/lib/svirt-exec/guests";
 
-/// Ends a guest together with its keeper, so that its labels stay.
-fn abandon(guest: Guest) {
-    let context = guest.label();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let claims = fs::read_to_string(entry.path().join("attr/exec")).unwrap_or_default();
-        if claims.trim_end_matches('\0') == context {
-            let pid = entry.file_name().into_string().unwrap();
-            let killed = Command::new("kill").args(["-9", &pid]).status().unwrap();
-            assert!(killed.success());
-        }
-    }
-    let Guest { mut child, .. } = guest;
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
 fn named(name: &str, disk: &Path) -> Guest {
     let mut command = svirt_exec(["--name", name, STUB, "-hda"]);
     command.arg(disk).env("STUB", "wait");

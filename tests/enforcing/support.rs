@@ -181,6 +181,46 @@ impl Guest {
     }
 }
 
+/// Another guest comes and goes: its keeper looks after what ended guests left.
+pub fn another_guest_ends(directory: &Path) {
+    let disk = image(directory, "another.img");
+    let before = label(&disk);
+    let mut guest = Guest::stub(&disk);
+    drop(guest.child.stdin.take());
+    guest.child.wait().unwrap();
+    wait_until("its disk is back", || label(&disk) == before);
+}
+
+/// Process IDs of the keepers of a guest: they claim its context.
+pub fn keepers_of(guest: &Guest) -> Vec<String> {
+    let context = guest.label();
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|entry| {
+            let claims = fs::read_to_string(entry.path().join("attr/exec")).unwrap_or_default();
+            claims.trim_end_matches('\0') == context
+        })
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect()
+}
+
+/// Kills the keepers of a guest.
+pub fn kill_keepers_of(guest: &Guest) {
+    for pid in keepers_of(guest) {
+        let killed = Command::new("kill").args(["-9", &pid]).status().unwrap();
+        assert!(killed.success());
+    }
+}
+
+/// Ends a guest together with its keeper, so that its labels stay.
+pub fn abandon(guest: Guest) {
+    kill_keepers_of(&guest);
+    let Guest { mut child, .. } = guest;
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 /// Waits until no keeper of an ended guest is at work: a keeper ends when the
 /// journal entry of its guest is gone.
 pub fn keepers_done() {

@@ -276,3 +276,56 @@ fn a_guest_can_start_again_while_another_uses_its_base() {
     wait_until("the base is back", || label(&base) == before);
     nothing_left_of(directory.path());
 }
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn content_that_guests_of_two_users_share_keeps_its_label_until_both_have_ended() {
+    let iso = std::path::Path::new("/tmp/two-users.iso");
+    fs::write(iso, [0; 4096]).unwrap();
+    nix::unistd::chown(iso, Some(1001.into()), Some(1001.into())).unwrap();
+    let before = label(iso);
+    let start = |bobs: bool| {
+        let mut command = if bobs {
+            let mut command = Command::new("runuser");
+            command.args(["-u", "bob", "--", SVIRT_EXEC]);
+            command
+        } else {
+            Command::new(SVIRT_EXEC)
+        };
+        command.args([STUB, "-cdrom"]).arg(iso);
+        command.env("STUB", "wait").current_dir("/");
+        Guest::start(command, "ready")
+    };
+    let end = |mut guest: Guest| {
+        drop(guest.child.stdin.take());
+        guest.child.wait().unwrap();
+    };
+    for bob_starts_first in [true, false] {
+        for bob_ends_first in [true, false] {
+            let (bob, root) = if bob_starts_first {
+                let bob = start(true);
+                (bob, start(false))
+            } else {
+                let root = start(false);
+                (start(true), root)
+            };
+            assert_eq!(label(iso), "system_u:object_r:virt_content_t:s0");
+            let (first, last) = if bob_ends_first {
+                (bob, root)
+            } else {
+                (root, bob)
+            };
+            end(first);
+            let directory = directory();
+            another_guest_ends(directory.path());
+            assert_eq!(
+                label(iso),
+                "system_u:object_r:virt_content_t:s0",
+                "the other guest still reads it"
+            );
+            end(last);
+            wait_until("the label is back", || label(iso) == before);
+        }
+    }
+    fs::remove_file(iso).unwrap();
+}

@@ -4,9 +4,11 @@
 //! * `dump` prints what a program is given: PID, descriptors, environment as
 //!   getenv(3) sees it, limits, signals, and more, a line each;
 //! * `open MODE PATH` opens a file (`r` or `rw`) and prints `ok` or the error;
+//! * `connect PATH` connects to a socket, likewise;
 //! * `cat` copies standard input to standard output;
 //! * `write N TEXT` writes to descriptor N;
-//! * `exit N`, `signal N` end in that way; `wait` waits for the end of standard input;
+//! * `exit N`, `signal N` end in that way; `wait` waits for the end of standard input,
+//!   `pause` for a signal;
 //! * `fork` leaves a child that waits and ends itself, as -daemonize does.
 #![no_main]
 #![allow(unsafe_code, missing_docs)]
@@ -33,6 +35,12 @@ fn run() -> u8 {
                 Err(error) => println!("{error}"),
             }
         }
+        (Some("connect"), Some(path), None) => {
+            match std::os::unix::net::UnixStream::connect(path) {
+                Ok(_) => println!("ok"),
+                Err(error) => println!("{error}"),
+            }
+        }
         (Some("cat"), None, None) => {
             let mut text = Vec::new();
             let _ = std::io::stdin().read_to_end(&mut text);
@@ -54,6 +62,12 @@ fn run() -> u8 {
             println!("ready {}", std::process::id());
             let _ = std::io::stdout().flush();
             let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        }
+        (Some("pause"), None, None) => {
+            println!("ready {}", std::process::id());
+            let _ = std::io::stdout().flush();
+            // SAFETY: pause(2) takes nothing.
+            unsafe { libc::pause() };
         }
         (Some("fork"), None, None) => {
             // SAFETY: one thread; the child only reads and ends.

@@ -1,0 +1,143 @@
+//! The keeper: what it has, what it leaves alone, and what does not end it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::*;
+
+fn signal(name: &str, process: &str) {
+    let done = Command::new("kill")
+        .args(["-s", name, "--", process])
+        .status();
+    assert!(done.unwrap().success());
+}
+
+/// Fields of `/proc/PID/stat` behind the name: state, parent, group, session.
+fn stat(pid: &str) -> Vec<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    fields.split_whitespace().map(ToOwned::to_owned).collect()
+}
+
+/// Private memory of a process, in KiB: what it has and nobody else.
+fn private(pid: &str) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    rollup
+        .lines()
+        .filter(|line| line.starts_with("Private_"))
+        .map(|line| {
+            line.split_whitespace()
+                .nth(1)
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+        })
+        .sum()
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn it_has_nothing_of_the_callers_is_no_child_and_is_small() {
+    let directory = directory();
+    let disks: Vec<_> = (0..64)
+        .map(|number| image(directory.path(), &format!("{number}.img")))
+        .collect();
+    let mut command = svirt_exec([STUB]);
+    command.env("STUB", "wait");
+    for disk in &disks {
+        command
+            .arg("-drive")
+            .arg(format!("file={},format=raw", disk.display()));
+    }
+    let guest = Guest::start(command, "ready");
+    let keepers = keepers_of(&guest);
+    let [keeper] = keepers.as_slice() else {
+        panic!("{keepers:?}")
+    };
+    let mut images = 0;
+    for fd in fs::read_dir(format!("/proc/{keeper}/fd"))
+        .unwrap()
+        .flatten()
+    {
+        let to = fs::read_link(fd.path()).unwrap();
+        if disks.contains(&to) {
+            images += 1;
+            continue;
+        }
+        let text = to.to_str().unwrap();
+        let own = text == "/dev/null"
+            || text == "/proc"
+            || text.contains("[pidfd]")
+            || text.starts_with("socket:");
+        assert!(own, "{text}");
+    }
+    assert_eq!(images, disks.len());
+    // Its end of what it said to the launcher, and the door.
+    let sockets = fs::read_dir(format!("/proc/{keeper}/fd"))
+        .unwrap()
+        .flatten();
+    let sockets = sockets.filter(|fd| {
+        fs::read_link(fd.path())
+            .unwrap()
+            .to_string_lossy()
+            .starts_with("socket:")
+    });
+    assert!(sockets.count() <= 2);
+    assert_eq!(
+        fs::read_link(format!("/proc/{keeper}/cwd")).unwrap(),
+        Path::new("/")
+    );
+
+    let (its, ours) = (stat(keeper), stat(&guest.child.id().to_string()));
+    assert_eq!(its[1], "1", "its parent");
+    assert_ne!(its[2], ours[2], "its group");
+    assert_ne!(its[3], ours[3], "its session");
+    let private = private(keeper);
+    assert!(private <= 1024, "{private} KiB");
+    guest.end();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn signals_to_the_group_and_to_itself_do_not_end_it() {
+    let directory = directory();
+    let disk = image(directory.path(), "disk.img");
+    let before = label(&disk);
+    let mut guest = Guest::stub(&disk);
+    let keeper = keepers_of(&guest).pop().unwrap();
+    for name in ["HUP", "INT", "TERM"] {
+        signal(name, &keeper);
+    }
+    assert_eq!(keepers_of(&guest), [keeper]);
+    assert_ne!(label(&disk), before);
+    drop(guest.child.stdin.take());
+    guest.child.wait().unwrap();
+    wait_until("the label is back", || label(&disk) == before);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn labels_go_back_when_a_service_manager_ends_the_whole_control_group() {
+    let directory = directory();
+    let disk = image(directory.path(), "disk.img");
+    let before = label(&disk);
+    let unit = "svirt-test-group";
+    let started = Command::new("systemd-run")
+        .args([
+            "--quiet",
+            "--collect",
+            "--unit",
+            unit,
+            "-p",
+            "KillMode=control-group",
+        ])
+        .args(["-E", "STUB=pause", SVIRT_EXEC, STUB, "-hda"])
+        .arg(&disk)
+        .status();
+    assert!(started.unwrap().success());
+    wait_until("the guest runs", || label(&disk) != before);
+    let stopped = Command::new("systemctl").args(["stop", unit]).status();
+    assert!(stopped.unwrap().success());
+    wait_until("the label is back", || label(&disk) == before);
+}

@@ -1,0 +1,171 @@
+//! `--private-content`: content that one guest reads is that guest's, until another one names it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::*;
+
+const CONTENT: &str = "system_u:object_r:virt_content_t:s0";
+
+/// A guest with a CD-ROM of its own or a shared one.
+fn reader(options: &[&str], iso: &Path) -> Command {
+    let mut command = svirt_exec(options);
+    command.args([STUB, "-cdrom"]).arg(iso).env("STUB", "wait");
+    command
+}
+
+fn outsider(iso: &Path) -> String {
+    let output = svirt_exec([STUB])
+        .env("STUB", format!("open r {}", iso.display()))
+        .output()
+        .unwrap();
+    stdout(&output).trim().to_owned()
+}
+
+fn ends(mut guest: Guest) {
+    drop(guest.child.stdin.take());
+    guest.child.wait().unwrap();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn content_is_one_guests_until_another_names_it_and_goes_back_after_the_last() {
+    for first_ends_first in [true, false] {
+        for second_is_private in [true, false] {
+            let directory = directory();
+            let iso = image(directory.path(), "cd.iso");
+            let before = label(&iso);
+            let one = Guest::start(reader(&["--private-content"], &iso), "ready");
+            let own = label(&iso);
+            assert_eq!(
+                own,
+                format!(
+                    "{}:{}",
+                    CONTENT.trim_end_matches(":s0"),
+                    level(&one.label())
+                )
+            );
+            assert_eq!(outsider(&iso), "Permission denied (os error 13)");
+            assert_eq!(label(&iso), own);
+            let options: &[&str] = if second_is_private {
+                &["--private-content"]
+            } else {
+                &[]
+            };
+            let two = Guest::start(reader(options, &iso), "ready");
+            assert_eq!(label(&iso), CONTENT);
+            assert_eq!(outsider(&iso), "ok");
+            let (first, last) = if first_ends_first {
+                (one, two)
+            } else {
+                (two, one)
+            };
+            ends(first);
+            // Whoever looks after what ended guests left does so at the end of any guest.
+            another_guest_ends(directory.path());
+            assert_eq!(label(&iso), CONTENT, "another guest still reads it");
+            ends(last);
+            wait_until("the label is back", || label(&iso) == before);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn nothing_is_taken_from_guests_that_can_read_it_and_nothing_of_other_users() {
+    let directory = directory();
+    let readable = image(directory.path(), "readable.iso");
+    let status = Command::new("chcon").arg(CONTENT).arg(&readable).status();
+    assert!(status.unwrap().success());
+    let bobs = Path::new("/home/bob/bobs.iso");
+    fs::write(bobs, [0; 4096]).unwrap();
+    nix::unistd::chown(bobs, Some(1001.into()), Some(1001.into())).unwrap();
+    let before = label(bobs);
+    for iso in [&readable, bobs] {
+        let guest = Guest::start(reader(&["--private-content"], iso), "ready");
+        assert_eq!(label(iso), CONTENT);
+        guest.end();
+    }
+    assert_eq!(label(&readable), CONTENT);
+    assert_eq!(label(bobs), before);
+    fs::remove_file(bobs).unwrap();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn without_its_keeper_private_content_is_refused_and_the_guest_undisturbed() {
+    let directory = directory();
+    let iso = image(directory.path(), "cd.iso");
+    let before = label(&iso);
+    let mut one = Guest::start(reader(&["--private-content"], &iso), "ready");
+    let own = label(&iso);
+    kill_keepers_of(&one);
+    let output = reader(&[], &iso).output().unwrap();
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    let said = stderr(&output);
+    assert!(said.contains("cannot reach the keeper"), "{said}");
+    assert!(
+        said.contains(&format!("process {}", one.child.id())),
+        "{said}"
+    );
+    assert_eq!(label(&iso), own);
+    // When it has ended too, the next command puts the label back and the launch can be repeated.
+    drop(one.child.stdin.take());
+    one.child.wait().unwrap();
+    let two = Guest::start(reader(&[], &iso), "ready");
+    assert_eq!(label(&iso), CONTENT);
+    two.end();
+    assert_eq!(label(&iso), before);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn killed_after_sharing_the_original_label_comes_back() {
+    let directory = directory();
+    let iso = image(directory.path(), "cd.iso");
+    let before = label(&iso);
+    let one = Guest::start(reader(&["--private-content"], &iso), "ready");
+    let two = Guest::start(reader(&[], &iso), "ready");
+    assert_eq!(label(&iso), CONTENT);
+    abandon(one);
+    two.end();
+    let output = svirt_exec(["restore"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(label(&iso), before);
+}
+
+/// bob's guest reads what is bob's; another user's launch does not make that everybody's.
+#[test]
+#[ignore = "needs the bed: make test"]
+fn other_users_do_not_get_it_shared() {
+    let iso = Path::new("/tmp/bobs-private.iso");
+    fs::write(iso, [0; 4096]).unwrap();
+    nix::unistd::chown(iso, Some(1001.into()), Some(1001.into())).unwrap();
+    let before = label(iso);
+    let as_user = |user: &str, words: &[&str]| {
+        let mut command = Command::new("runuser");
+        command
+            .args(["-u", user, "--", SVIRT_EXEC])
+            .args(words)
+            .args([STUB, "-cdrom", iso.to_str().unwrap()])
+            .env("STUB", "wait")
+            .current_dir("/");
+        command
+    };
+    let bob = Guest::start(as_user("bob", &["--private-content"]), "ready");
+    let own = label(iso);
+    assert!(level(&own).contains(','), "{own}");
+    let output = as_user("alice", &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    assert!(stderr(&output).contains("another user"), "{output:?}");
+    assert_eq!(label(iso), own);
+    // root may.
+    let guest = Guest::start(reader(&[], iso), "ready");
+    assert_eq!(label(iso), CONTENT);
+    guest.end();
+    assert_eq!(label(iso), CONTENT, "bob's guest still reads it");
+    ends(bob);
+    wait_until("the label is back", || label(iso) == before);
+    fs::remove_file(iso).unwrap();
+}

@@ -1,0 +1,209 @@
+//! `--runtime-dir`: a directory of the guest's own for its sockets.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::support::*;
+
+const ROOT: &str = "/run/svirt-exec";
+
+/// QEMU with a monitor, a pid file and a log in the directory of a guest of this name.
+fn qemu(name: &str) -> Guest {
+    let own = |file: &str| format!("{ROOT}/{name}/{file}");
+    Guest::qemu(
+        &["--runtime-dir"],
+        [
+            "-S",
+            "-name",
+            name,
+            "-monitor",
+            &format!("unix:{},server=on,wait=off", own("monitor.sock")),
+            "-pidfile",
+            &own("pid"),
+            "-D",
+            &own("log"),
+            "-d",
+            "guest_errors",
+        ],
+    )
+}
+
+fn stub_named(name: &str, what: &str) -> Command {
+    let mut command = svirt_exec(["--runtime-dir", "--name", name, STUB]);
+    command.env("STUB", what);
+    command
+}
+
+fn outsider(what: &str) -> Output {
+    svirt_exec([STUB]).env("STUB", what).output().unwrap()
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn sockets_and_files_in_it_are_the_guests_and_gone_at_its_end() {
+    let directory = Path::new(ROOT).join("own");
+    let guest = qemu("own");
+    let cage = level(&guest.label());
+    assert!(cage.contains(','), "{cage}");
+    assert_eq!(level(&label(&directory)), cage);
+    assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o7777, 0o700);
+    for name in ["monitor.sock", "pid", "log"] {
+        assert_eq!(level(&label(&directory.join(name))), cage, "{name}");
+    }
+    let pid = fs::read_to_string(directory.join("pid")).unwrap();
+    assert_eq!(pid.trim(), guest.child.id().to_string());
+    UnixStream::connect(directory.join("monitor.sock")).unwrap();
+
+    let socket = directory.join("monitor.sock");
+    let other = outsider(&format!("connect {}", socket.display()));
+    assert_eq!(stdout(&other).trim(), "Permission denied (os error 13)");
+    let other = outsider(&format!("open r {}", directory.join("log").display()));
+    assert_eq!(stdout(&other).trim(), "Permission denied (os error 13)");
+
+    guest.end();
+    assert!(!directory.exists());
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_second_guest_of_the_name_is_refused_and_the_first_undisturbed() {
+    let guest = qemu("twice");
+    let disk_directory = directory();
+    let disk = image(disk_directory.path(), "disk.img");
+    let before = label(&disk);
+    let second = stub_named("twice", "exit 0")
+        .arg("-hda")
+        .arg(&disk)
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(125), "{second:?}");
+    let said = stderr(&second);
+    assert!(said.contains("a guest of this name runs"), "{said}");
+    nothing_happened(&disk, &before);
+    UnixStream::connect(format!("{ROOT}/twice/monitor.sock")).unwrap();
+    guest.end();
+    assert!(!Path::new(ROOT).join("twice").exists());
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn what_a_killed_guest_and_keeper_left_is_replaced_or_restored() {
+    for by_restore in [true, false] {
+        let directory = Path::new(ROOT).join("left");
+        let guest = qemu("left");
+        let old = level(&guest.label());
+        abandon(guest);
+        assert_eq!(level(&label(&directory.join("monitor.sock"))), old);
+        if by_restore {
+            let output = svirt_exec(["restore"]).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            assert!(!directory.exists());
+        }
+        let again = qemu("left");
+        assert_ne!(level(&again.label()), old);
+        assert_eq!(
+            level(&label(&directory.join("monitor.sock"))),
+            level(&again.label())
+        );
+        again.end();
+        assert!(!directory.exists());
+    }
+}
+
+/// Also where its entry is lost.
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_directory_that_nobody_has_is_replaced() {
+    let directory = Path::new(ROOT).join("orphan");
+    let guest = qemu("orphan");
+    abandon(guest);
+    for entry in fs::read_dir("/var/lib/svirt-exec/guests")
+        .unwrap()
+        .flatten()
+    {
+        if fs::read_to_string(entry.path()).is_ok_and(|text| text.contains("\"orphan\"")) {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let guest = qemu("orphan");
+    assert_eq!(level(&label(&directory)), level(&guest.label()));
+    guest.end();
+    assert!(!directory.exists());
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_launch_that_fails_leaves_no_directory() {
+    let output = svirt_exec(["--runtime-dir", "--name", "failed", "/bin/true"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    assert!(!Path::new(ROOT).join("failed").exists());
+    let output = svirt_exec(["--runtime-dir", STUB]).output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(stderr(&output).contains("--name NAME"), "{output:?}");
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn users_have_theirs_below_their_number() {
+    let mut command = Command::new("runuser");
+    command
+        .args([
+            "-u",
+            "bob",
+            "--",
+            SVIRT_EXEC,
+            "--runtime-dir",
+            "--name",
+            "his",
+        ])
+        .arg(STUB)
+        .env("STUB", "wait")
+        .current_dir("/");
+    let mut guest = Guest::start(command, "ready");
+    let directory = Path::new(ROOT).join("users/1001/his");
+    let metadata = fs::metadata(&directory).unwrap();
+    assert_eq!(metadata.uid(), 1001);
+    assert!(level(&label(&directory)).contains(','));
+    drop(guest.child.stdin.take());
+    guest.child.wait().unwrap();
+    wait_until("the directory is gone", || !directory.exists());
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn it_belongs_to_the_user_that_qemu_becomes() {
+    // Debian's policy lets no guest change its user: only the directory is looked at.
+    let line = |options: &[&str]| {
+        let mut command = svirt_exec(options);
+        command
+            .args([
+                "--runtime-dir",
+                "--name",
+                "drops",
+                STUB,
+                "-run-with",
+                "user=bob",
+            ])
+            .env("STUB", "wait");
+        command
+    };
+    let refused = line(&[]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(125), "{refused:?}");
+    assert!(
+        stderr(&refused).contains("become user 'bob'"),
+        "{refused:?}"
+    );
+    let command = line(&["--preflight=warn"]);
+    let guest = Guest::start(command, "ready");
+    let directory = Path::new(ROOT).join("drops");
+    let metadata = fs::metadata(&directory).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid()), (1001, 0));
+    assert_eq!(metadata.mode() & 0o7777, 0o770);
+    guest.end();
+    assert!(!directory.exists());
+}

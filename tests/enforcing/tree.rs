@@ -1,0 +1,158 @@
+//! `--label-tree`: a directory that is handed over to a guest.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::*;
+
+/// DIR/{a, sub/{b, deep/c}, link -> outside}, and a file outside.
+fn tree() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let directory = directory();
+    let root = directory.path().join("share");
+    fs::create_dir_all(root.join("sub/deep")).unwrap();
+    for name in ["a", "sub/b", "sub/deep/c"] {
+        fs::write(root.join(name), name).unwrap();
+    }
+    let outside = directory.path().join("outside");
+    fs::write(&outside, "").unwrap();
+    symlink(&outside, root.join("link")).unwrap();
+    (directory, root, outside)
+}
+
+const INSIDE: [&str; 6] = ["", "a", "sub", "sub/b", "sub/deep", "sub/deep/c"];
+
+fn labels(root: &Path) -> Vec<String> {
+    INSIDE.map(|name| label(&root.join(name))).to_vec()
+}
+
+fn sharing(root: &Path) -> Command {
+    let mut command = svirt_exec(["--label-tree".as_ref(), root.as_os_str(), STUB.as_ref()]);
+    command
+        .arg("-virtfs")
+        .arg(format!(
+            "local,path={},mount_tag=x,security_model=none",
+            root.display()
+        ))
+        .env("STUB", "wait");
+    command
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn everything_in_it_is_the_guests_and_goes_back() {
+    let (_directory, root, outside) = tree();
+    let (before, before_outside) = (labels(&root), label(&outside));
+    let guest = Guest::start(sharing(&root), "ready");
+    let cage = level(&guest.label());
+    for (name, label) in INSIDE.iter().zip(labels(&root)) {
+        assert_eq!(level(&label), cage, "{name}: {label}");
+    }
+    assert_eq!(label(&outside), before_outside);
+    // Without handing it over the guest would not get in, and no other does.
+    let file = root.join("a");
+    let other = svirt_exec([STUB])
+        .env("STUB", format!("open r {}", file.display()))
+        .output()
+        .unwrap();
+    assert_eq!(stdout(&other).trim(), "Permission denied (os error 13)");
+    guest.end();
+    assert_eq!(labels(&root), before);
+    assert_eq!(label(&outside), before_outside);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn what_the_guest_made_and_moved_in_it_goes_back_too() {
+    let (_directory, root, outside) = tree();
+    let before = label(&root);
+    let guest = Guest::start(sharing(&root), "ready");
+    let given = label(&root);
+    // As the guest would have made them: its own label, also on a link that leads elsewhere.
+    fs::create_dir(root.join("new")).unwrap();
+    fs::write(root.join("new/file"), "").unwrap();
+    symlink(&outside, root.join("new/link")).unwrap();
+    for name in ["new", "new/file", "new/link"] {
+        let done = Command::new("chcon")
+            .args(["-h", &given])
+            .arg(root.join(name))
+            .status();
+        assert!(done.unwrap().success());
+    }
+    fs::rename(root.join("sub/deep"), root.join("new/moved")).unwrap();
+    let outside_before = label(&outside);
+    guest.end();
+    for name in [
+        "new",
+        "new/file",
+        "new/link",
+        "new/moved",
+        "new/moved/c",
+        "sub",
+        "a",
+    ] {
+        let link = Command::new("stat")
+            .args(["-c", "%C"])
+            .arg(root.join(name))
+            .output()
+            .unwrap();
+        let now = stdout(&link);
+        assert_eq!(level(now.trim()), level(&before), "{name}: {now}");
+        assert_eq!(
+            now.split(':').nth(2),
+            before.split(':').nth(2),
+            "{name}: {now}"
+        );
+    }
+    assert_eq!(label(&outside), outside_before);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_tree_with_something_that_cannot_be_labelled_is_refused_as_a_whole() {
+    let (directory, root, outside) = tree();
+    let before = labels(&root);
+    fs::hard_link(&outside, root.join("sub/hard")).unwrap();
+    let output = sharing(&root).output().unwrap();
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    let said = stderr(&output);
+    assert!(
+        said.contains("sub/hard") && said.contains("hard links"),
+        "{said}"
+    );
+    assert_eq!(labels(&root), before);
+    fs::remove_file(root.join("sub/hard")).unwrap();
+
+    for (tree, words) in [
+        (Path::new("/"), "the host's own"),
+        (Path::new("/var"), "the host's own"),
+        (Path::new("/etc"), "the host's own"),
+        (&root.join("a"), "no directory"),
+        (Path::new("/nonexistent"), "No such file"),
+    ] {
+        let output = sharing(tree).output().unwrap();
+        assert_eq!(output.status.code(), Some(125), "{output:?}");
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    }
+    drop(directory);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn other_file_systems_in_it_are_not_entered() {
+    let (_directory, root, _) = tree();
+    let mount = root.join("mount");
+    fs::create_dir(&mount).unwrap();
+    let done = Command::new("mount")
+        .args(["-t", "tmpfs", "tmpfs"])
+        .arg(&mount)
+        .status();
+    assert!(done.unwrap().success());
+    fs::write(mount.join("file"), "").unwrap();
+    let before = [label(&mount), label(&mount.join("file"))];
+    let guest = Guest::start(sharing(&root), "ready");
+    assert_eq!([label(&mount), label(&mount.join("file"))], before);
+    guest.end();
+    Command::new("umount").arg(&mount).status().unwrap();
+}
