@@ -15,7 +15,13 @@ pub fn alive(host: &RealHost, entry: &Entry, processes: &[ProcessLabels]) -> boo
     let caged = processes
         .iter()
         .any(|process| process.current == context || process.pending == context);
-    caged || this_boot(host, entry) && start_time(host, entry.pid) == Some(entry.started)
+    caged || runs(host, entry)
+}
+
+/// Whether the process that an entry was written for still runs, which is told without looking at
+/// all the others.
+fn runs(host: &RealHost, entry: &Entry) -> bool {
+    this_boot(host, entry) && start_time(host, entry.pid) == Some(entry.started)
 }
 
 /// When a process started, in clock ticks since boot, unless it has ended and was not
@@ -37,20 +43,28 @@ pub fn start_time(host: &RealHost, pid: i32) -> Option<u64> {
 /// Where the journal or the processes cannot be listed.
 pub fn put_back(host: &RealHost, journal: &Journal) -> io::Result<Vec<String>> {
     let mut left = Vec::new();
+    let mut ended = Vec::new();
     for path in journal.entries()? {
-        let entry = match Journal::read(&path) {
-            Ok(entry) => entry,
-            Err(error) => {
-                // Another keeper has removed it since the directory was read.
-                if path.exists() {
-                    left.push(error.to_string());
-                }
-                continue;
-            }
-        };
-        if alive(host, &entry, &host.processes()?) {
-            continue;
+        match Journal::read(&path) {
+            Ok(entry) if runs(host, &entry) => {}
+            Ok(entry) => ended.push((path, entry)),
+            // Another keeper has removed it since the directory was read.
+            Err(_) if !path.exists() => {}
+            Err(error) => left.push(error.to_string()),
         }
+    }
+    // After the entries, since who wrote one had asked for its pair before. Once for all of them:
+    // where many guests end together, every keeper finds the entries of all the others.
+    let processes = match ended.is_empty() {
+        true => Vec::new(),
+        false => host.processes()?,
+    };
+    ended.retain(|(_, entry)| !alive(host, entry, &processes));
+    for (path, _) in ended {
+        // What another keeper has put back since is not touched again.
+        let Ok(entry) = Journal::read(&path) else {
+            continue;
+        };
         match Hold::take(host, entry) {
             Ok(mut hold) => {
                 left.extend(hold.put_back(host, Wait::Never));
