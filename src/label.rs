@@ -114,6 +114,14 @@ impl Categories {
         }
     }
 
+    /// Takes one out.
+    pub fn remove(&mut self, category: Category) {
+        let number = usize::from(category.0);
+        if let Some(word) = self.0.get_mut(number / 64) {
+            *word &= !(1 << (number % 64));
+        }
+    }
+
     /// Whether one is in it.
     pub fn contains(&self, category: Category) -> bool {
         let number = usize::from(category.0);
@@ -145,11 +153,24 @@ impl Categories {
 
     /// What both hold.
     pub fn intersection(&self, other: &Self) -> Self {
-        let mut both = *self;
-        for (a, b) in both.0.iter_mut().zip(&other.0) {
-            *a &= b;
+        self.combine(other, |a, b| a & b)
+    }
+
+    /// What either holds.
+    pub fn union(&self, other: &Self) -> Self {
+        self.combine(other, |a, b| a | b)
+    }
+
+    /// What this one holds and the other does not.
+    pub fn difference(&self, other: &Self) -> Self {
+        self.combine(other, |a, b| a & !b)
+    }
+
+    fn combine(mut self, other: &Self, words: impl Fn(u64, u64) -> u64) -> Self {
+        for (a, b) in self.0.iter_mut().zip(&other.0) {
+            *a = words(*a, *b);
         }
-        both
+        self
     }
 
     /// In ascending order.
@@ -410,63 +431,5 @@ impl FromStr for Context {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn set(text: &str) -> Categories {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn contexts_print_as_they_were_read() {
-        for text in [
-            "system_u:system_r:svirt_t:s0:c344,c902",
-            "unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023",
-            "system_u:object_r:svirt_image_t:s0",
-            "u:r:t:s2:c1,c3.c5-s15:c0.c1023",
-            "system_u:object_r:unlabeled_t",
-        ] {
-            assert_eq!(text.parse::<Context>().unwrap().to_string(), text);
-        }
-    }
-
-    #[test]
-    fn what_is_no_context_is_refused() {
-        for text in [
-            "",
-            "a:b",
-            "a::c:s0",
-            "a:b:c:x",
-            "a:b:c:s0:c1024",
-            "a:b:c:s0:c5.c2",
-            "a:b:c:s",
-        ] {
-            assert!(text.parse::<Context>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn equal_categories_make_no_pair_cve_2021_3631() {
-        let five = Category::new(5).unwrap();
-        assert_eq!(CategoryPair::new(five, five), None);
-        let pair = CategoryPair::new(Category::new(9).unwrap(), five).unwrap();
-        assert_eq!(pair.to_string(), "c5,c9");
-    }
-
-    #[test]
-    fn a_cage_within_another_overlaps_it_in_both_directions() {
-        assert!(set("c5").overlaps(&set("c5,c7")));
-        assert!(set("c5,c7").overlaps(&set("c5")));
-        assert!(set("c1,c2").overlaps(&set("c1,c2")));
-        assert!(set("c1,c2").overlaps(&set("c1,c2,c3")));
-        assert!(!set("c1,c2").overlaps(&set("c2,c3")));
-        assert!(!Categories::default().overlaps(&set("c1,c2")));
-    }
-
-    #[test]
-    fn a_clearance_is_no_cage() {
-        let shell: Context = "u:r:unconfined_t:s0-s0:c0.c1023".parse().unwrap();
-        assert!(shell.cage().is_empty());
-        assert_eq!(shell.range.unwrap().clearance().categories.len(), 1024);
-    }
-}
+#[path = "label_tests.rs"]
+mod tests;

@@ -7,6 +7,7 @@
 //! back off; neither runs with the other's pair. This needs no daemon, no lock
 //! and no common directory, and holds across users.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use nix::unistd::Pid;
@@ -21,9 +22,6 @@ const FEWEST: usize = 8;
 /// Claims made before giving up while the range still has free pairs: each
 /// failure means that another launcher claimed the same pair at that moment.
 const ATTEMPTS: usize = 64;
-
-/// Random draws before the free pairs are listed instead.
-const DRAWS: usize = 64;
 
 /// Why there is no pair.
 #[derive(Debug, Error)]
@@ -147,47 +145,70 @@ fn getrandom(bytes: &mut [u8]) -> io::Result<()> {
     std::fs::File::open("/dev/urandom")?.read_exact(bytes)
 }
 
+/// A category, and the higher ones with which it is a free pair.
+struct Partners {
+    low: Category,
+    high: Categories,
+}
+
+/// The pairs of a range that overlap none of `taken`. Of a cage of one category no pair is free
+/// that has it, of a larger one none that lies in it, which two categories are that are their own.
+fn free_pairs(range: &Categories, taken: &[Categories]) -> Vec<Partners> {
+    let mut open = *range;
+    let mut together: HashMap<Category, Categories> = HashMap::new();
+    for cage in taken {
+        if cage.len() == 1 {
+            open = open.difference(cage);
+        } else {
+            for category in cage.iter() {
+                let with = together.entry(category).or_default();
+                *with = with.union(cage);
+            }
+        }
+    }
+    let mut higher = open;
+    let mut free = Vec::with_capacity(open.len());
+    for low in open.iter() {
+        higher.remove(low);
+        let with = together.get(&low).copied().unwrap_or_default();
+        free.push(Partners {
+            low,
+            high: higher.difference(&with),
+        });
+    }
+    free
+}
+
 /// A pair of the range that overlaps none of `taken`, every free one equally likely.
+///
+/// The effort does not grow with how many are taken: no pair is tried and thrown away.
 ///
 /// # Errors
 /// Where every pair is taken, with the count.
 pub fn draw(range: &Categories, taken: &[Categories]) -> Result<CategoryPair, PairError> {
-    let categories: Vec<Category> = range.iter().collect();
-    let free = |pair: &CategoryPair| {
-        let set = pair.categories();
-        !taken.iter().any(|other| set.overlaps(other))
-    };
-    let bound = u32::try_from(categories.len()).unwrap_or(u32::MAX);
-    for _ in 0..DRAWS {
-        let one = || -> Result<Option<Category>, PairError> {
-            Ok(categories.get(random_below(bound)? as usize).copied())
-        };
-        if let (Some(a), Some(b)) = (one()?, one()?)
-            && let Some(pair) = CategoryPair::new(a, b)
-            && free(&pair)
-        {
-            return Ok(pair);
+    let free = free_pairs(range, taken);
+    let count: usize = free.iter().map(|partners| partners.high.len()).sum();
+    // None of an empty range: that is found to be used up below.
+    let bound = u32::try_from(count).unwrap_or(u32::MAX).max(1);
+    let mut index = random_below(bound)? as usize;
+    for Partners { low, high } in &free {
+        match index.checked_sub(high.len()) {
+            Some(rest) => index = rest,
+            None => {
+                let high = high.iter().nth(index);
+                if let Some(pair) = high.and_then(|high| CategoryPair::new(*low, high)) {
+                    return Ok(pair);
+                }
+            }
         }
     }
-    let all: Vec<CategoryPair> = categories
-        .iter()
-        .enumerate()
-        .flat_map(|(i, a)| {
-            categories
-                .iter()
-                .skip(i.saturating_add(1))
-                .filter_map(|b| CategoryPair::new(*a, *b))
-        })
-        .filter(free)
-        .collect();
-    let index = random_below(u32::try_from(all.len()).unwrap_or(u32::MAX).max(1))?;
-    all.get(index as usize)
-        .copied()
-        .ok_or_else(|| PairError::UsedUp {
-            range: range.to_string(),
-            total: pair_count(categories.len()),
-            taken: taken.iter().filter(|set| in_range(set, range)).count(),
-        })
+    // A running guest's cage is in its journal entry and on its files too.
+    let cages: HashSet<&Categories> = taken.iter().filter(|set| in_range(set, range)).collect();
+    Err(PairError::UsedUp {
+        range: range.to_string(),
+        total: pair_count(range.len()),
+        taken: cages.len(),
+    })
 }
 
 fn in_range(cage: &Categories, range: &Categories) -> bool {
@@ -205,13 +226,12 @@ fn cages(process: &ProcessLabels) -> impl Iterator<Item = (Categories, &Context)
 
 /// Every cage on the host.
 pub fn taken(processes: &[ProcessLabels]) -> Vec<Categories> {
-    let mut all: Vec<Categories> = Vec::new();
-    for (cage, _) in processes.iter().flat_map(cages) {
-        if !all.contains(&cage) {
-            all.push(cage);
-        }
-    }
-    all
+    let all: HashSet<Categories> = processes
+        .iter()
+        .flat_map(cages)
+        .map(|(cage, _)| cage)
+        .collect();
+    all.into_iter().collect()
 }
 
 /// The first process in a cage that overlaps this one.
@@ -346,164 +366,8 @@ pub fn claim_level(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn set(text: &str) -> Categories {
-        text.parse().unwrap()
-    }
-
-    fn context(text: &str) -> Context {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn the_range_is_the_callers_clearance_narrowed() {
-        let shell = context("u:r:t:s0-s0:c0.c1023");
-        assert_eq!(range(&shell, None).unwrap().len(), 1024);
-        assert_eq!(
-            range(&shell, Some(set("c512.c1023"))).unwrap(),
-            set("c512.c1023")
-        );
-        let service = context("u:r:t:s0");
-        assert_eq!(range(&service, None).unwrap().len(), 1024);
-        let tenant = context("u:r:t:s0-s0:c100.c199");
-        assert_eq!(
-            range(&tenant, Some(set("c150.c299"))).unwrap(),
-            set("c150.c199")
-        );
-    }
-
-    #[test]
-    fn a_range_of_fewer_than_eight_categories_is_refused() {
-        let error = range(&context("u:r:t:s0"), Some(set("c0.c6"))).unwrap_err();
-        assert!(matches!(error, PairError::TooFew(_, 7)), "{error}");
-        assert!(range(&context("u:r:t:s0"), Some(set("c0.c7"))).is_ok());
-    }
-
-    #[test]
-    fn a_drawn_pair_lies_in_the_range_and_is_free() {
-        let range = set("c10.c17");
-        let busy = [set("c10,c11"), set("c12"), set("c13,c14,c15")];
-        for _ in 0..500 {
-            let pair = draw(&range, &busy).unwrap().categories();
-            assert_eq!(pair.len(), 2);
-            assert!(pair.is_subset(&range));
-            assert!(busy.iter().all(|other| !pair.overlaps(other)), "{pair}");
-        }
-    }
-
-    #[test]
-    fn the_last_free_pair_is_found() {
-        let range = set("c0.c7");
-        let mut busy = Vec::new();
-        for a in 0..8 {
-            for b in a + 1..8 {
-                if (a, b) != (2, 5) {
-                    busy.push(set(&format!("c{a},c{b}")));
-                }
-            }
-        }
-        assert_eq!(draw(&range, &busy).unwrap().to_string(), "c2,c5");
-        busy.push(set("c2,c5"));
-        let error = draw(&range, &busy).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                PairError::UsedUp {
-                    total: 28,
-                    taken: 28,
-                    ..
-                }
-            ),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn every_pair_is_drawn_about_equally_often() {
-        let range = set("c0.c7");
-        let mut counts = std::collections::HashMap::new();
-        for _ in 0..28_000 {
-            *counts.entry(draw(&range, &[]).unwrap()).or_insert(0_u32) += 1;
-        }
-        assert_eq!(counts.len(), 28);
-        // 1000 expected, standard deviation about 31: eight of them are a wide berth.
-        for (pair, count) in counts {
-            assert!((750..1250).contains(&count), "{pair}: {count}");
-        }
-    }
-
-    #[test]
-    fn a_chosen_level_is_one_cage_at_the_callers_sensitivity() {
-        for (own, given, want) in [
-            ("u:r:t:s0-s0:c0.c1023", "a:b:c:s0:c1,c2", Ok("s0:c1,c2")),
-            ("u:r:t:s0", "a:b:c:s0:c1.c3", Ok("s0:c1.c3")),
-            ("u:r:t:s3-s15:c0.c1023", "a:b:c:s3:c1,c2", Ok("s3:c1,c2")),
-            (
-                "u:r:t:s3-s15:c0.c1023",
-                "a:b:c:s0:c1,c2",
-                Err("write s3 in its place"),
-            ),
-            (
-                "u:r:t:s0-s15:c0.c1023",
-                "a:b:c:s3:c1,c2",
-                Err("write s0 in its place"),
-            ),
-            ("u:r:t:s0", "a:b:c:s0", Err("level s0: a guest needs two")),
-            (
-                "u:r:t:s0",
-                "a:b:c:s0:c5",
-                Err("level s0:c5: a guest needs two"),
-            ),
-            (
-                "u:r:t:s0",
-                "a:b:c:s0:c5,c5",
-                Err("level s0:c5: a guest needs two"),
-            ),
-            ("u:r:t:s0", "a:b:c", Err("level a:b:c: a guest needs two")),
-            ("u:r:t:s0", "a:b:c:s0:c1,c2-s0:c0.c9", Err("not in a range")),
-            ("u:r:t:s0", "a:b:c:s0-s0:c1,c2", Err("not in a range")),
-        ] {
-            let seen = chosen(&context(own), &context(given));
-            match (seen, want) {
-                (Ok(level), Ok(want)) => assert_eq!(level.to_string(), want),
-                (Err(error), Err(want)) => {
-                    assert!(error.to_string().contains(want), "{given}: {error}");
-                }
-                (seen, want) => panic!("{own} {given}: {seen:?} is not {want:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn a_pending_claim_counts_and_a_clearance_does_not() {
-        let processes = [
-            ProcessLabels {
-                pid: Pid::from_raw(7),
-                pending: Some(context("u:r:svirt_t:s0:c1,c2")),
-                current: Some(context("u:r:svirt_launcher_t:s0-s0:c0.c1023")),
-                hidden: false,
-            },
-            ProcessLabels {
-                pid: Pid::from_raw(8),
-                pending: None,
-                current: Some(context("u:r:unconfined_t:s0-s0:c0.c1023")),
-                hidden: false,
-            },
-        ];
-        assert_eq!(taken(&processes), [set("c1,c2")]);
-        for (level, held) in [
-            ("s0:c1,c2", true),
-            ("s0:c1.c3", true),
-            ("s0:c2", true),
-            ("s0:c2,c3", false),
-            ("s0", false),
-        ] {
-            let asked = context(&format!("u:r:svirt_t:{level}"));
-            assert_eq!(unheld(&asked, &processes).is_err(), held, "{level}");
-        }
-        assert_eq!(holder(&set("c2"), &processes).unwrap().0, Pid::from_raw(7));
-        assert!(holder(&set("c5,c6"), &processes).is_none());
-    }
-}
+#[path = "mcs_claim_tests.rs"]
+mod claim_tests;
+#[cfg(test)]
+#[path = "mcs_tests.rs"]
+mod tests;
