@@ -283,7 +283,7 @@ fn planned(host: &Fake, args: &[&str], relabel: Relabel) -> Plan {
         data_dirs: &[],
         system: &Below::root(&host.root),
     };
-    let collected = collect::collect(host, invocation.requests, &around);
+    let collected = collect::collect(host, invocation.requests, &[], &around);
     let types = domain::guest_types(host, &host.own, Accelerator::Kvm, None).unwrap();
     let level = context(GUEST).range.unwrap().low;
     let labels = GuestLabels::new(&types, level);
@@ -291,6 +291,8 @@ fn planned(host: &Fake, args: &[&str], relabel: Relabel) -> Plan {
     let (steps, warnings, errors, obstacles) =
         plan::decide(host, collected, Some(&labels), relabel, &[]);
     Plan {
+        becomes: None,
+        runtime: None,
         program: PathBuf::from(program),
         accelerator: Accelerator::Kvm,
         labels: Some(labels),
