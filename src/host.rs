@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -91,9 +91,23 @@ impl Pinned {
         PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
     }
 
+    /// The mount that it was opened through, as mountinfo numbers them; proc_pid_fdinfo(5).
+    pub fn mount_id(&self) -> Option<u64> {
+        let info = format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd());
+        let info = std::fs::read_to_string(info).ok()?;
+        let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
+        id.trim().parse().ok()
+    }
+
     /// Its path without symbolic links, as the kernel knows it now.
     pub fn real_path(&self) -> PathBuf {
         readlink(&self.proc_path()).map_or_else(|_| self.path.clone(), PathBuf::from)
+    }
+}
+
+impl AsFd for Pinned {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
@@ -313,6 +327,32 @@ fn kind_of(metadata: &std::fs::Metadata) -> Kind {
 /// Opens a path once, O_PATH, and looks at what it opened.
 pub fn pin(path: &Path) -> io::Result<Pinned> {
     let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, FileMode::empty())?;
+    pinned(fd, path)
+}
+
+/// Opens a file that this process has just made in a pinned directory. Whoever else may write to
+/// the directory may have put another file in its place, or a link: that is an error.
+///
+/// # Errors
+/// Where it is not there, or is anything but an empty file of this user's with this one name.
+pub fn pin_made(directory: &Pinned, name: &OsStr, path: &Path) -> io::Result<Pinned> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let fd = openat(&directory.fd, name, flags, FileMode::empty())?;
+    let file = File::from(fd);
+    let metadata = file.metadata()?;
+    let as_made = metadata.is_file()
+        && metadata.nlink() == 1
+        && metadata.len() == 0
+        && metadata.uid() == nix::unistd::Uid::effective().as_raw();
+    if !as_made {
+        return Err(io::Error::other(
+            "another file was put in its place, by somebody who may write to its directory",
+        ));
+    }
+    pinned(file.into(), path)
+}
+
+fn pinned(fd: OwnedFd, path: &Path) -> io::Result<Pinned> {
     let file = File::from(fd);
     let metadata = file.metadata()?;
     let born = metadata

@@ -72,6 +72,8 @@ pub struct Step {
     pub action: Action,
     /// In words.
     pub reason: String,
+    /// Why its label cannot be set, where that is so (`mounts`).
+    pub fixed: Option<String>,
 }
 
 /// All that a launch would do.
@@ -221,6 +223,7 @@ fn decide_one(
         class,
         action,
         reason,
+        fixed: None,
         resource,
     }
 }

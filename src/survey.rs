@@ -20,6 +20,7 @@ use crate::headers::Unread;
 use crate::host::{Host, RealHost};
 use crate::label::{Context, Level};
 use crate::mcs;
+use crate::mounts;
 use crate::plan::{self, GuestLabels, Plan, Relabel};
 use crate::preflight;
 use crate::qemu::{self, Invocation, Purpose};
@@ -184,9 +185,14 @@ pub fn make_plan(
         Some(_) => host.processes()?,
         None => Vec::new(),
     };
-    let (steps, mut warnings, mut errors, mut obstacles) =
+    let (mut steps, mut warnings, mut errors, mut obstacles) =
         plan::decide(host, collected, labels.as_ref(), relabel, &processes);
     obstacles.append(&mut busy::obstacles(&Below::host(), &steps));
+    if labels.is_some() {
+        let mut fixed = mounts::leave_alone(host, &Below::host(), &mut steps);
+        warnings.append(&mut fixed.warnings);
+        obstacles.append(&mut fixed.obstacles);
+    }
     let unknown = messages(&invocation.unknown);
     if strict {
         let unknown = unknown.iter().map(|m| format!("{m} (--strict)"));
@@ -326,9 +332,12 @@ pub fn behind_devices(
     let collected = collect::behind_devices(host, unread, &known, &around);
     let labels = plan.labels.as_ref();
     let processes = host.processes()?;
-    let (steps, warnings, errors, mut obstacles) =
+    let (mut steps, mut warnings, errors, mut obstacles) =
         plan::decide(host, collected, labels, Relabel::Yes, &processes);
     obstacles.append(&mut busy::obstacles(&Below::host(), &steps));
+    let mut fixed = mounts::leave_alone(host, &Below::host(), &mut steps);
+    warnings.append(&mut fixed.warnings);
+    obstacles.append(&mut fixed.obstacles);
     Ok(Plan {
         program: plan.program.clone(),
         accelerator: plan.accelerator,
