@@ -72,10 +72,11 @@ pub struct Known<'a> {
 }
 
 /// Booleans that open a type to guests: the tunables of virt.te in refpolicy and in Fedora's policy.
-const BOOLEANS: [(&str, &str); 8] = [
+const BOOLEANS: [(&str, &str); 9] = [
     ("nfs_t", "virt_use_nfs"),
     ("cifs_t", "virt_use_samba"),
     ("fusefs_t", "virt_use_fusefs"),
+    ("dosfs_t", "virt_use_usb"),
     ("usb_device_t", "virt_use_usb"),
     ("sysfs_t", "virt_use_sysfs"),
     ("vfio_device_t", "virt_use_vfio"),
@@ -338,12 +339,17 @@ fn reason(denial: &Denial, why: Why, known: &Known<'_>) -> String {
     }
 }
 
+/// The boolean that opens a type to guests.
+pub fn boolean_for(kind: &str) -> Option<&'static str> {
+    BOOLEANS
+        .iter()
+        .find(|(opened, _)| *opened == kind)
+        .map(|(_, name)| *name)
+}
+
 /// The boolean that would allow it.
 fn switch(denial: &Denial, known: &Known<'_>) -> Option<String> {
-    let name = BOOLEANS
-        .iter()
-        .find(|(kind, _)| *kind == denial.target.kind)
-        .map(|(_, name)| *name)?;
+    let name = boolean_for(&denial.target.kind)?;
     match (known.boolean)(name) {
         Some(true) => None,
         Some(false) => Some(format!(

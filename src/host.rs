@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -98,9 +98,23 @@ impl Pinned {
         (id != 0).then_some(id)
     }
 
+    /// The mount that it was opened through, as mountinfo numbers them; proc_pid_fdinfo(5).
+    pub fn mount_id(&self) -> Option<u64> {
+        let info = format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd());
+        let info = std::fs::read_to_string(info).ok()?;
+        let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
+        id.trim().parse().ok()
+    }
+
     /// Its path without symbolic links, as the kernel knows it now.
     pub fn real_path(&self) -> PathBuf {
         readlink(&self.proc_path()).map_or_else(|_| self.path.clone(), PathBuf::from)
+    }
+}
+
+impl AsFd for Pinned {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
@@ -332,6 +346,28 @@ pub fn pin_below(directory: &Pinned, name: &OsStr) -> io::Result<(Pinned, bool)>
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let fd = openat(&directory.fd, name, flags, FileMode::empty())?;
     look_at(fd, &directory.path.join(name))
+}
+
+/// Opens a file that this process has just made in a pinned directory. Whoever else may write to
+/// the directory may have put another file in its place, or a link: that is an error.
+///
+/// # Errors
+/// Where it is not there, or is anything but an empty file of this user's with this one name.
+pub fn pin_made(directory: &Pinned, name: &OsStr, path: &Path) -> io::Result<Pinned> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let fd = openat(&directory.fd, name, flags, FileMode::empty())?;
+    let file = File::from(fd);
+    let metadata = file.metadata()?;
+    let as_made = metadata.is_file()
+        && metadata.nlink() == 1
+        && metadata.len() == 0
+        && metadata.uid() == nix::unistd::Uid::effective().as_raw();
+    if !as_made {
+        return Err(io::Error::other(
+            "another file was put in its place, by somebody who may write to its directory",
+        ));
+    }
+    Ok(look_at(file.into(), path)?.0)
 }
 
 fn look_at(fd: OwnedFd, path: &Path) -> io::Result<(Pinned, bool)> {

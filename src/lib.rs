@@ -35,6 +35,7 @@ pub mod label;
 pub mod launch;
 pub mod list;
 pub mod mcs;
+pub mod mounts;
 pub mod openfiles;
 pub mod plan;
 pub mod preflight;

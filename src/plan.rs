@@ -85,6 +85,8 @@ pub struct Step {
     pub action: Action,
     /// In words.
     pub reason: String,
+    /// Why its label cannot be set, where that is so (`mounts`).
+    pub fixed: Option<String>,
 }
 
 /// All that a launch would do.
@@ -249,6 +251,7 @@ fn decide_one(
         class,
         action,
         reason,
+        fixed: None,
         resource,
     }
 }

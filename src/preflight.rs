@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::denials;
 use crate::escape::quoted;
 use crate::host::{Host, Kind, Pinned};
 use crate::label::Context;
@@ -104,10 +105,10 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
                 wanted.push("map");
             }
             if let Some(clause) = refused(host, process, label, class, &wanted)? {
-                let advice = if step.label.is_some() {
-                    "the policy's image type does not suit it"
-                } else {
-                    advice(resource.kind, resource.access)
+                let advice = match (&step.label, &step.fixed) {
+                    (Some(_), _) => "the policy's image type does not suit it".to_owned(),
+                    (None, Some(why)) => without_label(why, label),
+                    (None, None) => advice(resource.kind, resource.access).to_owned(),
                 };
                 failures.push(format!(
                     "QEMU will not be allowed to use {} ({}, {}): {clause}; {advice}",
@@ -239,6 +240,17 @@ pub fn open_sockets(
         ));
     }
     Ok(warnings)
+}
+
+/// What helps where a label cannot be set.
+fn without_label(why: &str, label: &Context) -> String {
+    let kind = &label.kind;
+    let copy = "copy it to a file system whose files have labels, such as that of \
+                /var/lib/libvirt/images";
+    match denials::boolean_for(kind) {
+        Some(boolean) => format!("{why}; setsebool -P {boolean} on, or {copy}"),
+        None => format!("{why}; {copy}"),
+    }
 }
 
 fn advice(kind: Kind, access: Access) -> &'static str {

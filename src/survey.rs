@@ -21,6 +21,7 @@ use crate::host::{Host, RealHost};
 use crate::imagelock;
 use crate::label::{Context, Level};
 use crate::mcs;
+use crate::mounts;
 use crate::plan::{self, GuestLabels, Plan, Relabel};
 use crate::preflight;
 use crate::qemu::{self, Invocation, Purpose};
@@ -221,6 +222,11 @@ pub fn make_plan(
     }
     warnings.append(&mut preflight::open_sockets(host, &steps, labels.as_ref())?);
     obstacles.append(&mut busy::obstacles(&Below::host(), &steps));
+    if labels.is_some() {
+        let mut fixed = mounts::leave_alone(host, &Below::host(), &mut steps);
+        warnings.append(&mut fixed.warnings);
+        obstacles.append(&mut fixed.obstacles);
+    }
     obstacles.append(&mut imagelock::obstacles(host, &steps));
     let unknown = messages(&invocation.unknown);
     if strict {
@@ -368,9 +374,12 @@ pub fn behind_devices(
     let collected = collect::behind_devices(host, unread, &known, &around);
     let labels = plan.labels.as_ref();
     let processes = host.processes()?;
-    let (steps, warnings, errors, mut obstacles) =
+    let (mut steps, mut warnings, errors, mut obstacles) =
         plan::decide(host, collected, labels, Relabel::Yes, &processes);
     obstacles.append(&mut busy::obstacles(&Below::host(), &steps));
+    let mut fixed = mounts::leave_alone(host, &Below::host(), &mut steps);
+    warnings.append(&mut fixed.warnings);
+    obstacles.append(&mut fixed.obstacles);
     obstacles.append(&mut imagelock::obstacles(host, &steps));
     Ok(Plan {
         program: plan.program.clone(),

@@ -41,6 +41,17 @@ pub fn label(path: &Path) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// The SELinux labels of many files.
+pub fn labels(paths: &[PathBuf]) -> Vec<String> {
+    let output = Command::new("stat")
+        .args(["-c", "%C"])
+        .args(paths)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    stdout(&output).lines().map(ToOwned::to_owned).collect()
+}
+
 /// The part of a label from the level on.
 pub fn level(label: &str) -> String {
     label.splitn(4, ':').nth(3).unwrap_or_default().to_owned()
