@@ -11,11 +11,12 @@ use nix::unistd::Pid;
 use crate::busy;
 use crate::ended;
 use crate::escape::quoted;
-use crate::host::{self, Host, Kind, Pinned, RealHost};
+use crate::host::{Host, RealHost};
 use crate::imagelock;
 use crate::journal::{Entry, Journal, Record};
 use crate::keeper::Keeper;
 use crate::label::Context;
+use crate::pinned::{self, Kind, Pinned};
 use crate::plan::{Action, Plan};
 use crate::preflight;
 use crate::refusal::{Refusal, refuse, say};
@@ -252,7 +253,7 @@ pub fn label(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
             )));
         }
         if pinned.kind == Kind::Block {
-            match host::open_alone(pinned) {
+            match pinned::open_alone(pinned) {
                 // A drive without a medium is free.
                 Err(error) if error.raw_os_error() == Some(libc::ENOMEDIUM) => {}
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::devices::{SystemFiles, is_absent};
 use crate::escape::{quoted, shell_word};
-use crate::host::Kind;
+use crate::pinned::Kind;
 use crate::plan::{Action, Step};
 
 /// Where sysfs lists block devices by number.

@@ -5,15 +5,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::devices::{self, Nodes, Problem, SystemFiles};
 use crate::escape::{escaped, quoted};
 use crate::headers::{self, Unread};
-use crate::host::{Host, Identity, Kind, Pinned};
+use crate::host::Host;
 use crate::label::Context;
+use crate::pinned::{Identity, Kind, Pinned};
 use crate::qemu;
 use crate::resource::{Access, Class, HostDevice, Origin, Request, Target};
 use crate::tree;
@@ -72,32 +72,6 @@ impl Resource {
             (None, Some(fd), _) => format!("descriptor {fd}"),
             (None, None, Some(host)) => escaped(host.as_bytes()),
             (None, None, None) => "nothing".to_owned(),
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Word { word, option, key } if key.is_empty() => {
-                write!(f, "word {word}, {}", escaped(option.as_bytes()))
-            }
-            Self::Word { word, option, key } => {
-                let (option, key) = (escaped(option.as_bytes()), escaped(key.as_bytes()));
-                write!(f, "word {word}, {option} {key}=")
-            }
-            Self::BackingOf { backing_of } => {
-                write!(f, "backing file of {}", quoted(backing_of.as_os_str()))
-            }
-            Self::DataFileOf { data_file_of } => {
-                write!(f, "data file of {}", quoted(data_file_of.as_os_str()))
-            }
-            Self::TreeOf { tree_of } => {
-                write!(f, "--label-tree {}", quoted(tree_of.as_os_str()))
-            }
-            Self::ExtentOf { extent_of } => {
-                write!(f, "extent of {}", quoted(extent_of.as_os_str()))
-            }
         }
     }
 }

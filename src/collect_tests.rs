@@ -5,7 +5,8 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 use crate::devices::Below;
-use crate::host::{self, ProcessLabels, VirtualContexts};
+use crate::host::{ProcessLabels, VirtualContexts};
+use crate::pinned;
 use crate::plan::{self, Action, Relabel};
 use crate::resource::{PciAddress, UsbMatch, Vfio};
 use crate::selinux::Mode;
@@ -19,7 +20,7 @@ impl Host for Rooted {
     }
 
     fn pin(&self, path: &Path) -> io::Result<Pinned> {
-        host::pin(&self.0.join(path.strip_prefix("/").unwrap()))
+        pinned::pin(&self.0.join(path.strip_prefix("/").unwrap()))
     }
 
     fn open(&self, pinned: &Pinned) -> io::Result<fs::File> {

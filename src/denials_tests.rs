@@ -3,8 +3,8 @@
 use super::*;
 use crate::audit;
 use crate::guests::{Now, Owner, Process, Resource};
-use crate::host::Identity;
 use crate::journal;
+use crate::pinned::Identity;
 use crate::resource::Class;
 use nix::unistd::Pid;
 

@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 use nix::unistd::Uid;
 
 use crate::escape::quoted;
-use crate::host::{self, Host, Pinned, ProcessLabels, RealHost};
+use crate::host::{Host, ProcessLabels, RealHost};
 use crate::journal::{Entry, Journal, Record};
 use crate::keeper::{self, DONE, END, FAILED, TALK};
 use crate::label::Context;
+use crate::pinned::{self, Pinned};
+use crate::recorded::{same, this_boot};
 use crate::refusal::{Refusal, refuse};
-use crate::restore::{Hold, Wait, same, this_boot};
+use crate::restore::{Hold, Wait};
 use crate::sys;
 
 /// What the process at work says: a line for the caller; that it refuses, and why.
@@ -42,7 +44,7 @@ pub struct Wanted {
 impl Wanted {
     /// What a word names that may be a path: `path`, absolute.
     pub fn new(word: OsString, path: PathBuf) -> Self {
-        let pinned = host::pin(&path).ok();
+        let pinned = pinned::pin(&path).ok();
         Self { word, path, pinned }
     }
 

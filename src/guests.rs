@@ -14,14 +14,15 @@ use nix::unistd::{Pid, Uid, User};
 
 use crate::domain;
 use crate::ended;
-use crate::host::{self, Host, ProcessLabels, RealHost};
+use crate::host::{Host, ProcessLabels, RealHost};
 use crate::journal::{Entry, Journal, Record};
 use crate::keeper;
 use crate::label::Context;
 use crate::launch;
+use crate::pinned;
 use crate::qemu;
+use crate::recorded;
 use crate::resource::Target;
-use crate::restore;
 
 /// Where libvirt keeps the pid file of a running guest (virPidFileBuildPath, qemu_driver.c).
 const LIBVIRT_STATE: &str = "/run/libvirt/qemu";
@@ -298,8 +299,8 @@ pub fn group(
 }
 
 fn resource(host: &RealHost, record: &Record) -> Resource {
-    let (class, now) = match host::pin(&record.path) {
-        Ok(pinned) if restore::same(&pinned, record) => (
+    let (class, now) = match pinned::pin(&record.path) {
+        Ok(pinned) if recorded::same(&pinned, record) => (
             pinned.kind.class(),
             match host.label_of(&pinned) {
                 Ok(Some(label)) => Now::Label(Box::new(label)),

@@ -10,8 +10,9 @@ use std::path::Path;
 
 use crate::collect::{Collected, Pending, Resource};
 use crate::escape::{escaped, quoted, shell_word};
-use crate::host::{Host, Identity, Kind, Pinned};
+use crate::host::Host;
 use crate::image::{self, ImageFormat};
+use crate::pinned::{Identity, Kind, Pinned};
 use crate::qemu;
 use crate::resource::{Access, Backing, Class, Format, Image, Origin, Request, Target};
 use crate::selinux::Mode;

@@ -6,117 +6,18 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use nix::fcntl::{OFlag, open, openat, readlink};
 use nix::sys::stat::Mode as FileMode;
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 
 use crate::escape::quoted;
 use crate::guests;
 use crate::label::Context;
+use crate::pinned::{self, Kind, Pinned};
 use crate::selinux::{self, Mode};
-
-/// What a path leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// A regular file.
-    File,
-    /// A block device.
-    Block,
-    /// A character device.
-    Char,
-    /// A directory.
-    Dir,
-    /// A socket.
-    Socket,
-    /// A named pipe.
-    Fifo,
-    /// Nothing yet.
-    Missing,
-}
-
-impl Kind {
-    /// The SELinux class of such an object.
-    pub fn class(self) -> &'static str {
-        match self {
-            Self::File | Self::Missing => "file",
-            Self::Block => "blk_file",
-            Self::Char => "chr_file",
-            Self::Dir => "dir",
-            Self::Socket => "sock_file",
-            Self::Fifo => "fifo_file",
-        }
-    }
-}
-
-/// Who a file is, for as long as the host runs; with the birth time also
-/// when its inode number was given to another file since.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Identity {
-    /// Device of the file system (`st_dev`); the same only within one boot.
-    pub dev: u64,
-    /// Inode number.
-    pub ino: u64,
-    /// Birth time in nanoseconds since 1970, where the file system keeps one.
-    pub born: Option<u64>,
-}
-
-/// A file that was opened once, O_PATH, and is what it was checked to be from
-/// then on, whatever its path comes to mean.
-#[derive(Debug)]
-pub struct Pinned {
-    fd: OwnedFd,
-    /// The path it was opened by.
-    pub path: PathBuf,
-    /// What it is.
-    pub kind: Kind,
-    /// Which it is.
-    pub identity: Identity,
-    /// Number of hard links.
-    pub links: u64,
-    /// Owner.
-    pub uid: u32,
-    /// Which device a node is (`st_rdev`).
-    pub device: u64,
-}
-
-impl Pinned {
-    /// The name by which system calls that take a path reach the pinned file.
-    pub fn proc_path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
-    }
-
-    /// The number of its file system (`f_fsid`, statfs(2)); none where that has none.
-    pub fn file_system(&self) -> Option<u64> {
-        let id = nix::sys::statvfs::fstatvfs(&self.fd).ok()?.filesystem_id();
-        (id != 0).then_some(id)
-    }
-
-    /// The mount that it was opened through, as mountinfo numbers them; proc_pid_fdinfo(5).
-    pub fn mount_id(&self) -> Option<u64> {
-        let info = format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd());
-        let info = std::fs::read_to_string(info).ok()?;
-        let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
-        id.trim().parse().ok()
-    }
-
-    /// Its path without symbolic links, as the kernel knows it now.
-    pub fn real_path(&self) -> PathBuf {
-        readlink(&self.proc_path()).map_or_else(|_| self.path.clone(), PathBuf::from)
-    }
-}
-
-impl AsFd for Pinned {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
 
 /// What a process is labelled with.
 #[derive(Clone, Debug)]
@@ -318,89 +219,6 @@ impl RealHost {
     }
 }
 
-fn kind_of(metadata: &std::fs::Metadata) -> Kind {
-    let kind = metadata.file_type();
-    if kind.is_dir() {
-        Kind::Dir
-    } else if kind.is_block_device() {
-        Kind::Block
-    } else if kind.is_char_device() {
-        Kind::Char
-    } else if kind.is_socket() {
-        Kind::Socket
-    } else if kind.is_fifo() {
-        Kind::Fifo
-    } else {
-        Kind::File
-    }
-}
-
-/// Opens a path once, O_PATH, and looks at what it opened.
-pub fn pin(path: &Path) -> io::Result<Pinned> {
-    let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, FileMode::empty())?;
-    Ok(look_at(fd, path)?.0)
-}
-
-/// Opens what a directory has under a name, and does not follow a symbolic link: true for one.
-pub fn pin_below(directory: &Pinned, name: &OsStr) -> io::Result<(Pinned, bool)> {
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fd = openat(&directory.fd, name, flags, FileMode::empty())?;
-    look_at(fd, &directory.path.join(name))
-}
-
-/// Opens a file that this process has just made in a pinned directory. Whoever else may write to
-/// the directory may have put another file in its place, or a link: that is an error.
-///
-/// # Errors
-/// Where it is not there, or is anything but an empty file of this user's with this one name.
-pub fn pin_made(directory: &Pinned, name: &OsStr, path: &Path) -> io::Result<Pinned> {
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fd = openat(&directory.fd, name, flags, FileMode::empty())?;
-    let file = File::from(fd);
-    let metadata = file.metadata()?;
-    let as_made = metadata.is_file()
-        && metadata.nlink() == 1
-        && metadata.len() == 0
-        && metadata.uid() == nix::unistd::Uid::effective().as_raw();
-    if !as_made {
-        return Err(io::Error::other(
-            "another file was put in its place, by somebody who may write to its directory",
-        ));
-    }
-    Ok(look_at(file.into(), path)?.0)
-}
-
-fn look_at(fd: OwnedFd, path: &Path) -> io::Result<(Pinned, bool)> {
-    let file = File::from(fd);
-    let metadata = file.metadata()?;
-    let born = metadata
-        .created()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-        .and_then(|time| u64::try_from(time.as_nanos()).ok());
-    let pinned = Pinned {
-        path: path.to_path_buf(),
-        kind: kind_of(&metadata),
-        identity: Identity {
-            dev: metadata.dev(),
-            ino: metadata.ino(),
-            born,
-        },
-        links: metadata.nlink(),
-        uid: metadata.uid(),
-        device: metadata.rdev(),
-        fd: file.into(),
-    };
-    Ok((pinned, metadata.is_symlink()))
-}
-
-/// Opens a block device as a mount would, for itself alone; EBUSY where somebody has it so
-/// (open(2), O_EXCL on block devices). It is closed again: QEMU opens it by its own rules.
-pub fn open_alone(pinned: &Pinned) -> io::Result<File> {
-    let flags = OFlag::O_RDONLY | OFlag::O_EXCL | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    Ok(open(&pinned.proc_path(), flags, FileMode::empty())?.into())
-}
-
 impl Host for RealHost {
     fn mode(&self) -> Mode {
         selinux::mode()
@@ -415,7 +233,7 @@ impl Host for RealHost {
     }
 
     fn pin(&self, path: &Path) -> io::Result<Pinned> {
-        pin(path)
+        pinned::pin(path)
     }
 
     fn open(&self, pinned: &Pinned) -> io::Result<File> {

@@ -15,7 +15,8 @@ use nix::unistd::Pid;
 
 use crate::escape::quoted;
 use crate::guests;
-use crate::host::{Host, Kind, Pinned, RealHost};
+use crate::host::{Host, RealHost};
+use crate::pinned::{Kind, Pinned};
 use crate::plan::{Action, Step};
 use crate::resource::Class;
 

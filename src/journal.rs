@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::escape::quoted;
-use crate::host::Identity;
+use crate::pinned::Identity;
 use crate::resource::Class;
 use crate::runtime;
 

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::host::{Kind, Pinned, VirtualContexts};
+use crate::host::VirtualContexts;
+use crate::pinned::{Kind, Pinned};
 use crate::selinux::Mode;
 
 fn set(text: &str) -> Categories {

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
-use crate::host::{self, RealHost};
+use crate::host::RealHost;
 use crate::label::Context;
+use crate::pinned;
 use crate::selinux;
 
 /// An object that a process holds.
@@ -192,7 +193,7 @@ fn mapped(
         let mut inside = OsString::from(format!("/proc/{pid}/root"));
         inside.push(mapping.path.as_os_str());
         let look = || -> io::Result<Option<OpenFile>> {
-            let pinned = host::pin(Path::new(&inside))?;
+            let pinned = pinned::pin(Path::new(&inside))?;
             // Replaced since, as by an upgrade: what is mapped has no name any more.
             if pinned.identity.ino != mapping.inode {
                 return Ok(None);

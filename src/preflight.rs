@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::denials;
 use crate::escape::quoted;
-use crate::host::{Host, Kind, Pinned};
+use crate::host::Host;
 use crate::label::Context;
+use crate::pinned::{Kind, Pinned};
 use crate::plan::{Action, GuestLabels, Plan, Step};
 use crate::resource::Access;
 

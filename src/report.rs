@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::domain::Accelerator;
 use crate::escape::quoted;
-use crate::host::Kind;
 use crate::list::path_hex;
+use crate::pinned::Kind;
 use crate::plan::{Action, Plan, Step};
 use crate::resource::{Access, Class, Origin};
 use crate::table;

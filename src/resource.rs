@@ -10,6 +10,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::escape::{escaped, quoted};
+
 /// What label a resource gets (design: "Words").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -90,6 +92,32 @@ pub enum Origin {
         /// The image whose descriptor it is.
         extent_of: PathBuf,
     },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Word { word, option, key } if key.is_empty() => {
+                write!(f, "word {word}, {}", escaped(option.as_bytes()))
+            }
+            Self::Word { word, option, key } => {
+                let (option, key) = (escaped(option.as_bytes()), escaped(key.as_bytes()));
+                write!(f, "word {word}, {option} {key}=")
+            }
+            Self::BackingOf { backing_of } => {
+                write!(f, "backing file of {}", quoted(backing_of.as_os_str()))
+            }
+            Self::DataFileOf { data_file_of } => {
+                write!(f, "data file of {}", quoted(data_file_of.as_os_str()))
+            }
+            Self::TreeOf { tree_of } => {
+                write!(f, "--label-tree {}", quoted(tree_of.as_os_str()))
+            }
+            Self::ExtentOf { extent_of } => {
+                write!(f, "extent of {}", quoted(extent_of.as_os_str()))
+            }
+        }
+    }
 }
 
 /// How the command line points at a resource.

@@ -11,20 +11,18 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::fcntl::FlockArg;
 
 use crate::escape::{quoted, shell_word};
-use crate::host::{self, Host, Kind, Pinned, RealHost};
-use crate::imagelock;
+use crate::host::{Host, RealHost};
 use crate::journal::{Entry, Journal, Record};
 use crate::label::{Context, Level};
+use crate::pinned::{self, Pinned};
 use crate::private;
+use crate::recorded::{Found, alone, find, free, same, unused};
 use crate::resource::Class;
 use crate::runtime;
 use crate::selinux;
-use crate::sys;
 use crate::tree;
 
 /// Whether to wait for other guests that use the same file.
@@ -34,20 +32,6 @@ pub enum Wait {
     Never,
     /// Until the last of them has ended.
     ForOthers,
-}
-
-/// A file that may have moved, or be gone, since it was labelled.
-enum Found {
-    /// Open, and locked: it is this file whatever its name has become.
-    Locked(Flock<File>),
-    /// A device, a socket or a directory: by its path, checked each time.
-    Node,
-    /// Not there now. It may come back: a file system that is not mounted yet.
-    Absent,
-    /// Gone for good, or another file in its place.
-    Gone,
-    /// Not to be had now, and why.
-    Unusable(String),
 }
 
 /// The files of a guest, locked: as long as they are, no other guest takes them and
@@ -306,7 +290,7 @@ impl Hold {
                 }
             }
             Found::Node => {
-                let pinned = match host::pin(&record.path) {
+                let pinned = match pinned::pin(&record.path) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         return Ok(Standing::Done);
                     }
@@ -420,143 +404,4 @@ fn not_shared(record: &Record, why: &str) -> String {
 
 fn parse(text: &str) -> Result<Context, String> {
     text.parse::<Context>().map_err(|error| error.to_string())
-}
-
-/// Whether a file is the one that was recorded. Device numbers change with every boot,
-/// so they only count where the file system keeps no birth times.
-pub fn same(pinned: &Pinned, record: &Record) -> bool {
-    let (now, then) = (pinned.identity, record.identity);
-    now.ino == then.ino && now.born == then.born && (then.born.is_some() || now.dev == then.dev)
-}
-
-fn find(
-    host: &RealHost,
-    entry: &Entry,
-    record: &Record,
-    owner: Option<u32>,
-) -> Result<Found, String> {
-    let name = || quoted(&record.path);
-    let pinned = match host::pin(&record.path) {
-        Ok(pinned) if same(&pinned, record) && owner.is_some_and(|owner| owner != pinned.uid) => {
-            return Err(format!(
-                "it belongs to user {}, and the entry to somebody else: root touches nothing for a \
-                 user that is not his; restorecon -F {}",
-                pinned.uid,
-                name()
-            ));
-        }
-        Ok(pinned) if same(&pinned, record) => pinned,
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(format!("cannot look at {}: {error}", name()));
-        }
-        Ok(_) | Err(_) => {
-            // Its directory is where it was, and it is not in it: deleted or replaced.
-            // Without its file system that cannot be told.
-            let parent = record.path.parent().and_then(|path| host::pin(path).ok());
-            let settled = parent.is_some_and(|parent| {
-                if this_boot(host, entry) {
-                    parent.identity.dev == record.identity.dev
-                } else {
-                    record.file_system.is_some() && parent.file_system() == record.file_system
-                }
-            });
-            return Ok(if settled { Found::Gone } else { Found::Absent });
-        }
-    };
-    if pinned.kind != Kind::File {
-        return Ok(Found::Node);
-    }
-    let file = host
-        .open(&pinned)
-        .map_err(|error| format!("cannot open {} to lock it: {error}", name()))?;
-    let how = match record.class {
-        Class::Content if private::is_private(record) => FlockArg::LockExclusiveNonblock,
-        Class::Exclusive => FlockArg::LockExclusiveNonblock,
-        Class::Content | Class::Shared | Class::Keep => FlockArg::LockSharedNonblock,
-    };
-    match Flock::lock(file, how) {
-        Ok(lock) => Ok(Found::Locked(lock)),
-        Err((_, Errno::EWOULDBLOCK)) => Err(format!(
-            "{} is locked by another process: a guest that svirt-exec started, whose keeper holds \
-             it until the label is back (lslocks shows which)",
-            name()
-        )),
-        // A file system without such locks, or one that wants a file open for writing (NFS).
-        Err(_) => Ok(Found::Node),
-    }
-}
-
-/// Whether none of these carries categories yet, apart from what keeps its label.
-fn free(host: &RealHost, found: &[(Record, Found)]) -> Result<(), String> {
-    for (record, found) in found {
-        let label = match found {
-            Found::Locked(lock) => selinux::label_of_fd(lock.as_fd()),
-            Found::Node => host::pin(&record.path).and_then(|pinned| host.label_of(&pinned)),
-            Found::Absent | Found::Gone | Found::Unusable(_) => continue,
-        };
-        let label = label.map_err(|error| format!("{}: {error}", quoted(&record.path)))?;
-        if let Some(label) = label
-            && !label.cage().is_empty()
-            && record.original != record.label
-        {
-            return Err(format!(
-                "{} has label {label} already and may be in use by a guest of that level",
-                quoted(&record.path)
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Whether an entry was written since this host was booted.
-pub fn this_boot(host: &RealHost, entry: &Entry) -> bool {
-    host.read_proc("sys/kernel/random/boot_id")
-        .is_ok_and(|boot| boot.trim() == entry.boot)
-}
-
-/// Whether no QEMU reads a file that svirt-exec knows nothing of: content that libvirt's guests use
-/// too has to keep its label.
-fn unused(
-    host: &RealHost,
-    record: &Record,
-    lock: &Flock<File>,
-    wait: Wait,
-) -> Result<bool, String> {
-    // Where there are no such locks nothing is to be seen.
-    while imagelock::is_used(lock).unwrap_or(false) {
-        // Guests that start meanwhile may use it.
-        lock.relock(FlockArg::LockShared)
-            .map_err(|error| error.to_string())?;
-        let user = || {
-            let pinned = host::pin(&record.path).ok().filter(|it| same(it, record))?;
-            let (pid, _) = imagelock::user(host, &pinned)?;
-            sys::pidfd(pid).ok()
-        };
-        let Some(user) = (wait == Wait::ForOthers).then(user).flatten() else {
-            return Ok(false);
-        };
-        let mut ends = [PollFd::new(user.as_fd(), PollFlags::POLLIN)];
-        while poll(&mut ends, PollTimeout::NONE) == Err(Errno::EINTR) {}
-        if !alone(lock, wait).map_err(|error| error.to_string())? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Tries to hold a file alone. False while other guests hold it.
-fn alone(lock: &Flock<File>, wait: Wait) -> io::Result<bool> {
-    let how = match wait {
-        Wait::Never => FlockArg::LockExclusiveNonblock,
-        Wait::ForOthers => FlockArg::LockExclusive,
-    };
-    match lock.relock(how) {
-        Ok(()) => Ok(true),
-        Err(Errno::EWOULDBLOCK) => {
-            // A failed change of a lock drops it; flock(2).
-            lock.relock(FlockArg::LockShared)?;
-            Ok(false)
-        }
-        Err(error) => Err(error.into()),
-    }
 }

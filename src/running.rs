@@ -12,8 +12,8 @@ use crate::escape::quoted;
 use crate::host::{Host, RealHost};
 use crate::journal::{Entry, Journal};
 use crate::label::Context;
+use crate::recorded::this_boot;
 use crate::refusal::{Refusal, refuse};
-use crate::restore::this_boot;
 
 /// A process in a cage of its own.
 #[derive(Clone, Debug)]

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use crate::collect::{Collected, Resource};
 use crate::escape::quoted;
-use crate::host::{self, Host, Kind, Pinned};
+use crate::host::Host;
 use crate::label::{Categories, Level};
+use crate::pinned::{self, Kind, Pinned};
 use crate::plan;
 use crate::resource::{Access, Class, Origin};
 
@@ -53,7 +54,7 @@ pub fn collect(
         let names = names(&directory)
             .map_err(|error| fail(format!("cannot list {}: {error}", quoted(&directory.path))))?;
         for name in names {
-            let entry = match host::pin_below(&directory, &name) {
+            let entry = match pinned::pin_below(&directory, &name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 entry => entry.map_err(|error| {
                     fail(format!(
@@ -168,7 +169,7 @@ pub fn sweep(host: &dyn Host, root: Pinned, cage: &Categories) -> Vec<String> {
         };
         for name in names {
             let path = directory.path.join(&name);
-            let entry = match host::pin_below(&directory, &name) {
+            let entry = match pinned::pin_below(&directory, &name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
                     fail(path, error);

@@ -8,8 +8,8 @@ use nix::unistd::Pid;
 
 use super::*;
 use crate::guests::{Owner, Resource};
-use crate::host::Identity;
 use crate::journal::Record;
+use crate::pinned::Identity;
 
 fn context(text: &str) -> Context {
     text.parse().unwrap()

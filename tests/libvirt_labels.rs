@@ -20,9 +20,10 @@ use std::path::{Path, PathBuf};
 use svirt_exec::collect::{self, Surroundings};
 use svirt_exec::devices::Below;
 use svirt_exec::domain::{self, Accelerator};
-use svirt_exec::host::{self, Host, Kind, Pinned, ProcessLabels, VirtualContexts};
+use svirt_exec::host::{Host, ProcessLabels, VirtualContexts};
 use svirt_exec::label::{Context, Level};
 use svirt_exec::mcs;
+use svirt_exec::pinned::{self, Kind, Pinned};
 use svirt_exec::plan::{self, GuestLabels, Plan, Relabel};
 use svirt_exec::preflight;
 use svirt_exec::qemu::{self, Environment};
@@ -57,7 +58,7 @@ impl Host for Fake {
     }
 
     fn pin(&self, path: &Path) -> io::Result<Pinned> {
-        let mut pinned = host::pin(&self.root.join(path.strip_prefix("/").unwrap()))?;
+        let mut pinned = pinned::pin(&self.root.join(path.strip_prefix("/").unwrap()))?;
         // No test may make device nodes.
         if path.extension() == Some(OsStr::new("dev")) {
             pinned.kind = Kind::Char;

@@ -1,0 +1,180 @@
+//! Files of a journal entry as they are found now, and the locks that say who still uses them.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::escape::quoted;
+use crate::host::{Host, RealHost};
+use crate::imagelock;
+use crate::journal::{Entry, Record};
+use crate::pinned::{self, Kind, Pinned};
+use crate::private;
+use crate::resource::Class;
+use crate::restore::Wait;
+use crate::selinux;
+use crate::sys;
+
+/// A file that may have moved, or be gone, since it was labelled.
+pub enum Found {
+    /// Open, and locked: it is this file whatever its name has become.
+    Locked(Flock<File>),
+    /// A device, a socket or a directory: by its path, checked each time.
+    Node,
+    /// Not there now. It may come back: a file system that is not mounted yet.
+    Absent,
+    /// Gone for good, or another file in its place.
+    Gone,
+    /// Not to be had now, and why.
+    Unusable(String),
+}
+
+/// Whether a file is the one that was recorded. Device numbers change with every boot,
+/// so they only count where the file system keeps no birth times.
+pub fn same(pinned: &Pinned, record: &Record) -> bool {
+    let (now, then) = (pinned.identity, record.identity);
+    now.ino == then.ino && now.born == then.born && (then.born.is_some() || now.dev == then.dev)
+}
+
+/// Finds and locks the file of a record, where it is still the one. With an `owner`, the entry is that
+/// user's word: nothing of anybody else is touched.
+///
+/// # Errors
+/// Where somebody holds it, or it cannot be had, in words.
+pub fn find(
+    host: &RealHost,
+    entry: &Entry,
+    record: &Record,
+    owner: Option<u32>,
+) -> Result<Found, String> {
+    let name = || quoted(&record.path);
+    let pinned = match pinned::pin(&record.path) {
+        Ok(pinned) if same(&pinned, record) && owner.is_some_and(|owner| owner != pinned.uid) => {
+            return Err(format!(
+                "it belongs to user {}, and the entry to somebody else: root touches nothing for a \
+                 user that is not his; restorecon -F {}",
+                pinned.uid,
+                name()
+            ));
+        }
+        Ok(pinned) if same(&pinned, record) => pinned,
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(format!("cannot look at {}: {error}", name()));
+        }
+        Ok(_) | Err(_) => {
+            // Its directory is where it was, and it is not in it: deleted or replaced.
+            // Without its file system that cannot be told.
+            let parent = record.path.parent().and_then(|path| pinned::pin(path).ok());
+            let settled = parent.is_some_and(|parent| {
+                if this_boot(host, entry) {
+                    parent.identity.dev == record.identity.dev
+                } else {
+                    record.file_system.is_some() && parent.file_system() == record.file_system
+                }
+            });
+            return Ok(if settled { Found::Gone } else { Found::Absent });
+        }
+    };
+    if pinned.kind != Kind::File {
+        return Ok(Found::Node);
+    }
+    let file = host
+        .open(&pinned)
+        .map_err(|error| format!("cannot open {} to lock it: {error}", name()))?;
+    let how = match record.class {
+        Class::Content if private::is_private(record) => FlockArg::LockExclusiveNonblock,
+        Class::Exclusive => FlockArg::LockExclusiveNonblock,
+        Class::Content | Class::Shared | Class::Keep => FlockArg::LockSharedNonblock,
+    };
+    match Flock::lock(file, how) {
+        Ok(lock) => Ok(Found::Locked(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Err(format!(
+            "{} is locked by another process: a guest that svirt-exec started, whose keeper holds \
+             it until the label is back (lslocks shows which)",
+            name()
+        )),
+        // A file system without such locks, or one that wants a file open for writing (NFS).
+        Err(_) => Ok(Found::Node),
+    }
+}
+
+/// Whether none of these carries categories yet, apart from what keeps its label.
+pub fn free(host: &RealHost, found: &[(Record, Found)]) -> Result<(), String> {
+    for (record, found) in found {
+        let label = match found {
+            Found::Locked(lock) => selinux::label_of_fd(lock.as_fd()),
+            Found::Node => pinned::pin(&record.path).and_then(|pinned| host.label_of(&pinned)),
+            Found::Absent | Found::Gone | Found::Unusable(_) => continue,
+        };
+        let label = label.map_err(|error| format!("{}: {error}", quoted(&record.path)))?;
+        if let Some(label) = label
+            && !label.cage().is_empty()
+            && record.original != record.label
+        {
+            return Err(format!(
+                "{} has label {label} already and may be in use by a guest of that level",
+                quoted(&record.path)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether an entry was written since this host was booted.
+pub fn this_boot(host: &RealHost, entry: &Entry) -> bool {
+    host.read_proc("sys/kernel/random/boot_id")
+        .is_ok_and(|boot| boot.trim() == entry.boot)
+}
+
+/// Whether no QEMU reads a file that svirt-exec knows nothing of: content that libvirt's guests use
+/// too has to keep its label.
+pub fn unused(
+    host: &RealHost,
+    record: &Record,
+    lock: &Flock<File>,
+    wait: Wait,
+) -> Result<bool, String> {
+    // Where there are no such locks nothing is to be seen.
+    while imagelock::is_used(lock).unwrap_or(false) {
+        // Guests that start meanwhile may use it.
+        lock.relock(FlockArg::LockShared)
+            .map_err(|error| error.to_string())?;
+        let user = || {
+            let pinned = pinned::pin(&record.path)
+                .ok()
+                .filter(|it| same(it, record))?;
+            let (pid, _) = imagelock::user(host, &pinned)?;
+            sys::pidfd(pid).ok()
+        };
+        let Some(user) = (wait == Wait::ForOthers).then(user).flatten() else {
+            return Ok(false);
+        };
+        let mut ends = [PollFd::new(user.as_fd(), PollFlags::POLLIN)];
+        while poll(&mut ends, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        if !alone(lock, wait).map_err(|error| error.to_string())? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Tries to hold a file alone. False while other guests hold it.
+pub fn alone(lock: &Flock<File>, wait: Wait) -> io::Result<bool> {
+    let how = match wait {
+        Wait::Never => FlockArg::LockExclusiveNonblock,
+        Wait::ForOthers => FlockArg::LockExclusive,
+    };
+    match lock.relock(how) {
+        Ok(()) => Ok(true),
+        Err(Errno::EWOULDBLOCK) => {
+            // A failed change of a lock drops it; flock(2).
+            lock.relock(FlockArg::LockShared)?;
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
