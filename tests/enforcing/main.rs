@@ -12,12 +12,14 @@
 
 mod block_devices;
 mod callers;
+mod crowd;
 mod differential;
 mod errors;
 mod fixtures;
 mod guests;
 mod inherited;
 mod killed;
+mod observer;
 mod options;
 mod planned;
 mod schema;
