@@ -24,6 +24,7 @@ mod options;
 mod planned;
 mod schema;
 mod strace;
+mod strangers;
 mod support;
 mod tables;
 mod undo;
