@@ -28,6 +28,8 @@ test: dependencies
 	tests/bed/jobs/prepare test $(TARGET)
 	$(SUDO) tests/bed/bed try $(TARGET)/bed/job
 	$(SUDO) tests/bed/bed run $(TARGET)/bed/job $(TARGET)/bed/results
+	tests/bed/jobs/prepare power $(TARGET)
+	$(SUDO) tests/bed/bed power $(TARGET)/bed/job
 
 demo: dependencies
 	@tests/bed/jobs/prepare demo $(TARGET)
