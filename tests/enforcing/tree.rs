@@ -156,3 +156,27 @@ fn other_file_systems_in_it_are_not_entered() {
     guest.end();
     Command::new("umount").arg(&mount).status().unwrap();
 }
+
+/// `fat:` reads every file of the directory when QEMU opens it.
+#[test]
+#[ignore = "needs the bed: make test"]
+fn qemu_reads_a_tree_that_was_handed_over_and_no_other() {
+    let (_directory, root, _) = tree();
+    fs::remove_file(root.join("link")).unwrap();
+    let before = labels(&root);
+    let drive = format!("file=fat:{},format=raw,readonly=on", root.display());
+    let output = svirt_exec([QEMU, "-accel", "qtest", "-S", "-drive", &drive])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    let options = ["--label-tree", root.to_str().unwrap()];
+    let mut guest = Guest::qemu(&options, ["-S", "-drive", &drive]);
+    let answer = guest.qmp("{\"execute\":\"query-block\"}");
+    assert!(answer.contains("fat:"), "{answer}");
+    assert_eq!(
+        level(&label(&root.join("sub/deep/c"))),
+        level(&guest.label())
+    );
+    guest.end();
+    assert_eq!(labels(&root), before);
+}
