@@ -298,6 +298,7 @@ fn keep(path: &Path, attends: bool) -> u8 {
     };
     let door = Door::open(path);
     say(talk, READY, "");
+    sys::let_go_of_code();
 
     let mut hear = |asked: Asked| {
         let done = match asked {

@@ -190,6 +190,33 @@ pub fn start_detached(
     }
 }
 
+/// Lets go of the memory that holds this program's code, until it is needed again: a process that
+/// waits for a guest's end needs little of it. The kernel reads it anew from the file; madvise(2),
+/// MADV_DONTNEED.
+pub fn let_go_of_code() {
+    let here = let_go_of_code as fn() as usize;
+    // Lines of proc_pid_maps(5): START-END PERMISSIONS …
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let code = maps.lines().find_map(|line| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        let (start, end) = (number(start)?, number(end)?);
+        (rest.starts_with("r-xp") && (start..end).contains(&here)).then_some((start, end))
+    });
+    if let Some((start, end)) = code {
+        // SAFETY: this mapping is of code, which nobody has written to, so that the file still has
+        // what is dropped.
+        unsafe {
+            libc::madvise(
+                start as *mut libc::c_void,
+                end.saturating_sub(start),
+                libc::MADV_DONTNEED,
+            )
+        };
+    }
+}
+
 /// Ends the process without running destructors or exit handlers.
 fn exit_now(status: i32) -> ! {
     // SAFETY: _exit(2) takes an integer and does not return.

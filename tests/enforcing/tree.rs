@@ -164,7 +164,10 @@ fn qemu_reads_a_tree_that_was_handed_over_and_no_other() {
     let (_directory, root, _) = tree();
     fs::remove_file(root.join("link")).unwrap();
     let before = labels(&root);
-    let drive = format!("file=fat:{},format=raw,readonly=on", root.display());
+    let drive = format!(
+        "file=fat:{},format=raw,if=virtio,readonly=on",
+        root.display()
+    );
     let output = svirt_exec([QEMU, "-accel", "qtest", "-S", "-drive", &drive])
         .output()
         .unwrap();
