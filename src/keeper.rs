@@ -271,6 +271,7 @@ fn keep(path: &Path, attends: bool) -> u8 {
             whose(&host, of, &context)?
         };
         let mut hold = Hold::take(&host, entry)?;
+        hold.all_there()?;
         if let Some(other) = shared {
             hold.share_cage(&host)
                 .map_err(|why| format!("process {other} is in the cage of {context}, and {why}"))?;

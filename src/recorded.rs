@@ -102,6 +102,21 @@ pub fn find(
     }
 }
 
+/// Whether every name still leads to the file that was recorded.
+///
+/// # Errors
+/// Where one does not, in words.
+pub fn all_there(found: &[(Record, Found)]) -> Result<(), String> {
+    let moved = |(_, found): &&(Record, Found)| matches!(found, Found::Absent | Found::Gone);
+    match found.iter().find(moved) {
+        None => Ok(()),
+        Some((record, _)) => Err(format!(
+            "{} was given another file while the launch was prepared; start again",
+            quoted(&record.path)
+        )),
+    }
+}
+
 /// Whether none of these carries categories yet, apart from what keeps its label.
 pub fn free(host: &RealHost, found: &[(Record, Found)]) -> Result<(), String> {
     for (record, found) in found {

@@ -19,7 +19,7 @@ use crate::journal::{Entry, Journal, Record};
 use crate::label::{Context, Level};
 use crate::pinned::{self, Pinned};
 use crate::private;
-use crate::recorded::{Found, alone, find, free, same, unused};
+use crate::recorded::{Found, all_there, alone, find, free, same, unused};
 use crate::resource::Class;
 use crate::runtime;
 use crate::selinux;
@@ -116,12 +116,22 @@ impl Hold {
         for record in entry.records.iter().skip(known) {
             found.push((record.clone(), find(host, &entry, record, None)?));
         }
+        all_there(&found)?;
         if self.shared {
             free(host, &found)?;
         }
         self.found.append(&mut found);
         self.entry = entry;
         Ok(())
+    }
+
+    /// Whether every name still leads to the file that the launcher has looked at, and will label.
+    /// One that does not would be labelled without a lock, and without a way back.
+    ///
+    /// # Errors
+    /// Where one does not, in words.
+    pub fn all_there(&self) -> Result<(), String> {
+        all_there(&self.found)
     }
 
     /// Says that others are in the guest's cage (`--share-level`). A file that carries categories may
