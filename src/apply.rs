@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use nix::sys::stat::{SFlag, mknod};
+use nix::sys::stat::{SFlag, mknodat};
 use nix::unistd::Pid;
 
 use crate::busy;
@@ -110,23 +110,24 @@ fn record(pinned: &Pinned, class: Class, original: &Context, label: &Context) ->
 /// Makes a file that QEMU would make, with the label that the caller would have given
 /// it: what is put back later is that.
 fn create(host: &RealHost, path: &Path, caller: &Context) -> io::Result<Pinned> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
+    let directory = host.pin(path.parent().unwrap_or(Path::new("/")))?;
     let parent = host
-        .label_of(&host.pin(directory)?)?
+        .label_of(&directory)?
         .ok_or_else(|| io::Error::other("its file system has no labels"))?;
     let name = path.file_name().unwrap_or_default();
     let original = host.label_of_new(caller, &parent, Kind::File, name)?;
     selinux::set_create_context(Some(&original))?;
     // mknod, not open: the launcher may make files for guests and not write to them.
-    let made = mknod(
-        path,
+    let made = mknodat(
+        &directory,
+        name,
         SFlag::S_IFREG,
         nix::sys::stat::Mode::from_bits_truncate(0o666),
         0,
     );
     selinux::set_create_context(None)?;
     made?;
-    host.pin(path)
+    host::pin_made(&directory, name, path)
 }
 
 /// Makes every file that the plan says to make; from then on they are files like others.
@@ -242,4 +243,34 @@ pub fn label(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_file_put_in_the_place_of_one_that_was_just_made_is_not_taken_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("victim"), "").unwrap();
+        fs::write(at("made"), "").unwrap();
+        fs::write(at("full"), "x").unwrap();
+        symlink(at("victim"), at("link")).unwrap();
+        fs::hard_link(at("victim"), at("second")).unwrap();
+        let parent = host::pin(directory.path()).unwrap();
+        let made = |name: &str| host::pin_made(&parent, name.as_ref(), &at(name));
+        assert_eq!(made("made").unwrap().kind, Kind::File);
+        for name in ["full", "link", "second", "victim"] {
+            let error = made(name).unwrap_err().to_string();
+            assert!(
+                error.contains("another file was put in its place"),
+                "{name}: {error}"
+            );
+        }
+        assert!(made("absent").is_err());
+    }
 }

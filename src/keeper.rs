@@ -267,6 +267,7 @@ fn keep(path: &Path) -> u8 {
             .map_err(|error| format!("{}: {error}", quoted(path)))?;
         let shared = whose(&host, &context)?;
         let mut hold = Hold::take(&host, entry)?;
+        hold.all_there()?;
         if let Some(other) = shared {
             hold.share_cage(&host)
                 .map_err(|why| format!("process {other} is in the cage of {context}, and {why}"))?;

@@ -91,12 +91,22 @@ impl Hold {
         for record in entry.records.iter().skip(known) {
             found.push((record.clone(), find(host, &entry, record)?));
         }
+        all_there(&found)?;
         if self.shared {
             free(host, &found)?;
         }
         self.found.append(&mut found);
         self.entry = entry;
         Ok(())
+    }
+
+    /// Whether every name still leads to the file that the launcher has looked at, and will label.
+    /// One that does not would be labelled without a lock, and without a way back.
+    ///
+    /// # Errors
+    /// Where one does not, in words.
+    pub fn all_there(&self) -> Result<(), String> {
+        all_there(&self.found)
     }
 
     /// Says that others are in the guest's cage (`--share-level`). A file that carries categories may
@@ -317,6 +327,17 @@ fn find(host: &RealHost, entry: &Entry, record: &Record) -> Result<Found, String
     }
 }
 
+fn all_there(found: &[(Record, Found)]) -> Result<(), String> {
+    let moved = |(_, found): &&(Record, Found)| matches!(found, Found::Absent | Found::Gone);
+    match found.iter().find(moved) {
+        None => Ok(()),
+        Some((record, _)) => Err(format!(
+            "{} was given another file while the launch was prepared; start again",
+            quoted(&record.path)
+        )),
+    }
+}
+
 /// Whether none of these carries categories yet, apart from what keeps its label.
 fn free(host: &RealHost, found: &[(Record, Found)]) -> Result<(), String> {
     for (record, found) in found {
@@ -359,5 +380,39 @@ fn alone(lock: &Flock<File>, wait: Wait) -> io::Result<bool> {
             Ok(false)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_name_given_to_another_file_before_the_lock_is_no_file_to_label() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.img");
+        fs::write(&path, "").unwrap();
+        let host = RealHost::new().unwrap();
+        let boot = host.read_proc("sys/kernel/random/boot_id").unwrap();
+        let context = "u:r:svirt_t:s0:c1,c2".to_owned();
+        let mut entry = Entry::new("x".to_owned(), 1, 1, boot.trim().to_owned(), context);
+        entry.records.push(Record {
+            path: path.clone(),
+            identity: host::pin(&path).unwrap().identity,
+            class: Class::Exclusive,
+            original: "u:object_r:user_home_t:s0".to_owned(),
+            label: "u:object_r:svirt_image_t:s0:c1,c2".to_owned(),
+        });
+        let there = || Hold::take(&host, entry.clone()).unwrap().all_there();
+        there().unwrap();
+        fs::rename(&path, path.with_extension("old")).unwrap();
+        assert!(there().unwrap_err().contains("was given another file"));
+        std::os::unix::fs::symlink(path.with_extension("old"), &path).unwrap();
+        there().unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "another").unwrap();
+        assert!(there().unwrap_err().contains("was given another file"));
     }
 }

@@ -10,14 +10,14 @@ use crate::support::{
 };
 
 /// An overlay on a loop device of a type that is given to guests; its backing file is a file.
-struct Overlay {
+pub struct Overlay {
     device: PathBuf,
     base: PathBuf,
     _directory: tempfile::TempDir,
 }
 
 impl Overlay {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let directory = directory();
         let base = image(directory.path(), "base.raw");
         let overlay = directory.path().join("overlay.qcow2");
@@ -48,11 +48,11 @@ impl Overlay {
         }
     }
 
-    fn labels(&self) -> [String; 2] {
+    pub fn labels(&self) -> [String; 2] {
         [label(&self.device), label(&self.base)]
     }
 
-    fn drive(&self) -> String {
+    pub fn drive(&self) -> String {
         format!("file={},format=qcow2,if=virtio", self.device.display())
     }
 }

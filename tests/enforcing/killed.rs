@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::block_devices::Overlay;
 use crate::support::*;
 
 /// A system call and how many of its name it is.
@@ -128,16 +129,20 @@ impl Files {
         [label(&self.disk), label(&self.iso)]
     }
 
-    /// The next command puts everything back.
     fn check(&self, call: &Call) {
-        wait_until("the keeper has ended", || running().is_empty());
-        let restored = svirt_exec(["restore"]).status().unwrap();
-        assert!(restored.success(), "after a kill at {call:?}");
-        assert_eq!(self.labels(), self.before, "after a kill at {call:?}");
-        let left = fs::read_dir("/var/lib/svirt-exec/guests").unwrap();
-        let left: Vec<PathBuf> = left.flatten().map(|entry| entry.path()).collect();
-        assert!(left.is_empty(), "after a kill at {call:?}: {left:?}");
+        check(call, || self.labels(), &self.before);
     }
+}
+
+/// The next command puts everything back.
+fn check(call: &Call, labels: impl Fn() -> [String; 2], before: &[String; 2]) {
+    wait_until("the keeper has ended", || running().is_empty());
+    let restored = svirt_exec(["restore"]).status().unwrap();
+    assert!(restored.success(), "after a kill at {call:?}");
+    assert_eq!(&labels(), before, "after a kill at {call:?}");
+    let left = fs::read_dir("/var/lib/svirt-exec/guests").unwrap();
+    let left: Vec<PathBuf> = left.flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "after a kill at {call:?}: {left:?}");
 }
 
 fn kill_launchers(choose: impl Fn(Vec<Call>) -> Vec<Call>) {
@@ -159,6 +164,39 @@ fn kill_launchers(choose: impl Fn(Vec<Call>) -> Vec<Call>) {
     for call in &choose(calls) {
         kill_at(call, &words, false);
         files.check(call);
+    }
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_launcher_killed_behind_a_block_devices_header_leaves_nothing() {
+    let overlay = Overlay::new();
+    let before = overlay.labels();
+    let drive = overlay.drive();
+    let words = [STUB, "-drive", &drive];
+    let trace = Path::new("/run/svirt-killed");
+    strace(&["-o", trace.to_str().unwrap()], &words)
+        .status()
+        .unwrap();
+    wait_until("the keeper has ended", || running().is_empty());
+    assert_eq!(overlay.labels(), before);
+    // The second stage begins when the file that the header names is looked at.
+    let calls = calls(
+        &fs::read_to_string(trace).unwrap(),
+        |line| line.starts_with("openat(") && line.contains("base.raw"),
+        |line| line.starts_with("execve(") && line.contains("qemu-stub"),
+    );
+    let steps: Vec<&Call> = calls
+        .iter()
+        .filter(|(name, _)| STEPS.contains(&name.as_str()))
+        .collect();
+    for name in ["rename", "setxattr", "execve"] {
+        assert!(steps.iter().any(|step| step.0 == name), "{steps:?}");
+    }
+    println!("killed at {} calls: {steps:?}", steps.len());
+    for call in steps {
+        kill_at(call, &words, false);
+        check(call, || overlay.labels(), &before);
     }
 }
 
