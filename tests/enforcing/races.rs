@@ -30,7 +30,7 @@ pub enum Attack {
     Mount,
 }
 
-pub const ATTACKS: [Attack; 4] = [
+const ATTACKS: [Attack; 4] = [
     Attack::Link,
     Attack::HardLink,
     Attack::Directory,
