@@ -415,3 +415,38 @@ fn not_shared(record: &Record, why: &str) -> String {
 fn parse(text: &str) -> Result<Context, String> {
     text.parse::<Context>().map_err(|error| error.to_string())
 }
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_name_given_to_another_file_before_the_lock_is_no_file_to_label() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.img");
+        fs::write(&path, "").unwrap();
+        let host = RealHost::new().unwrap();
+        let boot = host.read_proc("sys/kernel/random/boot_id").unwrap();
+        let context = "u:r:svirt_t:s0:c1,c2".to_owned();
+        let mut entry = Entry::new("x".to_owned(), 1, 1, boot.trim().to_owned(), context);
+        entry.records.push(Record {
+            path: path.clone(),
+            identity: pinned::pin(&path).unwrap().identity,
+            file_system: None,
+            tree: false,
+            class: Class::Exclusive,
+            original: "u:object_r:user_home_t:s0".to_owned(),
+            label: "u:object_r:svirt_image_t:s0:c1,c2".to_owned(),
+        });
+        let there = || Hold::take(&host, entry.clone()).unwrap().all_there();
+        there().unwrap();
+        fs::rename(&path, path.with_extension("old")).unwrap();
+        assert!(there().unwrap_err().contains("was given another file"));
+        std::os::unix::fs::symlink(path.with_extension("old"), &path).unwrap();
+        there().unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "another").unwrap();
+        assert!(there().unwrap_err().contains("was given another file"));
+    }
+}
