@@ -73,6 +73,10 @@ impl Domain {
 impl Drop for Domain {
     fn drop(&mut self) {
         let _ = Command::new("virsh").args(["destroy", self.0]).output();
+        // Other tests look at the domain that guests get without it.
+        let _ = Command::new("setsebool")
+            .args(["virt_use_execmem", "off"])
+            .output();
     }
 }
 
