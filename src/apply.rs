@@ -152,7 +152,7 @@ fn create(host: &RealHost, path: &Path, caller: &Context) -> io::Result<Pinned> 
     );
     selinux::set_create_context(None)?;
     made?;
-    pinned::pin_made(&directory, name, path)
+    pinned::pin_made(&directory, name)
 }
 
 /// Makes every file that the plan says to make; from then on they are files like others.
@@ -291,7 +291,7 @@ mod tests {
         symlink(at("victim"), at("link")).unwrap();
         fs::hard_link(at("victim"), at("second")).unwrap();
         let parent = pinned::pin(directory.path()).unwrap();
-        let made = |name: &str| pinned::pin_made(&parent, name.as_ref(), &at(name));
+        let made = |name: &str| pinned::pin_made(&parent, name.as_ref());
         assert_eq!(made("made").unwrap().kind, Kind::File);
         for name in ["full", "link", "second", "victim"] {
             let error = made(name).unwrap_err().to_string();

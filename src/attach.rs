@@ -6,10 +6,8 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
@@ -20,16 +18,16 @@ use crate::collect::{self, Surroundings};
 use crate::devices::Below;
 use crate::domain::{self, Accelerator};
 use crate::door::{self, Call, Verb};
-use crate::ended::{self, LINE, REFUSED, Wanted};
+use crate::ended::{self, Wanted};
+use crate::errand::{self, LINE, REFUSED};
 use crate::escape::quoted;
 use crate::host::{Host, RealHost};
-use crate::imagelock;
 use crate::journal::{Entry, Journal};
-use crate::keeper::{self, DONE, FAILED, Keeper, TALK};
-use crate::label::{Context, Level};
+use crate::keeper::{DONE, FAILED, Keeper};
+use crate::label::Context;
 use crate::launch;
 use crate::pinned::{Identity, Kind};
-use crate::plan::{self, GuestLabels, Plan, Relabel};
+use crate::plan::{Decision, GuestLabels, Plan, Relabel};
 use crate::preflight;
 use crate::private;
 use crate::refusal::{Refusal, refuse, say};
@@ -37,9 +35,8 @@ use crate::resource::{Access, Class, Origin, Request, Target};
 use crate::restore::{Hold, Wait};
 use crate::running::{self, Guest};
 use crate::selinux::{self, Mode};
+use crate::survey;
 use crate::sys;
-
-pub use crate::running::verify;
 
 /// `svirt-exec attach`: labels further resources for a guest that runs.
 ///
@@ -141,19 +138,14 @@ fn decide(
         },
     );
     let types = domain::types_of(host, &guest.context)?;
-    let labels = GuestLabels::new(
-        &types,
-        Level {
-            sensitivity: guest.context.sensitivity().to_owned(),
-            categories: guest.context.cage(),
-        },
-    );
+    let labels = GuestLabels::new(&types, guest.context.level());
     private::share(host, own, &labels, &mut collected)?;
-    let processes = host.processes()?;
-    let (steps, warnings, mut errors, obstacles) =
-        plan::decide(host, collected, Some(&labels), Relabel::Yes, &processes);
-    let mut obstacles = obstacles;
-    obstacles.append(&mut imagelock::obstacles(host, &steps));
+    let Decision {
+        steps,
+        warnings,
+        mut errors,
+        obstacles,
+    } = survey::decide(host, collected, Some(&labels), Relabel::Yes)?;
     errors.extend(
         steps
             .iter()
@@ -227,8 +219,6 @@ pub fn detach(options: &Attached) -> Result<u8, Refusal> {
     }
     let own = selinux::own_context()?;
     let guest = running::find(&host, &options.guest, options.pid)?;
-    let (ours, theirs) = UnixStream::pair()?;
-    let null = keeper::null()?;
     let paths = options
         .paths
         .iter()
@@ -237,11 +227,8 @@ pub fn detach(options: &Attached) -> Result<u8, Refusal> {
     let context = guest.context.to_string();
     let mut args: Vec<&[u8]> = vec![b"detach", context.as_bytes()];
     args.extend(paths.iter().map(|path| path.as_os_str().as_bytes()));
-    let null = null.as_fd();
-    keeper::start(&own, &args, &[null, null, null, null, theirs.as_fd()])?;
-    drop(theirs);
     let mut left = Vec::new();
-    let done = ended::listen(&ours, &mut |line| {
+    let done = errand::send(&own, &args, &mut |line| {
         say(line);
         left.push(line.to_owned());
     })?;
@@ -260,18 +247,10 @@ fn print(value: &serde_json::Value) {
 
 /// The process that asks the keepers, in their domain.
 pub fn run(args: &[Vec<u8>]) -> u8 {
-    let talk = sys::inherited(TALK);
-    let mut tell = |what: u8, text: &str| keeper::say(talk, what, &format!("{text}\0"));
-    let done = match args.split_first() {
-        Some((context, paths)) => ask(&String::from_utf8_lossy(context), paths, &mut tell),
+    errand::run(|tell| match args.split_first() {
+        Some((context, paths)) => ask(&String::from_utf8_lossy(context), paths, tell),
         None => Ok(false),
-    };
-    let done = done.unwrap_or_else(|refusal| {
-        refusal.messages.iter().for_each(|line| tell(REFUSED, line));
-        false
-    });
-    tell(if done { DONE } else { FAILED }, "");
-    u8::from(!done)
+    })
 }
 
 /// Asks every keeper of a guest for what it holds of these paths.

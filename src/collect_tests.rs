@@ -7,7 +7,7 @@ use super::*;
 use crate::devices::Below;
 use crate::host::{ProcessLabels, VirtualContexts};
 use crate::pinned;
-use crate::plan::{self, Action, Relabel};
+use crate::plan::{self, Action, Decision, Relabel};
 use crate::resource::{PciAddress, UsbMatch, Vfio};
 use crate::selinux::Mode;
 
@@ -167,7 +167,12 @@ fn functions_of_one_group_are_one_resource() {
     assert!(seen.resources.iter().all(|r| r.pinned.is_some()));
     assert_eq!((&seen.errors, &seen.obstacles), (&vec![], &vec![]));
     let host = Rooted(root.path().to_path_buf());
-    let (steps, _, errors, obstacles) = plan::decide(&host, seen, None, Relabel::Yes, &[]);
+    let Decision {
+        steps,
+        errors,
+        obstacles,
+        ..
+    } = plan::decide(&host, seen, None, Relabel::Yes, &[]);
     assert!(steps.iter().all(|step| step.action == Action::Relabel));
     assert_eq!((errors, obstacles), (vec![], vec![]));
 }
@@ -205,7 +210,9 @@ fn a_device_that_is_not_there_stays_an_address() {
     );
     assert_eq!(seen.obstacles.len(), 2, "{:?}", seen.obstacles);
     let host = Rooted(root.path().to_path_buf());
-    let (steps, _, _, obstacles) = plan::decide(&host, seen, None, Relabel::Yes, &[]);
+    let Decision {
+        steps, obstacles, ..
+    } = plan::decide(&host, seen, None, Relabel::Yes, &[]);
     assert_eq!(obstacles.len(), 2, "nothing said twice: {obstacles:?}");
     assert!(steps.iter().all(|step| step.action == Action::None));
 }

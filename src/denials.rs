@@ -362,10 +362,7 @@ fn switch(denial: &Denial, known: &Known<'_>) -> Option<String> {
 }
 
 fn fix(denial: &Denial, why: Why, path: Option<&[u8]>, known: &Known<'_>) -> String {
-    let level = Level {
-        sensitivity: denial.source.sensitivity().to_owned(),
-        categories: denial.source.cage(),
-    };
+    let level = denial.source.level();
     let word = path
         .or(denial.name.as_deref())
         .map_or_else(|| "PATH".to_owned(), shell_word);

@@ -147,7 +147,7 @@ pub fn guest_types(
     };
 
     let domain = if let Some(stated) = stated {
-        let domain = stated.at(Level::bare(stated.sensitivity()));
+        let domain = stated.bare();
         if !host.is_valid(&domain) {
             return Err(DomainError::Unknown(domain.to_string()));
         }
@@ -190,7 +190,7 @@ pub fn guest_types(
 /// Where the policy has no image type that fits.
 pub fn types_of(host: &dyn Host, guest: &Context) -> Result<GuestTypes, DomainError> {
     let files = host.virtual_contexts().map_err(DomainError::Files)?;
-    types_with(host, &files, &guest.at(Level::bare(guest.sensitivity())))
+    types_with(host, &files, &guest.bare())
 }
 
 /// The image types that suit a domain.

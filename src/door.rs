@@ -14,7 +14,7 @@ use std::time::Duration;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Uid;
 
-use crate::ended;
+use crate::errand;
 use crate::escape::quoted;
 use crate::keeper::END;
 use crate::refusal::{Refusal, refuse};
@@ -162,7 +162,7 @@ pub fn ask(
             quoted(entry)
         ))
     })?;
-    ended::listen(&keeper, tell)
+    errand::listen(&keeper, tell)
 }
 
 #[cfg(test)]

@@ -3,29 +3,23 @@
 //! The work is done in the keeper's domain, by a process that says how it goes.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, BufRead, Read};
-use std::os::fd::AsFd;
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Uid;
 
+use crate::errand::{self, LINE, REFUSED};
 use crate::escape::quoted;
 use crate::host::{Host, ProcessLabels, RealHost};
 use crate::journal::{Entry, Journal, Record};
-use crate::keeper::{self, DONE, END, FAILED, TALK};
 use crate::label::Context;
 use crate::pinned::{self, Pinned};
 use crate::recorded::{same, this_boot};
 use crate::refusal::{Refusal, refuse};
 use crate::restore::{Hold, Wait};
 use crate::sys;
-
-/// What the process at work says: a line for the caller; that it refuses, and why.
-pub(crate) const LINE: u8 = b'L';
-pub(crate) const REFUSED: u8 = b'X';
 
 /// The word that stands for the guests of all users.
 const ALL: &[u8] = b"--all";
@@ -79,8 +73,6 @@ pub fn restore(
     all: bool,
     tell: &mut dyn FnMut(&str),
 ) -> Result<bool, Refusal> {
-    let (ours, theirs) = UnixStream::pair()?;
-    let null = keeper::null()?;
     let paths = wanted
         .iter()
         .map(std::path::absolute)
@@ -90,38 +82,11 @@ pub fn restore(
     for (word, path) in wanted.iter().zip(&paths) {
         args.extend([word.as_bytes(), path.as_os_str().as_bytes()]);
     }
-    let null = null.as_fd();
-    keeper::start(own, &args, &[null, null, null, null, theirs.as_fd()])?;
-    drop(theirs);
-    listen(&ours, tell)
-}
-
-/// Hears out a process at work. True when it has done everything.
-///
-/// # Errors
-/// What it refuses, or that it ended without a last word.
-pub(crate) fn listen(talk: &UnixStream, tell: &mut dyn FnMut(&str)) -> Result<bool, Refusal> {
-    let mut talk = io::BufReader::new(talk);
-    let mut refused = Vec::new();
-    loop {
-        let mut what = [0_u8; 1];
-        talk.read_exact(&mut what)
-            .map_err(|_| refuse(keeper::ENDED_AT_ONCE))?;
-        let mut said = Vec::new();
-        talk.read_until(END, &mut said)?;
-        let said = String::from_utf8_lossy(said.strip_suffix(&[END]).unwrap_or(&said)).into_owned();
-        match what {
-            [LINE] => tell(&said),
-            [REFUSED] => refused.push(said),
-            _ if !refused.is_empty() => return Err(Refusal::new(refused)),
-            what => return Ok(what == [DONE]),
-        }
-    }
+    errand::send(own, &args, tell)
 }
 
 /// The process at work: puts back, and says how it goes.
 pub fn run(args: &[Vec<u8>]) -> u8 {
-    let talk = sys::inherited(TALK);
     sys::ignore_termination();
     sys::raise_descriptor_limit();
     let (all, words) = match args.split_first() {
@@ -136,14 +101,11 @@ pub fn run(args: &[Vec<u8>]) -> u8 {
             Some(Wanted::new(text(word), text(path).into()))
         })
         .collect();
-    let mut tell = |what: u8, text: &str| keeper::say(talk, what, &format!("{text}\0"));
-    let back = RealHost::new().and_then(|host| put_back(&host, &wanted, all, &mut tell));
-    let back = back.unwrap_or_else(|error| {
-        tell(REFUSED, &format!("cannot put labels back: {error}"));
-        false
-    });
-    tell(if back { DONE } else { FAILED }, "");
-    u8::from(!back)
+    errand::run(|tell| {
+        RealHost::new()
+            .and_then(|host| put_back(&host, &wanted, all, tell))
+            .map_err(|error| refuse(format!("cannot put labels back: {error}")))
+    })
 }
 
 /// An entry of a journal, and the user who wrote it where that is another one.
@@ -334,7 +296,7 @@ impl Work<'_> {
 
 /// Whether the process that an entry was written for still runs, which is told without looking at
 /// all the others.
-fn runs(host: &RealHost, entry: &Entry) -> bool {
+pub fn runs(host: &RealHost, entry: &Entry) -> bool {
     this_boot(host, entry) && start_time(host, entry.pid) == Some(entry.started)
 }
 

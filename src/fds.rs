@@ -20,7 +20,7 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 use crate::escape::quoted;
 use crate::host::Host;
 use crate::keeper;
-use crate::label::{Context, Level};
+use crate::label::Context;
 use crate::selinux;
 use crate::sys;
 
@@ -207,7 +207,7 @@ impl Repairs {
         own: &Context,
         domain: &Context,
     ) -> Result<Vec<Replacement>, String> {
-        let mut label = own.with_type(PIPE_TYPE).at(Level::bare(own.sensitivity()));
+        let mut label = own.with_type(PIPE_TYPE).bare();
         "object_r".clone_into(&mut label.role);
         let mut replacements: Vec<(Replacement, (u64, u64), bool)> = Vec::new();
         for inherited in self.pipes {

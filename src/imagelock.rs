@@ -24,6 +24,8 @@ use crate::resource::Class;
 /// (RAW_LOCK_PERM_BASE, RAW_LOCK_SHARED_BASE).
 const USED: (i64, i64) = (100, 8);
 const NOT_SHARED: (i64, i64) = (200, 8);
+/// All of these and the bytes between them: one question, where nobody has an image open.
+const ANY: (i64, i64) = (100, 108);
 /// Bytes of the permissions to write and to resize (BLK_PERM_WRITE to BLK_PERM_RESIZE,
 /// block-common.h).
 const WRITTEN: (i64, i64) = (101, 3);
@@ -47,7 +49,7 @@ fn locked(file: &File, (start, length): (i64, i64)) -> io::Result<bool> {
 /// # Errors
 /// Where the file system has no locks.
 pub fn is_used(file: &File) -> io::Result<bool> {
-    Ok(locked(file, USED)? || locked(file, NOT_SHARED)?)
+    Ok(locked(file, ANY)? && (locked(file, USED)? || locked(file, NOT_SHARED)?))
 }
 
 /// Whether another QEMU has an image open in a way that does not go with this use of it.

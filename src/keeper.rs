@@ -6,7 +6,7 @@
 //! launcher may take objects from a bare level only; taking them from a level
 //! with somebody's pair, which undoing needs, is the keeper's alone.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::io::{self, BufRead, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -25,6 +25,7 @@ use crate::label::Context;
 use crate::private;
 use crate::relay;
 use crate::restore::{Hold, Wait};
+use crate::running;
 use crate::runtime;
 use crate::selinux::{self, Mode};
 use crate::sys;
@@ -194,20 +195,17 @@ fn expect(talk: &UnixStream, wanted: u8) -> io::Result<()> {
 
 /// The keeper's own main.
 pub fn run(args: &[Vec<u8>]) -> u8 {
-    let mut words = args.iter().map(Vec::as_slice);
-    let rest = args.get(1..).unwrap_or_default();
-    match words.clone().next() {
-        Some(b"restore") => return ended::run(rest),
-        Some(b"detach") => return attach::run(rest),
-        Some(b"share") => return private::run(rest),
-        _ => {}
-    }
-    match (words.next(), words.next()) {
-        (Some(b"relay"), None) => relay::run(),
-        (Some(verb @ (b"keep" | b"attend")), Some(path)) => {
-            use std::os::unix::ffi::OsStrExt;
-            let path = Path::new(std::ffi::OsStr::from_bytes(path));
-            keep(path, verb == b"attend")
+    use std::os::unix::ffi::OsStrExt;
+    let Some((verb, rest)) = args.split_first() else {
+        return 125;
+    };
+    match (verb.as_slice(), rest) {
+        (b"restore", words) => ended::run(words),
+        (b"detach", words) => attach::run(words),
+        (b"share", words) => private::run(words),
+        (b"relay", []) => relay::run(),
+        (verb @ (b"keep" | b"attend"), [path]) => {
+            keep(Path::new(OsStr::from_bytes(path)), verb == b"attend")
         }
         _ => 125,
     }
@@ -265,7 +263,7 @@ fn keep(path: &Path, attends: bool) -> u8 {
             .map_err(|error| format!("{}: {error}", quoted(path)))?;
         let of = behind_pidfd(&host).ok_or("the guest has ended")?;
         let shared = if attends {
-            attach::verify(&host, of, entry.started, &context)?;
+            running::verify(&host, of, entry.started, &context)?;
             None
         } else {
             whose(&host, of, &context)?

@@ -372,6 +372,19 @@ impl Context {
         }
     }
 
+    /// The same without categories.
+    pub fn bare(&self) -> Self {
+        self.at(Level::bare(self.sensitivity()))
+    }
+
+    /// The low level, at which a process runs and an object is.
+    pub fn level(&self) -> Level {
+        Level {
+            sensitivity: self.sensitivity().to_owned(),
+            categories: self.cage(),
+        }
+    }
+
     /// The categories that cage a process, or bind an object to one.
     pub fn cage(&self) -> Categories {
         self.range

@@ -29,7 +29,7 @@ use crate::fds;
 use crate::host::{Host, RealHost};
 use crate::journal::Journal;
 use crate::keeper::Keeper;
-use crate::label::{Categories, Context, Level};
+use crate::label::{Categories, Context};
 use crate::mcs::{self, Sharing};
 use crate::pinned::Pinned;
 use crate::plan::{Action, GuestLabels, Plan};
@@ -132,10 +132,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
              namespace, or the policy): that nobody else has this guest's categories is not proven",
         );
     }
-    let level = Level {
-        sensitivity: claim.context.sensitivity().to_owned(),
-        categories: claim.context.cage(),
-    };
+    let level = claim.context.level();
     step.tell(format_args!("claimed {}", claim.context));
     let labels = GuestLabels::new(&types, level).private_to(survey::private_to(options));
     if !options.no_relabel {
@@ -380,11 +377,11 @@ pub(crate) fn stop_or_warn(failures: Vec<String>, mode: Mode) -> Result<(), Refu
 /// Labels that guests left which ended without a keeper go back first.
 fn clean_up(host: &RealHost, own: &Context, step: &Steps) {
     let Ok(journal) = Journal::open() else { return };
-    let left = journal.entries().unwrap_or_default().iter().any(|path| {
-        Journal::read(path).is_ok_and(|entry| {
-            ended::start_time(host, entry.pid).is_none_or(|started| started != entry.started)
-        })
-    });
+    let left = journal
+        .entries()
+        .unwrap_or_default()
+        .iter()
+        .any(|path| Journal::read(path).is_ok_and(|entry| !ended::runs(host, &entry)));
     if !left {
         return;
     }

@@ -22,6 +22,7 @@ pub mod doctor_report;
 pub mod domain;
 pub mod door;
 pub mod ended;
+pub mod errand;
 pub mod escape;
 pub mod fds;
 pub mod guests;

@@ -330,11 +330,7 @@ pub fn unheld(context: &Context, processes: &[ProcessLabels]) -> Result<(), Pair
     match holder(&cage, processes) {
         None => Ok(()),
         Some((pid, label)) => Err(PairError::Held {
-            level: Level {
-                sensitivity: context.sensitivity().to_owned(),
-                categories: cage,
-            }
-            .to_string(),
+            level: context.level().to_string(),
             pid,
             label: label.to_string(),
         }),

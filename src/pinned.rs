@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use nix::fcntl::{OFlag, open, openat, readlink};
-use nix::sys::stat::Mode as FileMode;
+use nix::sys::stat::{Mode as FileMode, fstat};
 use serde::{Deserialize, Serialize};
 
 /// What a path leads to.
@@ -144,21 +144,19 @@ pub fn pin_below(directory: &Pinned, name: &OsStr) -> io::Result<(Pinned, bool)>
 ///
 /// # Errors
 /// Where it is not there, or is anything but an empty file of this user's with this one name.
-pub fn pin_made(directory: &Pinned, name: &OsStr, path: &Path) -> io::Result<Pinned> {
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fd = openat(&directory.fd, name, flags, FileMode::empty())?;
-    let file = File::from(fd);
-    let metadata = file.metadata()?;
-    let as_made = metadata.is_file()
-        && metadata.nlink() == 1
-        && metadata.len() == 0
-        && metadata.uid() == nix::unistd::Uid::effective().as_raw();
+pub fn pin_made(directory: &Pinned, name: &OsStr) -> io::Result<Pinned> {
+    let (pinned, is_link) = pin_below(directory, name)?;
+    let as_made = pinned.kind == Kind::File
+        && !is_link
+        && pinned.links == 1
+        && fstat(&pinned.fd)?.st_size == 0
+        && pinned.uid == nix::unistd::Uid::effective().as_raw();
     if !as_made {
         return Err(io::Error::other(
             "another file was put in its place, by somebody who may write to its directory",
         ));
     }
-    Ok(look_at(file.into(), path)?.0)
+    Ok(pinned)
 }
 
 fn look_at(fd: OwnedFd, path: &Path) -> io::Result<(Pinned, bool)> {

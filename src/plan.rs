@@ -2,6 +2,7 @@
 //! the guest's labels and the policy's answers. Changes nothing.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::collect::{Collected, Resource};
@@ -14,7 +15,6 @@ use crate::pinned::Kind;
 use crate::private;
 use crate::resource::{Access, Class};
 use crate::runtime;
-use crate::tree;
 
 /// Labels of one guest.
 #[derive(Clone, Debug)]
@@ -159,6 +159,19 @@ const HOST_WIDE: [&str; 11] = [
 /// What reading a file needs of its label; the last one where it is mapped.
 const READ: [&str; 4] = ["getattr", "open", "read", "map"];
 
+/// What is decided for resources.
+#[derive(Debug)]
+pub struct Decision {
+    /// What is done, for every resource.
+    pub steps: Vec<Step>,
+    /// As [`Plan::warnings`].
+    pub warnings: Vec<String>,
+    /// As [`Plan::errors`].
+    pub errors: Vec<String>,
+    /// As [`Plan::obstacles`].
+    pub obstacles: Vec<String>,
+}
+
 /// Decides for every resource.
 pub fn decide(
     host: &dyn Host,
@@ -166,7 +179,7 @@ pub fn decide(
     labels: Option<&GuestLabels>,
     relabel: Relabel,
     processes: &[ProcessLabels],
-) -> (Vec<Step>, Vec<String>, Vec<String>, Vec<String>) {
+) -> Decision {
     let Collected {
         resources,
         warnings,
@@ -186,7 +199,12 @@ pub fn decide(
         }
         steps.push(step);
     }
-    (steps, warnings, errors, obstacles)
+    Decision {
+        steps,
+        warnings,
+        errors,
+        obstacles,
+    }
 }
 
 fn decide_one(
@@ -285,14 +303,21 @@ fn protected(resource: &Resource) -> Option<&'static str> {
     // A pinned file's name from the kernel has no dots and no doubled slashes.
     PROTECTED
         .into_iter()
-        .find(|root| tree::is_within(&real, Path::new(root)))
+        .find(|root| is_within(&real, Path::new(root)))
+}
+
+/// Whether one path is the other, or below it; both without links and dots.
+fn is_within(path: &Path, root: &Path) -> bool {
+    let (path, root) = (path.as_os_str().as_bytes(), root.as_os_str().as_bytes());
+    path.strip_prefix(root.strip_suffix(b"/").unwrap_or(root))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 /// A system directory that a tree is, lies in or holds.
 pub fn protected_within(tree: &Path) -> Option<&'static str> {
     PROTECTED.into_iter().find(|root| {
         let root = Path::new(root);
-        tree::is_within(tree, root) || tree::is_within(root, tree)
+        is_within(tree, root) || is_within(root, tree)
     })
 }
 

@@ -7,33 +7,28 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use crate::collect::Collected;
 use crate::domain;
 use crate::door::{self, Call, Verb};
-use crate::ended::{self, LINE, REFUSED, Wanted};
+use crate::ended::Wanted;
+use crate::errand::{self, LINE};
 use crate::escape::quoted;
 use crate::host::{Host, RealHost};
 use crate::journal::{Journal, Record};
-use crate::keeper::{self, DONE, FAILED, TALK};
-use crate::label::{Context, Level};
+use crate::keeper::{DONE, FAILED};
+use crate::label::Context;
 use crate::plan::GuestLabels;
 use crate::refusal::Refusal;
 use crate::resource::Class;
 use crate::restore::Hold;
 use crate::running;
-use crate::sys;
 
 /// The label of content that only this guest reads.
 pub fn label(labels: &GuestLabels) -> Context {
-    labels.content.at(Level {
-        sensitivity: labels.process.sensitivity().to_owned(),
-        categories: labels.process.cage(),
-    })
+    labels.content.at(labels.process.level())
 }
 
 /// Whether a record is of content that is private still.
@@ -72,19 +67,14 @@ pub fn share(
     if wanted.is_empty() {
         return Ok(());
     }
-    let (ours, other) = UnixStream::pair()?;
-    let null = keeper::null()?;
     let paths: Vec<PathBuf> = wanted
         .iter()
         .map(|(pinned, _)| pinned.real_path())
         .collect();
     let mut args: Vec<&[u8]> = vec![b"share"];
     args.extend(paths.iter().map(|path| path.as_os_str().as_bytes()));
-    let null = null.as_fd();
-    keeper::start(own, &args, &[null, null, null, null, other.as_fd()])?;
-    drop(other);
     let mut lines = Vec::new();
-    let done = ended::listen(&ours, &mut |line| lines.push(line.to_owned()));
+    let done = errand::send(own, &args, &mut |line| lines.push(line.to_owned()));
     lines.extend(done.err().into_iter().flat_map(|refusal| refusal.messages));
     for (pinned, current) in &mut wanted {
         **current = host.label_of(pinned)?;
@@ -98,14 +88,7 @@ pub fn share(
 
 /// The process that asks the keepers, in their domain.
 pub fn run(paths: &[Vec<u8>]) -> u8 {
-    let talk = sys::inherited(TALK);
-    let mut tell = |what: u8, text: &str| keeper::say(talk, what, &format!("{text}\0"));
-    let done = ask(paths, &mut tell).unwrap_or_else(|error| {
-        tell(REFUSED, &error.to_string());
-        false
-    });
-    tell(if done { DONE } else { FAILED }, "");
-    u8::from(!done)
+    errand::run(|tell| Ok(ask(paths, tell)?))
 }
 
 fn ask(paths: &[Vec<u8>], tell: &mut dyn FnMut(u8, &str)) -> io::Result<bool> {

@@ -6,7 +6,6 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::escape::quoted;
 use crate::host::{Host, RealHost};
@@ -18,6 +17,7 @@ use crate::resource::Class;
 use crate::restore::Wait;
 use crate::selinux;
 use crate::sys;
+use crate::waiting::wait_for_end;
 
 /// A file that may have moved, or be gone, since it was labelled.
 pub enum Found {
@@ -168,8 +168,7 @@ pub fn unused(
         let Some(user) = (wait == Wait::ForOthers).then(user).flatten() else {
             return Ok(false);
         };
-        let mut ends = [PollFd::new(user.as_fd(), PollFlags::POLLIN)];
-        while poll(&mut ends, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        wait_for_end(user.as_fd(), None, None, &mut |_| false);
         if !alone(lock, wait).map_err(|error| error.to_string())? {
             return Ok(false);
         }

@@ -16,7 +16,7 @@ use nix::fcntl::FlockArg;
 use crate::escape::{quoted, shell_word};
 use crate::host::{Host, RealHost};
 use crate::journal::{Entry, Journal, Record};
-use crate::label::{Context, Level};
+use crate::label::Context;
 use crate::pinned::{self, Pinned};
 use crate::private;
 use crate::recorded::{Found, all_there, alone, find, free, same, unused};
@@ -184,7 +184,7 @@ impl Hold {
     ) -> Result<(), String> {
         let chosen = |record: &Record| private::is_private(record) && wanted(record);
         let open_up = |record: &mut Record| -> Result<(), String> {
-            record.label = bare(&parse(&record.label)?).to_string();
+            record.label = parse(&record.label)?.bare().to_string();
             Ok(())
         };
         let mut entry = self.entry.clone();
@@ -277,7 +277,7 @@ impl Hold {
         // restorecon on Debian resets the type and keeps the categories: still ours.
         let ours = |current: &Context| {
             // Private content that libvirt has given to a guest of its own, too.
-            let shared = record.class == Class::Content && *current == bare(&given);
+            let shared = record.class == Class::Content && *current == given.bare();
             let kept = current.cage() == self.cage && !self.cage.is_empty();
             *current != original && (*current == given || shared || kept)
         };
@@ -306,14 +306,14 @@ impl Hold {
                     }
                     other => other.map_err(|error| error.to_string())?,
                 };
+                if !same(&pinned, record) || !self.may_touch(&pinned) {
+                    return Ok(Standing::Done);
+                }
                 let label = host.label_of(&pinned).map_err(|error| error.to_string())?;
-                if same(&pinned, record)
-                    && self.may_touch(&pinned)
-                    && label.is_some_and(|label| ours(&label))
-                {
+                if label.is_some_and(|label| ours(&label)) {
                     host.set_label(&pinned, &original).map_err(failed)?;
                 }
-                if record.tree && same(&pinned, record) && self.may_touch(&pinned) {
+                if record.tree {
                     let failures = tree::sweep(host, pinned, &self.cage);
                     if !failures.is_empty() {
                         return Err(failures.join("; "));
@@ -395,10 +395,6 @@ impl Hold {
             .replace(path, &self.entry)
             .map_err(|error| error.to_string())
     }
-}
-
-fn bare(label: &Context) -> Context {
-    label.at(Level::bare(label.sensitivity()))
 }
 
 fn not_back(record: &Record, why: &str) -> String {

@@ -12,7 +12,6 @@ use crate::escape::quoted;
 use crate::host::{Host, RealHost};
 use crate::journal::{Entry, Journal};
 use crate::label::Context;
-use crate::recorded::this_boot;
 use crate::refusal::{Refusal, refuse};
 
 /// A process in a cage of its own.
@@ -109,8 +108,7 @@ pub fn find(host: &RealHost, word: &OsStr, any: bool) -> Result<Guest, Refusal> 
             continue;
         };
         // QEMU's own process, or the one that it left behind with -daemonize.
-        let launched =
-            this_boot(host, &entry) && ended::start_time(host, entry.pid) == Some(entry.started);
+        let launched = ended::runs(host, &entry);
         let pid = if launched {
             Some(Pid::from_raw(entry.pid))
         } else {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::escape::{escaped, quoted};
 use crate::host::{Host, RealHost};
-use crate::label::{Context, Level};
+use crate::label::Context;
 use crate::selinux;
 
 /// Where the directories of root's guests are.
@@ -150,10 +150,7 @@ impl Directory {
 
 /// The label of the directory of a guest, and of what the guest makes in it.
 pub fn label(guest: &Context) -> Context {
-    let mut label = guest.with_type(KIND).at(Level {
-        sensitivity: guest.sensitivity().to_owned(),
-        categories: guest.cage(),
-    });
+    let mut label = guest.with_type(KIND).at(guest.level());
     label.role = "object_r".to_owned();
     label
 }

@@ -22,7 +22,7 @@ use crate::imagelock;
 use crate::label::{Context, Level};
 use crate::mcs;
 use crate::mounts;
-use crate::plan::{self, GuestLabels, Plan, Relabel};
+use crate::plan::{self, Decision, GuestLabels, Plan, Relabel};
 use crate::preflight;
 use crate::qemu::{self, Invocation, Purpose};
 use crate::refusal::{Refusal, refuse};
@@ -187,6 +187,38 @@ pub fn look(
     ))
 }
 
+/// What [`plan::decide`] says, and what this host does of devices in use, files that cannot be
+/// labelled, and images that another QEMU has open.
+///
+/// # Errors
+/// Where the host's processes cannot be listed.
+pub fn decide(
+    host: &RealHost,
+    collected: Collected,
+    labels: Option<&GuestLabels>,
+    relabel: Relabel,
+) -> Result<Decision, Refusal> {
+    let processes = match labels {
+        Some(_) => host.processes()?,
+        None => Vec::new(),
+    };
+    let mut decision = plan::decide(host, collected, labels, relabel, &processes);
+    let Decision {
+        steps,
+        warnings,
+        obstacles,
+        ..
+    } = &mut decision;
+    obstacles.append(&mut busy::obstacles(&Below::host(), steps));
+    if labels.is_some() {
+        let mut fixed = mounts::leave_alone(host, &Below::host(), steps);
+        warnings.append(&mut fixed.warnings);
+        obstacles.append(&mut fixed.obstacles);
+    }
+    obstacles.append(&mut imagelock::obstacles(host, steps));
+    Ok(decision)
+}
+
 /// The decision. With labels where the host can give some.
 ///
 /// # Errors
@@ -211,23 +243,16 @@ pub fn make_plan(
         collected.empty(own);
     }
     let program = std::path::absolute(&command.program)?;
-    let processes = match labels {
-        Some(_) => host.processes()?,
-        None => Vec::new(),
-    };
-    let (mut steps, mut warnings, mut errors, mut obstacles) =
-        plan::decide(host, collected, labels.as_ref(), relabel, &processes);
+    let Decision {
+        mut steps,
+        mut warnings,
+        mut errors,
+        obstacles,
+    } = decide(host, collected, labels.as_ref(), relabel)?;
     if let Some(own) = &own {
         plan::leave_to_qemu(&mut steps, own, labels.as_ref());
     }
     warnings.append(&mut preflight::open_sockets(host, &steps, labels.as_ref())?);
-    obstacles.append(&mut busy::obstacles(&Below::host(), &steps));
-    if labels.is_some() {
-        let mut fixed = mounts::leave_alone(host, &Below::host(), &mut steps);
-        warnings.append(&mut fixed.warnings);
-        obstacles.append(&mut fixed.obstacles);
-    }
-    obstacles.append(&mut imagelock::obstacles(host, &steps));
     let unknown = messages(&invocation.unknown);
     if strict {
         let unknown = unknown.iter().map(|m| format!("{m} (--strict)"));
@@ -372,15 +397,12 @@ pub fn behind_devices(
         system: &Below::host(),
     };
     let collected = collect::behind_devices(host, unread, &known, &around);
-    let labels = plan.labels.as_ref();
-    let processes = host.processes()?;
-    let (mut steps, mut warnings, errors, mut obstacles) =
-        plan::decide(host, collected, labels, Relabel::Yes, &processes);
-    obstacles.append(&mut busy::obstacles(&Below::host(), &steps));
-    let mut fixed = mounts::leave_alone(host, &Below::host(), &mut steps);
-    warnings.append(&mut fixed.warnings);
-    obstacles.append(&mut fixed.obstacles);
-    obstacles.append(&mut imagelock::obstacles(host, &steps));
+    let Decision {
+        steps,
+        warnings,
+        errors,
+        obstacles,
+    } = decide(host, collected, plan.labels.as_ref(), Relabel::Yes)?;
     Ok(Plan {
         program: plan.program.clone(),
         accelerator: plan.accelerator,

@@ -6,13 +6,12 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::collect::{Collected, Resource};
 use crate::escape::quoted;
 use crate::host::Host;
-use crate::label::{Categories, Level};
+use crate::label::Categories;
 use crate::pinned::{self, Kind, Pinned};
 use crate::plan;
 use crate::resource::{Access, Class, Origin};
@@ -183,9 +182,7 @@ pub fn sweep(host: &dyn Host, root: Pinned, cage: &Categories) -> Vec<String> {
                     .label_of(&entry)?
                     .filter(|label| !cage.is_empty() && label.cage() == *cage);
                 if let Some(label) = own {
-                    let mut new = label
-                        .with_type(&parent.kind)
-                        .at(Level::bare(label.sensitivity()));
+                    let mut new = label.with_type(&parent.kind).bare();
                     new.user.clone_from(&parent.user);
                     host.set_label(&entry, &new)?;
                 }
@@ -200,11 +197,4 @@ pub fn sweep(host: &dyn Host, root: Pinned, cage: &Categories) -> Vec<String> {
         }
     }
     failures
-}
-
-/// Whether one path is the other, or below it; both without links and dots.
-pub fn is_within(path: &Path, root: &Path) -> bool {
-    let (path, root) = (path.as_os_str().as_bytes(), root.as_os_str().as_bytes());
-    path.strip_prefix(root.strip_suffix(b"/").unwrap_or(root))
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }

@@ -150,10 +150,7 @@ impl Facts {
     }
 
     fn level(&self) -> Level {
-        Level {
-            sensitivity: self.guest.context.sensitivity().to_owned(),
-            categories: self.guest.context.cage(),
-        }
+        self.guest.context.level()
     }
 
     /// What the guest uses on disk: from its journal, and what it has open besides.

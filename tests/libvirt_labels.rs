@@ -24,7 +24,7 @@ use svirt_exec::host::{Host, ProcessLabels, VirtualContexts};
 use svirt_exec::label::{Context, Level};
 use svirt_exec::mcs;
 use svirt_exec::pinned::{self, Kind, Pinned};
-use svirt_exec::plan::{self, GuestLabels, Plan, Relabel};
+use svirt_exec::plan::{self, Decision, GuestLabels, Plan, Relabel};
 use svirt_exec::preflight;
 use svirt_exec::qemu::{self, Environment};
 use svirt_exec::selinux::Mode;
@@ -289,8 +289,12 @@ fn planned(host: &Fake, args: &[&str], relabel: Relabel) -> Plan {
     let level = context(GUEST).range.unwrap().low;
     let labels = GuestLabels::new(&types, level);
     assert_eq!(labels.process.to_string(), GUEST);
-    let (steps, warnings, errors, obstacles) =
-        plan::decide(host, collected, Some(&labels), relabel, &[]);
+    let Decision {
+        steps,
+        warnings,
+        errors,
+        obstacles,
+    } = plan::decide(host, collected, Some(&labels), relabel, &[]);
     Plan {
         becomes: None,
         runtime: None,

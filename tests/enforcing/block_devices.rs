@@ -221,6 +221,17 @@ fn a_disk_that_is_mounted_is_the_hosts() {
     output("mount", &[&disk.device, point]);
     disk.given_to_guests();
     disk.refused(&["this host uses the device", "mounted at", "a b'; umount '"]);
+    // Nor is it given to a guest that runs.
+    let own = image(mounts.path(), "own.img");
+    let guest = Guest::stub(&own);
+    let pid = guest.child.id().to_string();
+    let attached = svirt_exec(["attach", &pid, &disk.device]).output().unwrap();
+    assert_eq!(attached.status.code(), Some(125), "{attached:?}");
+    assert!(
+        stderr(&attached).contains("this host uses the device"),
+        "{attached:?}"
+    );
+    guest.end();
     // To a plan it is a warning: it may be free by the time of the launch.
     let drive = format!("file={},format=raw,if=virtio", disk.device);
     let planned = svirt_exec(["plan", STUB, "-drive", &drive])

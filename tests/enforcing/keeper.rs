@@ -105,15 +105,14 @@ fn signals_to_the_group_and_to_itself_do_not_end_it() {
     let directory = directory();
     let disk = image(directory.path(), "disk.img");
     let before = label(&disk);
-    let mut guest = Guest::stub(&disk);
+    let guest = Guest::stub(&disk);
     let keeper = keepers_of(&guest).pop().unwrap();
     for name in ["HUP", "INT", "TERM"] {
         signal(name, &keeper);
     }
     assert_eq!(keepers_of(&guest), [keeper]);
     assert_ne!(label(&disk), before);
-    drop(guest.child.stdin.take());
-    guest.child.wait().unwrap();
+    guest.leaves();
     wait_until("the label is back", || label(&disk) == before);
 }
 

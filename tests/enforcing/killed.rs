@@ -145,6 +145,17 @@ fn check(call: &Call, labels: impl Fn() -> [String; 2], before: &[String; 2]) {
     assert!(left.is_empty(), "after a kill at {call:?}: {left:?}");
 }
 
+/// From the journal on, as long as it is the launcher: before that nothing changes.
+fn launch_calls(trace: &Path) -> Vec<Call> {
+    let calls = calls(
+        &fs::read_to_string(trace).unwrap(),
+        |line| line.contains("/var/lib/svirt-exec/guests/") && line.contains("O_CREAT"),
+        |line| line.starts_with("execve(") && line.contains("qemu-stub"),
+    );
+    assert!(calls.len() > 20, "{calls:?}");
+    calls
+}
+
 fn kill_launchers(choose: impl Fn(Vec<Call>) -> Vec<Call>) {
     let files = Files::new();
     let words = files.words();
@@ -154,13 +165,7 @@ fn kill_launchers(choose: impl Fn(Vec<Call>) -> Vec<Call>) {
         .unwrap();
     wait_until("the keeper has ended", || running().is_empty());
     assert_eq!(files.labels(), files.before);
-    // From the journal on, as long as it is the launcher: before that nothing changes.
-    let calls = calls(
-        &fs::read_to_string(trace).unwrap(),
-        |line| line.contains("/var/lib/svirt-exec/guests/") && line.contains("O_CREAT"),
-        |line| line.starts_with("execve(") && line.contains("qemu-stub"),
-    );
-    assert!(calls.len() > 20, "{calls:?}");
+    let calls = launch_calls(trace);
     for call in &choose(calls) {
         kill_at(call, &words, false);
         files.check(call);
@@ -197,6 +202,49 @@ fn a_launcher_killed_behind_a_block_devices_header_leaves_nothing() {
     for call in steps {
         kill_at(call, &words, false);
         check(call, || overlay.labels(), &before);
+    }
+}
+
+/// With a directory of its own, a tree handed over and private content.
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_launcher_killed_with_trees_and_directories_of_a_guest_leaves_nothing() {
+    let directory = directory();
+    let tree = directory.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    let [inside, iso] = [
+        (&tree, "inside"),
+        (&directory.path().to_path_buf(), "cd.iso"),
+    ]
+    .map(|(place, name)| image(place, name));
+    let labels = || [label(&inside), label(&iso)];
+    let (before, before_tree) = (labels(), label(&tree));
+    let [tree_word, iso_word] = [&tree, &iso].map(|path| path.to_str().unwrap());
+    let words = [
+        "--runtime-dir",
+        "--name=killed",
+        "--private-content",
+        "--label-tree",
+        tree_word,
+        STUB,
+        "-cdrom",
+        iso_word,
+    ];
+    let trace = Path::new("/run/svirt-killed");
+    strace(&["-o", trace.to_str().unwrap()], &words)
+        .status()
+        .unwrap();
+    wait_until("the keeper has ended", || running().is_empty());
+    let calls = launch_calls(trace);
+    for call in calls
+        .iter()
+        .filter(|(name, _)| STEPS.contains(&name.as_str()))
+    {
+        kill_at(call, &words, false);
+        check(call, labels, &before);
+        assert_eq!(label(&tree), before_tree, "after a kill at {call:?}");
+        let left = Path::new("/run/svirt-exec/killed").exists();
+        assert!(!left, "after a kill at {call:?}");
     }
 }
 

@@ -23,11 +23,6 @@ fn outsider(iso: &Path) -> String {
     stdout(&output).trim().to_owned()
 }
 
-fn ends(mut guest: Guest) {
-    drop(guest.child.stdin.take());
-    guest.child.wait().unwrap();
-}
-
 #[test]
 #[ignore = "needs the bed: make test"]
 fn content_is_one_guests_until_another_names_it_and_goes_back_after_the_last() {
@@ -61,11 +56,11 @@ fn content_is_one_guests_until_another_names_it_and_goes_back_after_the_last() {
             } else {
                 (two, one)
             };
-            ends(first);
+            first.leaves();
             // Whoever looks after what ended guests left does so at the end of any guest.
             another_guest_ends(directory.path());
             assert_eq!(label(&iso), CONTENT, "another guest still reads it");
-            ends(last);
+            last.leaves();
             wait_until("the label is back", || label(&iso) == before);
         }
     }
@@ -98,7 +93,7 @@ fn without_its_keeper_private_content_is_refused_and_the_guest_undisturbed() {
     let directory = directory();
     let iso = image(directory.path(), "cd.iso");
     let before = label(&iso);
-    let mut one = Guest::start(reader(&["--private-content"], &iso), "ready");
+    let one = Guest::start(reader(&["--private-content"], &iso), "ready");
     let own = label(&iso);
     kill_keepers_of(&one);
     let output = reader(&[], &iso).output().unwrap();
@@ -111,8 +106,7 @@ fn without_its_keeper_private_content_is_refused_and_the_guest_undisturbed() {
     );
     assert_eq!(label(&iso), own);
     // When it has ended too, the next command puts the label back and the launch can be repeated.
-    drop(one.child.stdin.take());
-    one.child.wait().unwrap();
+    one.leaves();
     let two = Guest::start(reader(&[], &iso), "ready");
     assert_eq!(label(&iso), CONTENT);
     two.end();
@@ -165,7 +159,7 @@ fn other_users_do_not_get_it_shared() {
     assert_eq!(label(iso), CONTENT);
     guest.end();
     assert_eq!(label(iso), CONTENT, "bob's guest still reads it");
-    ends(bob);
+    bob.leaves();
     wait_until("the label is back", || label(iso) == before);
     fs::remove_file(iso).unwrap();
 }

@@ -225,7 +225,7 @@ fn root_puts_back_for_users_only_what_is_theirs() {
         .arg(own)
         .env("STUB", "wait")
         .current_dir("/");
-    let mut guest = Guest::start(command, "ready");
+    let guest = Guest::start(command, "ready");
     let given = label(own);
     // runuser is the child; the guest has its label from svirt-exec.
     let context = given.replace(
@@ -243,8 +243,7 @@ fn root_puts_back_for_users_only_what_is_theirs() {
             let _ = Command::new("kill").args(["-9", &pid]).status();
         }
     }
-    drop(guest.child.stdin.take());
-    guest.child.wait().unwrap();
+    guest.leaves();
     assert_eq!(label(own), given);
 
     // The entry is bob's to write: he adds a file of root's that carries the same pair.

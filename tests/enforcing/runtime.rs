@@ -164,13 +164,12 @@ fn users_have_theirs_below_their_number() {
         .arg(STUB)
         .env("STUB", "wait")
         .current_dir("/");
-    let mut guest = Guest::start(command, "ready");
+    let guest = Guest::start(command, "ready");
     let directory = Path::new(ROOT).join("users/1001/his");
     let metadata = fs::metadata(&directory).unwrap();
     assert_eq!(metadata.uid(), 1001);
     assert!(level(&label(&directory)).contains(','));
-    drop(guest.child.stdin.take());
-    guest.child.wait().unwrap();
+    guest.leaves();
     wait_until("the directory is gone", || !directory.exists());
 }
 

@@ -79,9 +79,7 @@ fn content_that_two_guests_share_keeps_its_label_until_both_have_ended() {
         let disk = directory
             .path()
             .join(if first_ends_first { "1.img" } else { "2.img" });
-        let mut ends = ends;
-        drop(ends.child.stdin.take());
-        ends.child.wait().unwrap();
+        ends.leaves();
         wait_until("its own disk is back", || label(&disk) == before);
         assert_eq!(label(&iso), shared, "the other guest still reads it");
         stays.end();
@@ -142,19 +140,7 @@ fn left_behind(directory: &std::path::Path) -> std::path::PathBuf {
     for attempt in 0..20 {
         let disk = image(directory, &format!("left-{attempt}.img"));
         let before = label(&disk);
-        let guest = Guest::stub(&disk);
-        let context = guest.label();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let claims = fs::read_to_string(entry.path().join("attr/exec")).unwrap_or_default();
-            if claims.trim_end_matches('\0') == context {
-                let pid = entry.file_name().into_string().unwrap();
-                let killed = Command::new("kill").args(["-9", &pid]).status().unwrap();
-                assert!(killed.success());
-            }
-        }
-        let Guest { mut child, .. } = guest;
-        child.kill().unwrap();
-        child.wait().unwrap();
+        abandon(Guest::stub(&disk));
         if label(&disk) != before {
             return disk;
         }
@@ -255,15 +241,13 @@ fn a_guest_can_start_again_while_another_uses_its_base() {
         command.arg("-cdrom").arg(&base);
         Guest::start(command, "ready")
     };
-    let mut one = start(&disks[0]);
-    let mut two = start(&disks[1]);
-    drop(one.child.stdin.take());
-    one.child.wait().unwrap();
+    let one = start(&disks[0]);
+    let two = start(&disks[1]);
+    one.leaves();
     wait_until("its own disk is back", || label(&disks[0]) == before);
     let again = start(&disks[0]);
     // Not `end`: the keeper of the first one waits for the base.
-    drop(two.child.stdin.take());
-    two.child.wait().unwrap();
+    two.leaves();
     wait_until("its own disk is back", || label(&disks[1]) == before);
     assert_eq!(label(&base), "system_u:object_r:virt_content_t:s0");
     again.end();
@@ -290,10 +274,6 @@ fn content_that_guests_of_two_users_share_keeps_its_label_until_both_have_ended(
         command.env("STUB", "wait").current_dir("/");
         Guest::start(command, "ready")
     };
-    let end = |mut guest: Guest| {
-        drop(guest.child.stdin.take());
-        guest.child.wait().unwrap();
-    };
     for bob_starts_first in [true, false] {
         for bob_ends_first in [true, false] {
             let (bob, root) = if bob_starts_first {
@@ -309,7 +289,7 @@ fn content_that_guests_of_two_users_share_keeps_its_label_until_both_have_ended(
             } else {
                 (root, bob)
             };
-            end(first);
+            first.leaves();
             let directory = directory();
             another_guest_ends(directory.path());
             assert_eq!(
@@ -317,7 +297,7 @@ fn content_that_guests_of_two_users_share_keeps_its_label_until_both_have_ended(
                 "system_u:object_r:virt_content_t:s0",
                 "the other guest still reads it"
             );
-            end(last);
+            last.leaves();
             wait_until("the label is back", || label(iso) == before);
         }
     }
