@@ -3,12 +3,20 @@
 # make bench  speed, as ratios within one run (tests/bench)
 # make lint   formatting and clippy, warnings denied
 # make fuzz   every parser under libFuzzer, FUZZ_SECONDS each
+# make policy compiles the policy module on the bases of tests/policy (secilc)
+# make policy-check
+#             the same with the bed's tools, and what the results and the bed's own policy allow
+#             against what they must not
 #
 # The bed needs root (chroot, security.selinux): SUDO says how to become it.
 
 prefix = /usr
 CARGO  = cargo
 FUZZ_SECONDS = 600
+# The names that libvirt may be given as <emulator>: links to svirt-exec.
+EMULATORS = qemu-kvm $(addprefix qemu-system-,aarch64 alpha arm avr hppa i386 loongarch64 m68k \
+	microblaze microblazeel mips mips64 mips64el mipsel or1k ppc ppc64 riscv32 riscv64 rx s390x sh4 \
+	sh4eb sparc sparc64 tricore x86_64 xtensa xtensaeb)
 SUDO   = $(shell [ "$$(id -u)" = 0 ] || echo "sudo --preserve-env=BED_MIRROR,BED_SUITE,BED_ACCEL,BED_TIMEOUT,BED_MEMORY,CARGO_TARGET_DIR")
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 
@@ -25,6 +33,7 @@ test: dependencies
 	mkdir -p $(TARGET)/bed
 	$(CARGO) test --locked
 	tests/bed/leftovers
+	$(MAKE) --no-print-directory policy-check
 	tests/bed/jobs/prepare test $(TARGET)
 	$(SUDO) tests/bed/bed try $(TARGET)/bed/job
 	$(SUDO) tests/bed/bed run $(TARGET)/bed/job $(TARGET)/bed/results
@@ -44,6 +53,17 @@ bench: dependencies
 fuzz:
 	tests/fuzz/run $(FUZZ_SECONDS)
 
+policy:
+	@tests/bed/dependencies policy
+	tests/policy/compile $(TARGET)/policy
+
+policy-check:
+	tar -c policy tests/policy | $(SUDO) tests/bed/bed root sh -ec 'd=$$(mktemp -d); \
+		trap "rm -rf $$d" EXIT; cd $$d; tar -x; \
+		tests/policy/compile out policy/svirt_launcher.cil; \
+		tests/policy/assertions out/refpolicy out/fedora /etc/selinux/default/policy/policy.*; \
+		tests/policy/interfaces policy/svirt_launcher.cil policy/svirt_launcher.if'
+
 lint: dependencies
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
@@ -51,15 +71,22 @@ lint: dependencies
 
 install:
 	install -D -m 755 $(TARGET)/release/svirt-exec $(DESTDIR)$(prefix)/bin/svirt-exec
+	install -d $(DESTDIR)$(prefix)/libexec/svirt-exec
+	for name in $(EMULATORS); do \
+		ln -sf ../../bin/svirt-exec $(DESTDIR)$(prefix)/libexec/svirt-exec/$$name; done
+	install -D -m 644 policy/svirt_launcher.if \
+		$(DESTDIR)$(prefix)/share/selinux/devel/include/distributed/svirt_launcher.if
 	install -D -m 644 policy/svirt_launcher.cil $(DESTDIR)$(prefix)/share/selinux/packages/svirt_launcher.cil
 	install -D -m 644 packaging/svirt-exec.tmpfiles $(DESTDIR)$(prefix)/lib/tmpfiles.d/svirt-exec.conf
 
 uninstall:
 	rm -f $(DESTDIR)$(prefix)/bin/svirt-exec
+	rm -rf $(DESTDIR)$(prefix)/libexec/svirt-exec
+	rm -f $(DESTDIR)$(prefix)/share/selinux/devel/include/distributed/svirt_launcher.if
 	rm -f $(DESTDIR)$(prefix)/share/selinux/packages/svirt_launcher.cil
 	rm -f $(DESTDIR)$(prefix)/lib/tmpfiles.d/svirt-exec.conf
 
 clean:
 	$(CARGO) clean
 
-.PHONY: all build dependencies test demo shell bench fuzz lint install uninstall clean
+.PHONY: all build dependencies test demo shell bench fuzz policy policy-check lint install uninstall clean

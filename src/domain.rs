@@ -76,9 +76,19 @@ pub struct GuestTypes {
 /// wrote, where `virtual_domain_context` has no second line.
 const TCG_DOMAINS: [&str; 2] = ["svirt_tcg_t", "svirt_prot_exec_t"];
 
-/// Whether a context is one that guests run in: libvirt's driver put us there.
+/// The domain of guests in every policy that has one, for where the policy's files cannot be read: in
+/// that domain itself.
+const GUEST_DOMAIN: &str = "svirt_t";
+
+/// Whether a context is the cage of a guest: libvirt's driver put us there.
+pub fn is_cage(host: &dyn Host, context: &Context) -> bool {
+    !context.cage().is_empty() && (context.kind == GUEST_DOMAIN || is_guest(host, context))
+}
+
+/// Whether a context is one that guests run in.
 pub fn is_guest(host: &dyn Host, context: &Context) -> bool {
-    is_among(&host.virtual_contexts().unwrap_or_default(), context)
+    TCG_DOMAINS.contains(&context.kind.as_str())
+        || is_among(&host.virtual_contexts().unwrap_or_default(), context)
 }
 
 /// As [`is_guest`], with what the policy's files say already read.

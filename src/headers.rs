@@ -11,8 +11,9 @@ use std::path::Path;
 use crate::collect::{Collected, Pending, Resource};
 use crate::escape::{escaped, quoted, shell_word};
 use crate::host::Host;
-use crate::image::{self, ImageFormat};
+use crate::image::ImageFormat;
 use crate::pinned::{Identity, Kind, Pinned};
+use crate::preflight;
 use crate::qemu;
 use crate::resource::{Access, Backing, Class, Format, Image, Origin, Request, Target};
 use crate::selinux::Mode;
@@ -125,30 +126,23 @@ pub fn read(
         Format::Stated(format) => Some(ImageFormat::from_name(format.as_bytes())),
         Format::Unstated { .. } | Format::CannotState { .. } => None,
     };
-    let mut file = match host.open(pinned) {
+    let file = match host.open(pinned) {
         Ok(file) => file,
         Err(error) => {
+            let why = match preflight::reader(host, resource.current.as_ref(), pinned) {
+                Ok(Some(refused)) => refused,
+                Ok(None) | Err(_) => format!(
+                    "{error}; the user who runs svirt-exec must be able to read an image to label it"
+                ),
+            };
             out.obstacles.push(format!(
-                "cannot read the header of {name} ({origin}): {error}; the user who runs \
-                 svirt-exec, and svirt_launcher_t, must be able to read an image to label it"
+                "cannot read the header of {name} ({origin}): {why}"
             ));
             return Vec::new();
         }
     };
-    let format = match stated {
-        Some(format) => format,
-        None => match image::probe(&mut file, pinned.path.as_os_str().as_bytes()) {
-            Ok(format) => format,
-            Err(error) => {
-                out.obstacles.push(format!(
-                    "cannot read the header of {name} ({origin}): {error}"
-                ));
-                return Vec::new();
-            }
-        },
-    };
-    let references = match image::references(&format, &mut file) {
-        Ok(references) => references,
+    let (format, references) = match host.header(file, stated, pinned.path.as_os_str()) {
+        Ok(header) => header,
         Err(error) => {
             out.obstacles.push(format!(
                 "cannot read the header of {name} ({origin}): {error}"

@@ -7,14 +7,17 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::fcntl::{OFlag, open, openat, readlink};
 use nix::sys::stat::Mode as FileMode;
 use nix::unistd::Pid;
 
+use crate::assistant::Assistants;
 use crate::escape::quoted;
 use crate::guests;
+use crate::image::{self, ImageFormat, References};
 use crate::label::Context;
 use crate::pinned::{self, Kind, Pinned};
 use crate::selinux::{self, Mode};
@@ -50,8 +53,21 @@ pub trait Host {
     fn own_context(&self) -> io::Result<Context>;
     /// Opens a path once; follows symbolic links.
     fn pin(&self, path: &Path) -> io::Result<Pinned>;
-    /// Opens a pinned regular file for reading.
+    /// Opens a pinned file for reading.
     fn open(&self, pinned: &Pinned) -> io::Result<File>;
+    /// The format of an image, and what its header makes QEMU open; `name` is the file's, by which
+    /// QEMU guesses a format that nobody states.
+    ///
+    /// # Errors
+    /// In words.
+    fn header(
+        &self,
+        mut file: File,
+        stated: Option<ImageFormat>,
+        name: &OsStr,
+    ) -> Result<(ImageFormat, References), String> {
+        image::header(stated, &mut file, name.as_bytes())
+    }
     /// The label of a pinned file; none where its file system has no labels.
     fn label_of(&self, pinned: &Pinned) -> io::Result<Option<Context>>;
     /// Labels a pinned file.
@@ -107,6 +123,7 @@ pub struct RealHost {
     /// A procfs that was checked to be one, so that no file of another kind can be
     /// put in the place of attr/exec (the mistake behind CVE-2025-52881).
     proc: OwnedFd,
+    assistants: Assistants,
 }
 
 impl RealHost {
@@ -122,7 +139,10 @@ impl RealHost {
         if kind != nix::sys::statfs::PROC_SUPER_MAGIC {
             return Err(io::Error::other("/proc is not a proc file system"));
         }
-        Ok(Self { proc })
+        Ok(Self {
+            proc,
+            assistants: Assistants::default(),
+        })
     }
 
     /// Text of a file below /proc.
@@ -237,8 +257,22 @@ impl Host for RealHost {
     }
 
     fn open(&self, pinned: &Pinned) -> io::Result<File> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        Ok(open(&pinned.proc_path(), flags, FileMode::empty())?.into())
+        match self.assistants.reader()? {
+            Some(reader) => reader.open(pinned.as_fd()),
+            None => pinned::open_to_read(pinned.as_fd()),
+        }
+    }
+
+    fn header(
+        &self,
+        mut file: File,
+        stated: Option<ImageFormat>,
+        name: &OsStr,
+    ) -> Result<(ImageFormat, References), String> {
+        match self.assistants.probe().map_err(|error| error.to_string())? {
+            Some(probe) => probe.header(file.as_fd(), stated, name),
+            None => image::header(stated, &mut file, name.as_bytes()),
+        }
     }
 
     fn label_of(&self, pinned: &Pinned) -> io::Result<Option<Context>> {

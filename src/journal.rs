@@ -33,14 +33,24 @@ const UNFINISHED: &str = "new";
 /// Largest entry that is read, in bytes: 10,000 resources of 4 KiB names fit.
 const LARGEST: u64 = 64 << 20;
 
+/// What helps a systemd unit to which the directory is read-only; systemd.exec(5).
+fn in_a_unit(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+        "; a unit with ProtectSystem=strict or DynamicUser=yes needs ReadWritePaths=/var/lib/svirt-exec"
+    } else {
+        ""
+    }
+}
+
 /// Why an entry could not be written or read.
 #[derive(Debug, Error)]
 pub enum JournalError {
     /// The directory cannot be used.
     #[error(
         "cannot keep the original labels in {}: {source}; nothing was changed. The directory must \
-         exist, belong to the user who runs svirt-exec, and be writable (systemd-tmpfiles --create)",
-        quoted(path)
+         exist, belong to the user who runs svirt-exec, and be writable (systemd-tmpfiles --create{})",
+        quoted(path),
+        in_a_unit(source)
     )]
     Directory {
         /// Which.
@@ -50,8 +60,9 @@ pub enum JournalError {
     },
     /// An entry cannot be written.
     #[error(
-        "cannot write the original labels to {}: {source}; nothing was changed",
-        quoted(path)
+        "cannot write the original labels to {}: {source}; nothing was changed{}",
+        quoted(path),
+        in_a_unit(source)
     )]
     Write {
         /// Which.

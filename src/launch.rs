@@ -59,15 +59,18 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
             .is_some_and(|value| value == "allow");
     let step = Steps::new(options.verbose);
     let host = RealHost::new()?;
+    // Before anything else: a guest's domain may ask SELinux nothing.
+    if let Ok(own) = host.own_context()
+        && domain::is_cage(&host, &own)
+    {
+        step.tell(format_args!("already confined as {own}"));
+        return Err(command.execute(environment));
+    }
     let mode = host.mode();
     if mode == Mode::Disabled {
         return without_selinux(&host, &command, environment, unconfined);
     }
     let own = host.own_context()?;
-    if !own.cage().is_empty() && domain::is_guest(&host, &own) {
-        step.tell(format_args!("already confined as {own}"));
-        return Err(command.execute(environment));
-    }
     check_own_domain(&own, mode)?;
     if mode == Mode::Permissive {
         say(
@@ -82,7 +85,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
         ))
     })?;
     let privilege = privilege();
-    let mut reading = survey::read(&command, options, environment)?;
+    let mut reading = survey::read(&host, &command, options, environment)?;
     step.tell(format_args!(
         "read the command line: {} resources named",
         reading.invocation.requests.len()

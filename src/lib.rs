@@ -6,6 +6,7 @@
 //! changes nothing.
 
 pub mod apply;
+pub mod assistant;
 pub mod attach;
 pub mod audit;
 pub mod auditlog;

@@ -183,6 +183,13 @@ fn look_at(fd: OwnedFd, path: &Path) -> io::Result<(Pinned, bool)> {
     Ok((pinned, metadata.is_symlink()))
 }
 
+/// Opens for reading what an O_PATH descriptor stands for.
+pub fn open_to_read(pinned: BorrowedFd<'_>) -> io::Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let path = format!("/proc/self/fd/{}", pinned.as_raw_fd());
+    Ok(open(Path::new(&path), flags, FileMode::empty())?.into())
+}
+
 /// Opens a block device as a mount would, for itself alone; EBUSY where somebody has it so
 /// (open(2), O_EXCL on block devices). It is closed again: QEMU opens it by its own rules.
 pub fn open_alone(pinned: &Pinned) -> io::Result<File> {

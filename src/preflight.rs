@@ -6,13 +6,16 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::assistant::READER;
 use crate::denials;
 use crate::escape::quoted;
 use crate::host::Host;
 use crate::label::Context;
+use crate::launch::OWN_DOMAIN;
 use crate::pinned::{Kind, Pinned};
 use crate::plan::{Action, GuestLabels, Plan, Step};
 use crate::resource::Access;
+use crate::selinux::Mode;
 
 /// What the launch can do to files of others.
 #[derive(Clone, Copy, Debug)]
@@ -89,8 +92,8 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
         && let Some(clause) = refused(host, process, process, "capability", &["setgid", "setuid"])?
     {
         failures.push(format!(
-            "QEMU will not be allowed to become user {name} (-run-with user=): {clause}; start it as \
-             that user: runuser -u {name} -- svirt-exec …",
+            "QEMU will not be allowed to become user {name} (-run-with user=): {clause}; setsebool -P \
+             svirt_launcher_change_user on, or start it as that user: runuser -u {name} -- svirt-exec …",
             name = quoted(user)
         ));
     }
@@ -159,7 +162,7 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
                  a directory that guests may search, such as /var/lib/libvirt/images, or give the \
                  directory such a type: semanage fcontext -a -t virt_image_t {} && restorecon -F {}",
                 quoted(directory.as_os_str()),
-                quoted(directory.as_os_str()),
+                as_specified(&directory),
                 quoted(directory.as_os_str()),
             ));
         }
@@ -324,15 +327,16 @@ pub fn labels(
             && let Some(clause) = refused(host, own, current, class, &["relabelfrom"])?
         {
             let advice = if resource.kind == Kind::File {
-                let path = quoted(pinned.real_path().as_os_str());
-                format!(
-                    "files of this type are not given to guests: move it to /var/lib/libvirt/images \
-                     or a home directory, or give it an image's type (semanage fcontext -a -t \
-                     virt_image_t {path} && restorecon -F {path})"
-                )
+                not_an_image(pinned)
             } else {
-                "devices of this type are not given to guests by the svirt_launcher module"
-                    .to_owned()
+                match device_boolean(&current.kind) {
+                    Some(boolean) => format!(
+                        "devices of this type are given to guests after: setsebool -P {boolean} on"
+                    ),
+                    None => "devices of this type are not given to guests by the svirt_launcher \
+                             module"
+                        .to_owned(),
+                }
             };
             failures.push(format!("{what}: {clause}; {advice}"));
         }
@@ -344,6 +348,67 @@ pub fn labels(
         }
     }
     Ok(failures)
+}
+
+/// A path as semanage-fcontext(8) takes it: what systemd keeps in /var/lib/private is known below
+/// /var/lib to the policy (`file_contexts.subs_dist`).
+fn as_specified(path: &Path) -> String {
+    match path.strip_prefix("/var/lib/private") {
+        Ok(rest) => quoted(Path::new("/var/lib").join(rest).as_os_str()),
+        Err(_) => quoted(path.as_os_str()),
+    }
+}
+
+/// What helps where a file's type is none of those that are given to guests.
+pub fn not_an_image(pinned: &Pinned) -> String {
+    let path = pinned.real_path();
+    format!(
+        "files of this type are not given to guests: move it to /var/lib/libvirt/images or a home \
+         directory, or give it an image's type (semanage fcontext -a -t virt_image_t {} && \
+         restorecon -F {})",
+        as_specified(&path),
+        quoted(path.as_os_str())
+    )
+}
+
+/// What the policy will not let the domain that opens images do to one; none where it may.
+///
+/// # Errors
+/// Where the policy cannot be asked.
+pub fn reader(
+    host: &dyn Host,
+    current: Option<&Context>,
+    pinned: &Pinned,
+) -> io::Result<Option<String>> {
+    let Some(current) = current.filter(|_| host.mode() != Mode::Disabled) else {
+        return Ok(None);
+    };
+    let own = host.own_context()?;
+    if own.kind != OWN_DOMAIN {
+        return Ok(None);
+    }
+    let reader = own.with_type(READER);
+    let clause = refused(
+        host,
+        &reader,
+        current,
+        pinned.kind.class(),
+        &["open", "read"],
+    )?;
+    Ok(clause.map(|clause| format!("{clause}; {}", not_an_image(pinned))))
+}
+
+/// The boolean of the svirt_launcher module that gives devices of a type to guests.
+fn device_boolean(kind: &str) -> Option<&'static str> {
+    const BOOLEANS: [(&str, &str); 5] = [
+        ("fixed_disk_device_t", "svirt_launcher_use_fixed_disks"),
+        ("removable_device_t", "svirt_launcher_use_removable"),
+        ("tun_tap_device_t", "svirt_launcher_use_macvtap"),
+        ("vfio_device_t", "svirt_launcher_use_vfio"),
+        ("usb_device_t", "svirt_launcher_use_usb"),
+    ];
+    let found = BOOLEANS.iter().find(|(of, _)| *of == kind);
+    found.map(|(_, name)| *name)
 }
 
 /// What stops the launcher from making a file for QEMU.
@@ -389,9 +454,10 @@ pub fn entry(
             let real = program.real_path();
             failures.push(format!(
                 "cannot run {name} in {}: {clause} (its type is no entry point of the domain); if it \
-                 is a QEMU: semanage fcontext -a -t qemu_exec_t {path} && restorecon -F {path}, or \
+                 is a QEMU: semanage fcontext -a -t qemu_exec_t {} && restorecon -F {path}, or \
                  until the next relabelling: chcon -t qemu_exec_t {path}",
                 domain.kind,
+                as_specified(&real),
                 path = quoted(real.as_os_str()),
             ));
         } else if let Some(clause) = refused(host, own, &label, "file", &["execute", "read"])? {

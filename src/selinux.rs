@@ -60,6 +60,11 @@ pub fn own_context() -> io::Result<Context> {
     parse(&SecurityContext::current(true).map_err(to_io)?)
 }
 
+/// Changes this process's context, for good; `setcon_raw(3)`.
+pub fn set_own_context(context: &Context) -> io::Result<()> {
+    with(context, |c| c.set_as_current())?.map_err(to_io)
+}
+
 /// Asks for a context at the next execve(2); `setexeccon_raw(3)`.
 pub fn set_exec_context(context: &Context) -> io::Result<()> {
     with(context, |c| c.set_for_next_exec())?.map_err(to_io)

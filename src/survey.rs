@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, Uid, access};
@@ -22,6 +22,7 @@ use crate::imagelock;
 use crate::label::{Context, Level};
 use crate::mcs;
 use crate::mounts;
+use crate::pinned::Kind;
 use crate::plan::{self, Decision, GuestLabels, Plan, Relabel};
 use crate::preflight;
 use crate::qemu::{self, Invocation, Purpose};
@@ -57,6 +58,7 @@ pub struct Reading {
 /// # Errors
 /// Where a config file cannot be read.
 pub fn read(
+    host: &dyn Host,
     command: &Command,
     options: &Launch,
     environment: &[CString],
@@ -69,7 +71,7 @@ pub fn read(
     let mut configs = BTreeMap::new();
     let mut missing = Vec::new();
     for config in qemu::config_files(&command.args) {
-        match fs::read(cwd.join(&config.path)) {
+        match read_config(host, &cwd.join(&config.path)) {
             Ok(text) => {
                 configs.insert(config.path, text);
             }
@@ -121,6 +123,18 @@ pub fn read(
         trees: options.label_tree.clone(),
         directory,
     })
+}
+
+/// The text of a config file. What is no regular file (a pipe of the shell's) is the caller's, open
+/// already, and not for the domain that opens images.
+fn read_config(host: &dyn Host, path: &Path) -> io::Result<Vec<u8>> {
+    let pinned = host.pin(path)?;
+    if pinned.kind != Kind::File {
+        return fs::read(path);
+    }
+    let mut text = Vec::new();
+    host.open(&pinned)?.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Where this host's builds of QEMU have their helpers.
@@ -318,7 +332,7 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
         },
     };
     let host = RealHost::new()?;
-    let mut reading = read(&command, options, environment)?;
+    let mut reading = read(&host, &command, options, environment)?;
     // Every resource is held open while the plan is made.
     sys::raise_descriptor_limit();
     let mut collected = look(&host, &command, &mut reading)?;

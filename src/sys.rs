@@ -61,6 +61,31 @@ pub fn inherited(number: RawFd) -> Option<BorrowedFd<'static>> {
     Some(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
+/// Reads from a socket, together with a descriptor where one was sent with the bytes; SCM_RIGHTS of
+/// unix(7). The number of bytes is 0 at the end.
+///
+/// # Errors
+/// Those of recvmsg(2).
+pub fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    use std::os::fd::AsRawFd;
+    let mut into = [io::IoSliceMut::new(into)];
+    let mut space = nix::cmsg_space!(RawFd);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut into, Some(&mut space), flags)?;
+    let mut received = None;
+    // Where the policy does not let this domain have it, the message comes without.
+    for control in message.cmsgs().into_iter().flatten() {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            for number in numbers {
+                // SAFETY: the kernel made it for this process just now; nobody else knows it.
+                received = Some(unsafe { OwnedFd::from_raw_fd(number) });
+            }
+        }
+    }
+    Ok((message.bytes, received))
+}
+
 /// The kernel's ring buffer, oldest first; klogctl(3).
 ///
 /// # Errors
@@ -114,19 +139,14 @@ pub fn place(from: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
 
 /// Closes every descriptor from `first` on; close_range(2).
 fn close_from(first: libc::c_uint) {
-    // SAFETY: only called in a child that is about to become another program and
-    // uses no descriptor from `first` on any more.
+    // SAFETY: only called in a child that uses no descriptor from `first` on.
     unsafe {
         libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0);
     }
 }
 
-/// Starts a program that is nobody's child: init reaps it, and QEMU, which this
-/// process becomes, never sees an end of a child that it did not start.
-///
-/// `fds` become descriptors 0, 1, 2 … of the program; it gets no others. The
-/// program runs in a session of its own with no environment and with signals
-/// blocked by nobody.
+/// Starts a program that is nobody's child, in a session of its own, with no environment and with
+/// signals blocked by nobody. Descriptors: see [`apart`].
 ///
 /// # Errors
 /// Where fork(2) fails. That the program could not be executed shows only by the
@@ -137,8 +157,24 @@ pub fn start_detached(
     fds: &[BorrowedFd<'_>],
     before_exec: &dyn Fn() -> io::Result<()>,
 ) -> io::Result<()> {
+    apart(fds, &|| {
+        nix::unistd::setsid()?;
+        before_exec()?;
+        nix::unistd::execve::<CString, CString>(program, args, &[])?;
+        Ok(())
+    })
+}
+
+/// Does something in a process that is nobody's child: init reaps it, and QEMU, which this
+/// process becomes, never sees an end of a child that it did not start.
+///
+/// `fds` become its descriptors 0, 1, 2 …; it has no others. Its status is 126 when it fails.
+///
+/// # Errors
+/// Where fork(2) fails.
+pub fn apart(fds: &[BorrowedFd<'_>], work: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
     use nix::sys::wait::waitpid;
-    use nix::unistd::{ForkResult, execve, fork, setsid};
+    use nix::unistd::{ForkResult, fork};
     use std::os::fd::AsRawFd;
 
     // Above every number that `place` will fill, so that no source is overwritten
@@ -175,17 +211,17 @@ pub fn start_detached(
                 Ok(ForkResult::Child) => {}
             }
             let run = || -> io::Result<()> {
-                setsid()?;
                 for (number, source) in (0..).zip(&sources) {
                     place(std::os::fd::AsFd::as_fd(source), number)?;
                 }
                 close_from(u32::try_from(sources.len()).unwrap_or(3));
-                before_exec()?;
-                execve::<CString, CString>(program, args, &[])?;
-                Ok(())
+                work()
             };
-            let _ = run();
-            exit_now(126)
+            // Nothing of the caller may go on in this process, whatever happens here.
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
+                Ok(Ok(())) => exit_now(0),
+                Ok(Err(_)) | Err(_) => exit_now(126),
+            }
         }
     }
 }

@@ -22,12 +22,14 @@ mod vmdk_descriptor;
 
 use std::io::{Read, Seek};
 
+use serde::{Deserialize, Serialize};
+
 pub use error::ImageError;
 pub use format::ImageFormat;
 pub use probe::probe;
 
 /// The name of a backing file as the header has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackingName {
     /// A file-name string: it may be relative to the image, have a protocol prefix or be `json:`.
     pub name: Vec<u8>,
@@ -36,7 +38,7 @@ pub struct BackingName {
 }
 
 /// What an image's header makes QEMU open besides the image.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct References {
     /// The backing file or parent.
     pub backing: Option<BackingName>,
@@ -53,6 +55,23 @@ impl References {
             ..Self::default()
         }
     }
+}
+
+/// The format of an image, probed where none is stated, and what its header makes QEMU open.
+///
+/// # Errors
+/// In words: when the file cannot be read, or when QEMU would refuse to open it.
+pub fn header(
+    stated: Option<ImageFormat>,
+    image: &mut (impl Read + Seek),
+    name: &[u8],
+) -> Result<(ImageFormat, References), String> {
+    let format = match stated {
+        Some(format) => format,
+        None => probe(image, name).map_err(|error| error.to_string())?,
+    };
+    let references = references(&format, image).map_err(|error| error.to_string())?;
+    Ok((format, references))
 }
 
 /// Reads the header of an image whose format was stated.

@@ -13,13 +13,16 @@
 use std::ffi::{CString, OsString};
 use std::fs;
 use std::hint::black_box;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use svirt_exec::assistant::Assistant;
 use svirt_exec::cli::Cli;
-use svirt_exec::{qemu, report, survey, sys};
+use svirt_exec::image::{self, ImageFormat};
+use svirt_exec::{pinned, qemu, report, survey, sys};
 
 /// Without arguments; `cargo bench --bench plan -- 1000` measures one line.
 const DISKS: [usize; 3] = [100, 1_000, 10_000];
@@ -78,6 +81,32 @@ fn measure(mut once: impl FnMut()) -> [Duration; 3] {
     [times[RUNS / 2], times[0], times[RUNS - 1]]
 }
 
+/// What a launch with one image costs more, since a fork opens it and another one reads its header:
+/// both are started, and do it, against this process doing it.
+fn assistants(image: &Path) {
+    let pinned = pinned::pin(image).unwrap();
+    let qcow2 = || Some(ImageFormat::from_name(b"qcow2"));
+    let here = measure(|| {
+        let mut file = pinned::open_to_read(pinned.as_fd()).unwrap();
+        black_box(image::header(qcow2(), &mut file, b"").unwrap());
+    });
+    let apart = measure(|| {
+        let reader = Assistant::reader(None).unwrap();
+        let probe = Assistant::probe(None).unwrap();
+        let file = reader.open(pinned.as_fd()).unwrap();
+        black_box(
+            probe
+                .header(file.as_fd(), qcow2(), image.as_os_str())
+                .unwrap(),
+        );
+    });
+    println!("one image, opened and read: median of {RUNS} (smallest to largest), in ms");
+    for (who, times) in [("this process", here), ("two forks", apart)] {
+        let [median, least, most] = times.map(milliseconds);
+        println!("{who:>17}  {median:.3} ({least:.3} to {most:.3})");
+    }
+}
+
 fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
@@ -94,6 +123,7 @@ fn main() {
     };
     make_images(directory.path(), *disks.iter().max().unwrap());
     sys::raise_descriptor_limit();
+    assistants(&directory.path().join("1.qcow2"));
     println!("planning, median of {RUNS} (smallest to largest), in ms; ratio to the row above");
     println!(
         "{:>8} {:>8}  {:>28} {:>7}  {:>28} {:>7}",

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The program under test, as the package installs it.
 pub const SVIRT_EXEC: &str = "/usr/bin/svirt-exec";
@@ -81,6 +82,13 @@ pub fn stub(what: &str, image: &Path) -> Command {
     let mut command = svirt_exec([STUB.as_ref(), "-hda".as_ref(), image.as_os_str()]);
     command.env("STUB", what);
     command
+}
+
+/// Runs a command that has to succeed, and returns what it printed.
+pub fn run(words: &[&str]) -> String {
+    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
+    assert!(output.status.success(), "{words:?}: {}", stderr(&output));
+    stdout(&output)
 }
 
 pub fn stdout(output: &Output) -> String {
@@ -291,8 +299,18 @@ pub fn nothing_happened(image: &Path, before: &str) {
 
 /// AVC denials in the audit log that contain all of these.
 pub fn denials(parts: &[&str]) -> Vec<String> {
+    audited("denied", parts)
+}
+
+/// AVC records in the audit log of what was `denied` or `granted` that contain all of these.
+pub fn audited(what: &str, parts: &[&str]) -> Vec<String> {
     // The daemon writes what the kernel has queued; a record of our own marks the end.
-    let mark = format!("mark-{}", std::process::id());
+    static MARKS: AtomicUsize = AtomicUsize::new(0);
+    let mark = format!(
+        "mark-{}-{}.",
+        std::process::id(),
+        MARKS.fetch_add(1, Ordering::Relaxed)
+    );
     let _ = Command::new("auditctl").args(["-m", &mark]).status();
     let mut log = String::new();
     wait_until("the audit daemon has written everything", || {
@@ -300,7 +318,9 @@ pub fn denials(parts: &[&str]) -> Vec<String> {
         log.contains(&mark)
     });
     log.lines()
-        .filter(|line| line.contains("avc:  denied") && parts.iter().all(|p| line.contains(p)))
+        .filter(|line| {
+            line.contains(&format!("avc:  {what}")) && parts.iter().all(|p| line.contains(p))
+        })
         .map(ToOwned::to_owned)
         .collect()
 }

@@ -9,9 +9,13 @@
 //! * `write N TEXT` writes to descriptor N;
 //! * `exit N`, `signal N` end in that way; `wait` waits for the end of standard input,
 //!   `pause` for a signal;
+//! * `acts` tries what a program would that has taken a domain over (acts.rs), `victim` is whom it
+//!   would be tried on;
 //! * `fork` leaves a child that waits and ends itself, as -daemonize does.
 #![no_main]
 #![allow(unsafe_code, missing_docs)]
+
+mod acts;
 
 use std::ffi::CStr;
 use std::fs;
@@ -69,6 +73,8 @@ fn run() -> u8 {
             // SAFETY: pause(2) takes nothing.
             unsafe { libc::pause() };
         }
+        (Some("acts"), None, None) => acts::run(),
+        (Some("victim"), None, None) => acts::victim(),
         (Some("fork"), None, None) => {
             // SAFETY: one thread; the child only reads and ends.
             if unsafe { libc::fork() } == 0 {

@@ -1,0 +1,542 @@
+//! Launchers and guests that somebody has taken over: what they try is denied by the kernel. The
+//! tables are those of SECURITY.md.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use crate::support::*;
+
+/// The stub, labelled as svirt-exec is: it runs where the launcher would.
+const LAUNCHER_STUB: &str = "/usr/local/bin/launcher-stub";
+
+/// The stub where programs of the host are, in nobody's cage.
+const HOST_STUB: &str = "/usr/local/bin/host-stub";
+
+/// A program that tries what it is told to.
+struct Hostile {
+    child: Child,
+    say: ChildStdin,
+    hear: BufReader<ChildStdout>,
+}
+
+impl Hostile {
+    fn start(mut command: Command) -> Self {
+        let mut child = command
+            .env("STUB", "acts")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            say: child.stdin.take().unwrap(),
+            hear: BufReader::new(child.stdout.take().unwrap()),
+            child,
+        }
+    }
+
+    /// What the kernel says to an act.
+    fn tries(&mut self, act: &str) -> String {
+        writeln!(self.say, "{act}").unwrap();
+        let mut answer = String::new();
+        self.hear.read_line(&mut answer).unwrap();
+        assert!(!answer.is_empty(), "it ended at: {act}");
+        answer.trim().to_owned()
+    }
+
+    fn label(&self) -> String {
+        process_label(self.child.id())
+    }
+
+    fn ends(mut self) {
+        drop(self.say);
+        self.child.wait().unwrap();
+    }
+}
+
+/// Denials are logged that the policy says are not worth it, until this is dropped.
+struct EveryDenial;
+
+impl EveryDenial {
+    fn new() -> Self {
+        run(&["semodule", "-DB"]);
+        Self
+    }
+}
+
+impl Drop for EveryDenial {
+    fn drop(&mut self) {
+        let _ = Command::new("semodule").arg("-B").output();
+    }
+}
+
+/// An act is refused: it is not done, and not for a reason of this test's own (a missing file).
+fn is_refusal(answer: &str) -> bool {
+    ["Permission denied", "Operation not permitted"]
+        .iter()
+        .any(|why| answer.contains(why))
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_launcher_that_was_taken_over_is_denied() {
+    let _every = EveryDenial::new();
+    let directory = directory();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let bare = image(directory.path(), "bare.img");
+    let (bare, bare_label) = (bare.to_str().unwrap().to_owned(), label(&bare));
+    let taken = image(directory.path(), "taken.img");
+    let guest = Guest::stub(&taken);
+    let taken = taken.to_str().unwrap();
+    let taken_label = label(Path::new(taken));
+    let pid = guest.child.id();
+    let keeper = keepers_of(&guest).first().unwrap().clone();
+    fs::create_dir_all("/root/.ssh").unwrap();
+    fs::write("/root/.ssh/authorized_keys", "").unwrap();
+    run(&["restorecon", "-RF", "/root/.ssh"]);
+
+    let mut launcher = Hostile::start(Command::new(LAUNCHER_STUB));
+    let own = launcher.label();
+    assert!(own.contains(":svirt_launcher_t:"), "{own}");
+    let as_type = |kind: &str| own.replace("svirt_launcher_t", kind);
+    let object = |kind: &str, level: &str| format!("unconfined_u:object_r:{kind}:{level}");
+    let ours = object("svirt_image_t", "s0:c1,c2");
+    // An act, and the class and a permission of the denial.
+    let acts: Vec<(String, &str, &str)> = vec![
+        ("read /etc/shadow".into(), "file", "read"),
+        (format!("relabel /etc/shadow {ours}"), "file", "relabelfrom"),
+        (format!("relabel /etc/passwd {ours}"), "file", "relabelfrom"),
+        (format!("relabel /etc {ours}"), "dir", "relabelfrom"),
+        (format!("relabel /root/.ssh {ours}"), "dir", "relabelfrom"),
+        (
+            format!("relabel /root/.ssh/authorized_keys {ours}"),
+            "file",
+            "relabelfrom",
+        ),
+        ("read /root/.ssh/authorized_keys".into(), "file", "read"),
+        (
+            format!("relabel /usr/bin/true {ours}"),
+            "file",
+            "relabelfrom",
+        ),
+        (
+            format!("relabel /usr/bin/svirt-exec {ours}"),
+            "file",
+            "relabelfrom",
+        ),
+        (
+            format!("relabel /dev/mem {ours}"),
+            "chr_file",
+            "relabelfrom",
+        ),
+        (
+            format!("relabel /dev/vda {ours}"),
+            "blk_file",
+            "relabelfrom",
+        ),
+        (
+            format!("relabel {bare} {}", object("bin_t", "s0")),
+            "file",
+            "relabelto",
+        ),
+        (
+            format!("relabel {bare} {}", object("virt_image_t", "s0")),
+            "file",
+            "relabelto",
+        ),
+        (format!("relabel {taken} {ours}"), "file", "relabelfrom"),
+        (
+            format!("relabel {taken} {}", object("svirt_image_t", "s0")),
+            "file",
+            "relabelfrom",
+        ),
+        (
+            format!("relabel /proc/{pid}/fd/0 {ours}"),
+            "fifo_file",
+            "relabelto",
+        ),
+        (format!("open-rw {bare}"), "file", "open"),
+        (format!("read {bare}"), "file", "open"),
+        (format!("open-rw {taken}"), "file", "write"),
+        (format!("unlink {bare}"), "dir", "remove_name"),
+        (format!("link {bare} {}", at("link")), "file", "link"),
+        (
+            format!("rename {bare} {}", at("other")),
+            "dir",
+            "remove_name",
+        ),
+        (format!("chmod {bare}"), "file", "setattr"),
+        (
+            format!("make-as {} {}", object("bin_t", "s0"), at("program")),
+            "file",
+            "create",
+        ),
+        ("make /etc/cron.d/ours".into(), "dir", "write"),
+        ("open-rw /etc/passwd".into(), "file", "write"),
+        ("read /dev/vda".into(), "blk_file", "read"),
+        ("read /dev/mem".into(), "chr_file", "read"),
+        (format!("node {}", at("node")), "capability", "mknod"),
+        ("tcp 22".into(), "tcp_socket", "create"),
+        ("tcp-listen".into(), "tcp_socket", "create"),
+        ("udp".into(), "udp_socket", "create"),
+        ("raw".into(), "rawip_socket", "create"),
+        ("packet".into(), "packet_socket", "create"),
+        ("netlink 9".into(), "netlink_audit_socket", "create"),
+        ("exec /bin/sh".into(), "file", "execute"),
+        ("exec /usr/bin/id".into(), "file", "open"),
+        (
+            format!("exec-as {} /usr/bin/svirt-exec", as_type("unconfined_t")),
+            "process",
+            "transition",
+        ),
+        (
+            format!("exec-as {} /usr/bin/id", as_type("svirt_t")),
+            "file",
+            "open",
+        ),
+        (
+            format!("setcon {}", as_type("unconfined_t")),
+            "process",
+            "dyntransition",
+        ),
+        (
+            format!("setcon {}", as_type("svirt_launcher_keeper_t")),
+            "process",
+            "dyntransition",
+        ),
+        (
+            format!("setcon {}", as_type("svirt_t")),
+            "process",
+            "dyntransition",
+        ),
+        (format!("ptrace {pid}"), "process", "ptrace"),
+        (format!("process-vm-read {pid}"), "process", "ptrace"),
+        (format!("kill 9 {pid}"), "process", "sigkill"),
+        (format!("kill 9 {keeper}"), "process", "sigkill"),
+        ("kill 15 1".into(), "process", "signal"),
+        (
+            "write /sys/fs/selinux/load policy".into(),
+            "security",
+            "load_policy",
+        ),
+        (
+            "write /sys/fs/selinux/enforce 0".into(),
+            "security",
+            "setenforce",
+        ),
+        (
+            "write /sys/fs/selinux/booleans/virt_use_nfs 1".into(),
+            "file",
+            "write",
+        ),
+        ("load-module".into(), "capability", "sys_module"),
+        ("mount".into(), "capability", "sys_admin"),
+        ("unshare user".into(), "user_namespace", "create"),
+        ("unshare mount".into(), "capability", "sys_admin"),
+        ("chroot".into(), "capability", "sys_chroot"),
+        ("bpf".into(), "bpf", "map_create"),
+        ("kexec".into(), "capability", "sys_boot"),
+        ("reboot".into(), "capability", "sys_boot"),
+        ("set-time".into(), "capability", "sys_time"),
+        ("set-uid 1000".into(), "capability", "setuid"),
+    ];
+    let answers: Vec<String> = acts.iter().map(|(act, ..)| launcher.tries(act)).collect();
+    let log = denials(&["comm=\"launcher-stub\"", ":svirt_launcher_t:"]);
+    let mut wrong = Vec::new();
+    for ((act, class, permission), answer) in acts.iter().zip(&answers) {
+        let logged = log.iter().any(|line| {
+            let permissions = line.split(['{', '}']).nth(1).unwrap_or_default();
+            line.ends_with(&format!("tclass={class} permissive=0"))
+                && permissions.split(' ').any(|one| one == *permission)
+        });
+        println!("{act}: {answer}; {class} {permission} logged: {logged}");
+        if !is_refusal(answer) || !logged {
+            wrong.push(format!("{act}: {answer}, logged: {logged}"));
+        }
+    }
+    assert_eq!(label(Path::new(&bare)), bare_label);
+    assert_eq!(label(Path::new(taken)), taken_label);
+    assert_eq!(process_label(pid), guest.label());
+    launcher.ends();
+    guest.end();
+    let _ = fs::remove_file("/root/.ssh/authorized_keys");
+    assert!(
+        wrong.is_empty(),
+        "{}\n\n{}",
+        wrong.join("\n"),
+        log.join("\n")
+    );
+    assert!(acts.len() >= 20);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn forks_of_the_launcher_that_were_taken_over_are_denied() {
+    let directory = directory();
+    let bare = image(directory.path(), "bare.img");
+    let bare_label = label(&bare);
+    let bare = bare.to_str().unwrap();
+    let new = directory.path().join("new");
+    let new = new.to_str().unwrap();
+    let ours = "unconfined_u:object_r:svirt_image_t:s0:c1,c2";
+    for (domain, may_open) in [
+        ("svirt_launcher_reader_t", true),
+        ("svirt_launcher_probe_t", false),
+    ] {
+        let mut fork = Hostile::start(Command::new(LAUNCHER_STUB));
+        let launcher = fork.label();
+        let own = launcher.replace("svirt_launcher_t", domain);
+        let mut tries = |act: &str| fork.tries(&format!("as {own} {act}"));
+        assert!(tries("read /proc/self/stat") == "ok", "it gets there");
+        let mut wrong = Vec::new();
+        for act in [
+            format!("setcon {launcher}"),
+            format!("setcon {}", launcher.replace("svirt_launcher_t", "svirt_t")),
+            format!("relabel {bare} {ours}"),
+            format!("open-rw {bare}"),
+            format!("make {new}"),
+            format!("unlink {bare}"),
+            format!("chmod {bare}"),
+            "read /etc/shadow".into(),
+            "read /dev/vda".into(),
+            "list /var/lib/svirt-exec/guests".into(),
+            "read /proc/1/environ".into(),
+            "ptrace 1".into(),
+            "kill 0 1".into(),
+            "tcp 22".into(),
+            "udp".into(),
+            "netlink 0".into(),
+            "unix /run/dbus/system_bus_socket".into(),
+            "write /sys/fs/selinux/enforce 0".into(),
+            "exec /bin/sh".into(),
+            format!("exec {SVIRT_EXEC}"),
+            format!("exec {STUB}"),
+            "unshare user".into(),
+            "mount".into(),
+            "bpf".into(),
+            "set-uid 1000".into(),
+        ] {
+            let answer = tries(&act);
+            println!("{domain}: {act}: {answer}");
+            if !is_refusal(&answer) {
+                wrong.push(format!("{domain}: {act}: {answer}"));
+            }
+        }
+        for file in [bare, "/etc/passwd", "/usr/share/qemu/kvmvapic.bin"] {
+            let opened = tries(&format!("read {file}"));
+            assert_eq!(opened == "ok", may_open, "{domain}: {file}: {opened}");
+        }
+        fork.ends();
+        assert_eq!(label(Path::new(bare)), bare_label);
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
+
+/// Starts the stub that makes what others would want. Returns what it has: its name, and whether the
+/// stub could make it.
+fn has_what_others_want(mut command: Command) -> (Child, BTreeMap<String, (String, bool)>) {
+    let mut child = command
+        .env("STUB", "victim")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let hear = BufReader::new(child.stdout.take().unwrap());
+    let mut has = BTreeMap::new();
+    for line in hear.lines().map_while(Result::ok) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["ready", _] => return (child, has),
+            [what, which, made] => has.insert(what.to_owned(), (which.to_owned(), made == "true")),
+            _ => panic!("{line}"),
+        };
+    }
+    panic!("it ended: {:?}", child.wait());
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_guest_that_was_taken_over_is_denied() {
+    let directory = directory();
+    let disk = image(directory.path(), "theirs.img");
+    let own_disk = image(directory.path(), "own.img");
+    let at_host = image(directory.path(), "host.img");
+    let victims = "/run/svirt-exec/victim";
+    let mut command = svirt_exec(["--runtime-dir", "--name", "victim", STUB, "-hda"]);
+    command
+        .arg(&disk)
+        .env("STUB_SOCKET", format!("{victims}/socket"));
+    let (mut victim, has) = has_what_others_want(command);
+    let (mut host, hosts) = has_what_others_want(Command::new(HOST_STUB));
+    for what in ["shm", "semaphore", "messages", "key", "posix"] {
+        assert!(hosts[what].1, "{hosts:?}");
+    }
+    println!("the victim has {has:?}");
+    let of = |what: &str| has[what].0.clone();
+    let pid = victim.id();
+    let victim_label = process_label(pid);
+    let keeper = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .find(|entry| {
+            fs::read_to_string(entry.path().join("attr/exec"))
+                .is_ok_and(|claim| claim.trim_end_matches('\0') == victim_label)
+        })
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .unwrap();
+    // What its domain cannot make itself others have made for it.
+    let (shm, _) = &has["posix"];
+    let image_label = label(&disk);
+    if !Path::new(shm).exists() {
+        fs::write(shm, "secret").unwrap();
+        run(&["chcon", &image_label, shm]);
+    }
+
+    let mut command = svirt_exec(["--runtime-dir", "--name", "hostile", STUB, "-hda"]);
+    command.arg(&own_disk);
+    let mut guest = Hostile::start(command);
+    // It answers once it is in its domain.
+    assert!(guest.tries("nothing").contains("no such act"));
+    let own = guest.label();
+    assert!(own.contains(":svirt_prot_exec_t:s0:c"), "{own}");
+    assert_ne!(own, victim_label);
+    let pair = own.splitn(4, ':').nth(3).unwrap();
+    let theirs = disk.to_str().unwrap();
+    let mine = own_disk.to_str().unwrap();
+    let unlabelled = at_host.to_str().unwrap();
+    let entry = fs::read_dir("/var/lib/svirt-exec/guests")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(mine)))
+        .unwrap();
+    let entry = entry.to_str().unwrap();
+    let sockets = run(&["ss", "-xlH"]);
+    let door = sockets
+        .split_whitespace()
+        .find_map(|word| {
+            word.strip_prefix('@')
+                .filter(|name| name.contains("svirt-exec"))
+        })
+        .unwrap();
+    let mut acts: Vec<String> = [
+        // The other guest's disk.
+        format!("read {theirs}"),
+        format!("open-rw {theirs}"),
+        format!(
+            "relabel {theirs} {}",
+            image_label.replace(&level(&image_label), pair)
+        ),
+        format!("unlink {theirs}"),
+        // Its sockets, and where it has them.
+        format!("unix {victims}/socket"),
+        format!("list {victims}"),
+        format!("make {victims}/ours"),
+        format!("abstract {}", of("abstract")),
+        // Its memory, and what /proc shows of it.
+        format!("ptrace {pid}"),
+        format!("process-vm-read {pid}"),
+        format!("pidfd-getfd {pid} 0"),
+        format!("read /proc/{pid}/mem"),
+        format!("write /proc/{pid}/mem x"),
+        format!("read /proc/{pid}/maps"),
+        format!("read /proc/{pid}/environ"),
+        format!("read /proc/{pid}/cmdline"),
+        format!("read /proc/{pid}/stat"),
+        format!("read /proc/{pid}/attr/current"),
+        format!("read /proc/{pid}/fd/0"),
+        format!("read /proc/{pid}/fd/{}", of("memory")),
+        format!("list /proc/{pid}/fd"),
+        format!("list /proc/{pid}/root/"),
+        format!("list /proc/{pid}/cwd/"),
+        // What else it shares with nobody.
+        format!("read {shm}"),
+        format!("read {}", of("terminal")),
+        format!("terminal-input {}", of("terminal")),
+        // Signals and the like.
+        format!("kill 0 {pid}"),
+        format!("kill 15 {pid}"),
+        format!("kill 19 {pid}"),
+        format!("kill 9 {pid}"),
+        format!("priority {pid}"),
+        format!("affinity {pid}"),
+        format!("limit {pid}"),
+        // To be it.
+        format!("setcon {victim_label}"),
+        format!("exec-as {victim_label} {STUB}"),
+        // What confines it.
+        format!(
+            "relabel {mine} {}",
+            image_label.replace(&level(&image_label), "s0")
+        ),
+        format!("relabel {mine} {image_label}"),
+        format!("chmod {entry}"),
+        format!("read {entry}"),
+        format!("open-rw {entry}"),
+        "list /var/lib/svirt-exec/guests".into(),
+        "make /var/lib/svirt-exec/guests/1-1.json".into(),
+        "make /run/svirt-exec/ours".into(),
+        format!("kill 9 {keeper}"),
+        format!("ptrace {keeper}"),
+        format!("read /proc/{keeper}/environ"),
+        "write /sys/fs/selinux/enforce 0".into(),
+        "write /sys/fs/selinux/load x".into(),
+        // The host.
+        format!("read {unlabelled}"),
+        "read /etc/shadow".into(),
+        "read /root/.bashrc".into(),
+        "make /etc/cron.d/ours".into(),
+        "open-rw /usr/bin/svirt-exec".into(),
+        "read /dev/vda".into(),
+        "read /dev/mem".into(),
+        "exec-as system_u:system_r:unconfined_t:s0 /usr/bin/id".into(),
+        "raw".into(),
+        "packet".into(),
+        "netlink 9".into(),
+        "mount".into(),
+        "unshare user".into(),
+        "unshare mount".into(),
+        "load-module".into(),
+        "kexec".into(),
+        "bpf".into(),
+        "reboot".into(),
+        "set-time".into(),
+        "kernel-log".into(),
+        "node /dev/shm/node".into(),
+    ]
+    .into();
+    acts.push(format!("abstract {door}"));
+    // No guest may have semaphores, message queues or keys: the host's are tried too.
+    for theirs in [&has, &hosts] {
+        for what in ["shm", "semaphore", "messages", "key"] {
+            let (which, made) = &theirs[what];
+            if *made {
+                acts.push(format!("{what} {which}"));
+            }
+        }
+    }
+    let answers: Vec<String> = acts.iter().map(|act| guest.tries(act)).collect();
+    let mut wrong = Vec::new();
+    for (act, answer) in acts.iter().zip(&answers) {
+        println!("{act}: {answer}");
+        // A process that the policy does not show is not there.
+        let unseen = act.contains("/proc/") && answer.contains("No such file");
+        if !is_refusal(answer) && !unseen {
+            wrong.push(format!("{act}: {answer}"));
+        }
+    }
+    assert_eq!(process_label(pid), victim_label);
+    assert_eq!(label(&disk), image_label);
+    assert_eq!(guest.tries(&format!("open-rw {mine}")), "ok");
+    guest.ends();
+    for process in [&mut victim, &mut host] {
+        drop(process.stdin.take());
+        process.wait().unwrap();
+    }
+    let _ = fs::remove_file(shm);
+    keepers_done();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(acts.len() >= 25);
+}

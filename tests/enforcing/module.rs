@@ -1,0 +1,210 @@
+//! The policy module: what each of its booleans is for, and that it comes and goes cleanly.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::*;
+
+const MODULE: &str = "/usr/share/selinux/packages/svirt_launcher.cil";
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn images_are_opened_and_their_headers_read_in_domains_of_their_own() {
+    let directory = directory();
+    let watch = directory.path().join("watch.cil");
+    let rule = |to: &str| format!("(auditallow svirt_launcher_t {to} (process (dyntransition)))");
+    let rules = ["svirt_launcher_reader_t", "svirt_launcher_probe_t"].map(rule);
+    fs::write(&watch, rules.join("\n")).unwrap();
+    run(&["semodule", "-i", watch.to_str().unwrap()]);
+    let disk = directory.path().join("disk.qcow2");
+    let path = disk.to_str().unwrap();
+    run(&["qemu-img", "create", "-q", "-f", "qcow2", path, "8M"]);
+    let drive = format!("file={path},format=qcow2,if=virtio");
+    let guest = Guest::qemu(&[], ["-S", "-drive", &drive]);
+    assert_eq!(guest.end(), 0);
+    let granted = audited("granted", &["dyntransition"]);
+    run(&["semodule", "-r", "watch"]);
+    for domain in ["svirt_launcher_reader_t", "svirt_launcher_probe_t"] {
+        let into = |line: &&String| line.contains(&format!(":{domain}:"));
+        assert_eq!(
+            granted.iter().filter(into).count(),
+            1,
+            "{domain}: {granted:#?}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn the_module_is_upgraded_removed_and_installed_under_way() {
+    let directory = directory();
+    let disk = image(directory.path(), "disk.img");
+    let guest = Guest::stub(&disk);
+    let (process, file) = (guest.label(), label(&disk));
+    let program = Path::new(SVIRT_EXEC);
+    let state = Path::new("/var/lib/svirt-exec");
+    let before = [label(program), label(state)];
+
+    // An upgrade under a guest that runs: it stays where it is, and its label goes back.
+    run(&["semodule", "-X", "200", "-i", MODULE]);
+    assert_eq!((guest.label(), label(&disk)), (process, file));
+    guest.end();
+    assert!(!label(&disk).contains("svirt"));
+
+    // Without it the distribution's labels are back once restorecon has run, and svirt-exec says
+    // what is missing.
+    run(&["semodule", "-X", "200", "-r", "svirt_launcher"]);
+    run(&[
+        "restorecon",
+        "-RF",
+        SVIRT_EXEC,
+        "/var/lib/svirt-exec",
+        "/run/svirt-exec",
+    ]);
+    let without = [label(program), label(state)];
+    let output = stub("exit 0", &disk).output().unwrap();
+    run(&["semodule", "-X", "200", "-i", MODULE]);
+    run(&[
+        "restorecon",
+        "-RF",
+        SVIRT_EXEC,
+        "/var/lib/svirt-exec",
+        "/run/svirt-exec",
+    ]);
+    assert!(without[0].contains(":bin_t:"), "{without:?}");
+    assert!(without[1].contains(":var_lib_t:"), "{without:?}");
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    let said = stderr(&output);
+    assert!(said.contains("load the policy module"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!([label(program), label(state)], before);
+    // The stub of the other tests was labelled by hand.
+    let guest = Guest::stub(&disk);
+    assert!(guest.label().contains(":svirt_prot_exec_t:s0:c"));
+    guest.end();
+}
+
+/// A boolean, turned and turned back.
+struct Boolean(&'static str, &'static str);
+
+impl Boolean {
+    fn set(name: &'static str, to: &'static str) -> Self {
+        let back = if to == "on" { "off" } else { "on" };
+        assert!(run(&["getsebool", name]).trim().ends_with(back), "{name}");
+        run(&["setsebool", name, to]);
+        Self(name, back)
+    }
+}
+
+impl Drop for Boolean {
+    fn drop(&mut self) {
+        let _ = Command::new("setsebool").args([self.0, self.1]).status();
+    }
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn each_boolean_that_is_on_is_what_something_works_by() {
+    let directory = directory();
+    let disk = image(directory.path(), "disk.img");
+    let backend = image(directory.path(), "memory");
+    let udp = "socket,id=s,udp=127.0.0.1:2224,localaddr=127.0.0.1:2225";
+    let drive = format!(
+        "file={},format=raw,if=none,id=d,aio=io_uring,cache=none",
+        disk.display()
+    );
+    let memory = format!(
+        "memory-backend-file,id=m,size=1M,share=on,mem-path={}",
+        backend.display()
+    );
+    let device = "virtio-net-pci,netdev=s";
+    // QEMU goes on without io_uring, and says so with the first read.
+    let ask = "{\"execute\":\"qmp_capabilities\"}\n\
+               {\"execute\":\"human-monitor-command\",\"arguments\":\
+               {\"command-line\":\"qemu-io d \\\"read 0 4k\\\"\"}}\n{\"execute\":\"quit\"}\n";
+    for (boolean, words) in [
+        (
+            "svirt_launcher_use_udp",
+            &["-netdev", udp, "-device", device][..],
+        ),
+        (
+            "svirt_launcher_use_tcp",
+            &[
+                "-netdev",
+                "user,id=s,hostfwd=tcp:127.0.0.1:2222-:22",
+                "-device",
+                device,
+            ],
+        ),
+        ("svirt_launcher_use_io_uring", &["-drive", &drive]),
+        ("svirt_launcher_map_images", &["-object", &memory]),
+        ("svirt_launcher_change_user", &["-run-with", "user=bob"]),
+    ] {
+        let options = [
+            "--preflight=warn",
+            QEMU,
+            "-accel",
+            "tcg",
+            "-display",
+            "none",
+        ];
+        let further = ["-nodefaults", "-machine", "pc", "-S", "-qmp", "stdio"];
+        let works = || {
+            let mut command = svirt_exec([&options[..], &further[..], words].concat());
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+            // Where it ended at once nobody reads this.
+            let _ = child.stdin.take().unwrap().write_all(ask.as_bytes());
+            let output = child.wait_with_output().unwrap();
+            let said = format!("{}{}", stdout(&output), stderr(&output));
+            let works = output.status.success() && !said.contains("Permission denied");
+            (works && !said.contains("falling back"), said)
+        };
+        let (on, said) = works();
+        assert!(on, "{boolean}: {said}");
+        let turned = Boolean::set(boolean, "off");
+        let (off, said) = works();
+        drop(turned);
+        assert!(!off, "{boolean}: {said}");
+        println!("{boolean} off: {said}");
+        keepers_done();
+    }
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_fixed_disk_is_given_away_where_the_boolean_says_so_and_the_message_names_it() {
+    let directory = directory();
+    let backing = image(directory.path(), "backing.img");
+    let device = run(&["losetup", "--find", "--show", backing.to_str().unwrap()]);
+    let device = Path::new(device.trim());
+    run(&[
+        "chcon",
+        "-t",
+        "fixed_disk_device_t",
+        device.to_str().unwrap(),
+    ]);
+    let before = label(device);
+    let drive = format!("file={},format=raw,if=virtio", device.display());
+    let launch = |what: &str| {
+        let mut command = svirt_exec([STUB, "-drive", &drive]);
+        command.env("STUB", what).output().unwrap()
+    };
+    let refused = launch("exit 7");
+    let on = Boolean::set("svirt_launcher_use_fixed_disks", "on");
+    let done = launch("exit 7");
+    keepers_done();
+    let after = label(device);
+    drop(on);
+    run(&["losetup", "--detach", device.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(125), "{refused:?}");
+    let said = stderr(&refused);
+    assert!(
+        said.contains("setsebool -P svirt_launcher_use_fixed_disks on"),
+        "{said}"
+    );
+    assert_eq!(done.status.code(), Some(7), "{done:?}");
+    assert_eq!(after, before);
+}
