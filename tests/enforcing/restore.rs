@@ -232,15 +232,14 @@ fn root_puts_back_for_users_only_what_is_theirs() {
         "object_r:svirt_prot_exec_image_t",
         "system_r:svirt_prot_exec_t",
     );
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let of = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
-        let [exec, current] = ["attr/exec", "attr/current"].map(of);
-        if [&exec, &current]
-            .iter()
-            .any(|label| level(label.trim_end_matches('\0')) == level(&context))
-        {
-            let pid = entry.file_name().into_string().unwrap();
-            let _ = Command::new("kill").args(["-9", &pid]).status();
+    // The keeper first: it claims the label, and puts it back once the guest has ended.
+    for name in ["attr/exec", "attr/current"] {
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let has = fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+            if level(has.trim_end_matches('\0')) == level(&context) {
+                let pid = entry.file_name().into_string().unwrap();
+                let _ = Command::new("kill").args(["-9", &pid]).status();
+            }
         }
     }
     guest.leaves();
