@@ -245,8 +245,8 @@ impl Assistant {
 
     fn ended(&self) -> io::Error {
         io::Error::other(format!(
-            "the process that does this in {} has ended; a header that breaks it would do so to \
-             QEMU, perhaps",
+            "the process that does this for svirt-exec, in {}, has ended without an answer (killed, \
+             or broken by the file); try again, and if it ends again give this file to no guest",
             self.domain
         ))
     }
