@@ -17,6 +17,9 @@ FUZZ_SECONDS = 600
 EMULATORS = qemu-kvm $(addprefix qemu-system-,aarch64 alpha arm avr hppa i386 loongarch64 m68k \
 	microblaze microblazeel mips mips64 mips64el mipsel or1k ppc ppc64 riscv32 riscv64 rx s390x sh4 \
 	sh4eb sparc sparc64 tricore x86_64 xtensa xtensaeb)
+# libvirt's hook for its guests: root puts back what a guest's own user could not.
+HOOK  = svirt-exec-libvirt-hook
+UNITS = packaging/svirt-exec-restore.service packaging/svirt-exec-restore.path packaging/svirt-exec@.service
 SUDO   = $(shell [ "$$(id -u)" = 0 ] || echo "sudo --preserve-env=BED_MIRROR,BED_SUITE,BED_ACCEL,BED_TIMEOUT,BED_MEMORY,CARGO_TARGET_DIR")
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 
@@ -49,6 +52,8 @@ shell: dependencies
 
 bench: dependencies
 	$(CARGO) bench --locked --bench plan
+	tests/bed/jobs/prepare bench $(TARGET)
+	$(SUDO) tests/bed/bed run $(TARGET)/bed/job
 
 fuzz:
 	tests/fuzz/run $(FUZZ_SECONDS)
@@ -71,13 +76,17 @@ lint: dependencies
 
 install:
 	install -D -m 755 $(TARGET)/release/svirt-exec $(DESTDIR)$(prefix)/bin/svirt-exec
-	install -d $(DESTDIR)$(prefix)/libexec/svirt-exec
-	for name in $(EMULATORS); do \
+	install -D -m 755 $(TARGET)/release/svirt-exec-qmp $(DESTDIR)$(prefix)/libexec/svirt-exec/svirt-exec-qmp
+	for name in $(EMULATORS) $(HOOK); do \
 		ln -sf ../../bin/svirt-exec $(DESTDIR)$(prefix)/libexec/svirt-exec/$$name; done
 	install -D -m 644 policy/svirt_launcher.if \
 		$(DESTDIR)$(prefix)/share/selinux/devel/include/distributed/svirt_launcher.if
 	install -D -m 644 policy/svirt_launcher.cil $(DESTDIR)$(prefix)/share/selinux/packages/svirt_launcher.cil
 	install -D -m 644 packaging/svirt-exec.tmpfiles $(DESTDIR)$(prefix)/lib/tmpfiles.d/svirt-exec.conf
+	install -d $(DESTDIR)$(prefix)/lib/systemd/system
+	install -m 644 $(UNITS) $(DESTDIR)$(prefix)/lib/systemd/system
+	install -d -m 755 $(DESTDIR)/etc/svirt-exec $(DESTDIR)/etc/libvirt/hooks/qemu.d
+	ln -sf $(prefix)/libexec/svirt-exec/$(HOOK) $(DESTDIR)/etc/libvirt/hooks/qemu.d/$(HOOK)
 
 uninstall:
 	rm -f $(DESTDIR)$(prefix)/bin/svirt-exec
@@ -85,6 +94,8 @@ uninstall:
 	rm -f $(DESTDIR)$(prefix)/share/selinux/devel/include/distributed/svirt_launcher.if
 	rm -f $(DESTDIR)$(prefix)/share/selinux/packages/svirt_launcher.cil
 	rm -f $(DESTDIR)$(prefix)/lib/tmpfiles.d/svirt-exec.conf
+	rm -f $(addprefix $(DESTDIR)$(prefix)/lib/systemd/system/,$(notdir $(UNITS)))
+	rm -f $(DESTDIR)/etc/libvirt/hooks/qemu.d/$(HOOK)
 
 clean:
 	$(CARGO) clean

@@ -18,8 +18,9 @@ use crate::label::{Categories, Context, Level};
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
     subcommand_precedence_over_arg = true,
-    override_usage = "svirt-exec [OPTIONS] QEMU [QEMU-ARGS…]\n       svirt-exec plan [--json] [OPTIONS] QEMU [QEMU-ARGS…]\n       svirt-exec attach [--read-only|--shared] GUEST PATH…\n       svirt-exec detach GUEST PATH…\n       svirt-exec restore [--all] [GUEST|PATH…]\n       svirt-exec list|verify|denials|doctor …",
-    after_help = "Example: svirt-exec qemu-system-x86_64 -accel kvm -m 2G -drive file=disk.qcow2,format=qcow2,if=virtio"
+    override_usage = "svirt-exec [OPTIONS] QEMU [QEMU-ARGS…]\n       svirt-exec plan [--json] [OPTIONS] QEMU [QEMU-ARGS…]\n       svirt-exec attach [--read-only|--shared] GUEST PATH…\n       svirt-exec detach GUEST PATH…\n       svirt-exec restore [--all [--trust-user USER]] [GUEST|PATH…]\n       svirt-exec list|verify|denials|doctor …",
+    after_help = "Options may stand in the environment, too: SVIRT_EXEC_MCS_RANGE=c512.c1023, SVIRT_EXEC_STRICT=1 \
+        (directories of SVIRT_EXEC_LABEL_TREE separated by colons). The command line wins.\n\nExample: svirt-exec qemu-system-x86_64 -accel kvm -m 2G -drive file=disk.qcow2,format=qcow2,if=virtio"
 )]
 pub struct Cli {
     /// Print the version
@@ -73,6 +74,16 @@ pub enum Command {
         /// As root: what the guests of all users left, too
         #[arg(long)]
         all: bool,
+        /// With --all: believe what guests of USER left about files of anybody
+        ///
+        /// Else only about files of that user. libvirt gives the files of a guest to that guest's user
+        /// and, when it has ended, back to their owner: its own users, libvirt-qemu and qemu, are
+        /// believed without this.
+        #[arg(long, value_name = "USER", requires = "all")]
+        trust_user: Vec<String>,
+        /// Say nothing of a guest or file that nothing is left of
+        #[arg(short, long)]
+        quiet: bool,
         /// Only what this guest left (its name or process ID), or only this file
         #[arg(value_name = "GUEST|PATH")]
         wanted: Vec<OsString>,
@@ -163,8 +174,14 @@ pub struct Attached {
 }
 
 /// A launch.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Launch {
+    /// Read the rest of this line from FILE: options, QEMU and its arguments, quoted as in a shell
+    ///
+    /// Blanks and line ends separate words, # begins a comment. Options given here win over those in
+    /// the file; further words are added to QEMU's arguments.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Call the guest NAME in messages (default: what -name says)
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -226,9 +243,9 @@ pub struct Launch {
     /// says. It is removed with everything in it when the guest has ended.
     #[arg(long, conflicts_with = "no_restore")]
     pub runtime_dir: bool,
-    /// What to do when the policy will refuse QEMU something
-    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Preflight::Refuse)]
-    pub preflight: Preflight,
+    /// What to do when the policy will refuse QEMU something (default: refuse)
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub preflight: Option<Preflight>,
     /// Refuse options and keys of QEMU that svirt-exec does not know
     ///
     /// Nothing is labelled for them. Without this they are warnings, unless a word is in doubt that
@@ -249,9 +266,10 @@ pub struct Launch {
 }
 
 /// What to do when the policy will refuse QEMU something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Preflight {
     /// Say it and do not launch
+    #[default]
     Refuse,
     /// Say it and launch
     Warn,

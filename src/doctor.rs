@@ -141,6 +141,9 @@ fn confined(
     }
     checks.push(no_new_privs(host, own, &domains, privilege));
     checks.push(doctor_host::kvm());
+    checks.extend(doctor_host::libvirt(
+        sys::variable(environment, "PATH").as_deref(),
+    ));
     checks.push(doctor_host::descriptors());
     checks.extend(doctor_host::state(host));
     let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));

@@ -1,5 +1,6 @@
 //! What `doctor` looks at around SELinux: mounts, limits, directories, the journal.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -71,6 +72,65 @@ pub fn kvm() -> Check {
             "join its group (usermod -aG kvm USER), and restorecon /dev/kvm",
         ),
     }
+}
+
+/// Where the links are that libvirt is given as `<emulator>`.
+const EMULATORS: &str = "/usr/libexec/svirt-exec";
+
+/// Where libvirt's daemons are, and how they are called.
+const DAEMONS: (&str, [&str; 2]) = ("/usr/sbin", ["libvirtd", "virtqemud"]);
+
+/// Whether libvirt, where it is installed, notices an upgrade of QEMU. It keeps what it has found out
+/// about an emulator until that file's ctime changes (virQEMUCapsIsValid), and the file behind our
+/// links is svirt-exec.
+pub fn libvirt(search: Option<&OsStr>) -> Option<Check> {
+    let names = |directory: &str| -> Vec<OsString> {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name()).collect()
+    };
+    let (directory, daemons) = DAEMONS;
+    let installed = names(directory);
+    if !daemons
+        .iter()
+        .any(|daemon| installed.iter().any(|name| name == daemon))
+    {
+        return None;
+    }
+    let name = "libvirt_emulator";
+    let changed = |file: &fs::Metadata| (file.ctime(), file.ctime_nsec());
+    let own = fs::metadata("/proc/self/exe").ok()?;
+    let mut newer = None;
+    let mut links = names(EMULATORS);
+    links.sort();
+    for link in links
+        .iter()
+        .filter(|link| link.as_bytes().starts_with(b"qemu-"))
+    {
+        let real = std::env::split_paths(search?)
+            .map(|directory| directory.join(link))
+            .filter_map(|path| Some((fs::metadata(&path).ok()?, path)))
+            .find(|(file, _)| (file.dev(), file.ino()) != (own.dev(), own.ino()));
+        if let Some((file, path)) = real
+            && changed(&file) > changed(&own)
+        {
+            newer.get_or_insert(path);
+        }
+    }
+    Some(match newer {
+        None => Check::well(name, format!("libvirt may use the links in {EMULATORS}")),
+        Some(path) => Check::bad(
+            name,
+            format!(
+                "{} has changed since svirt-exec was installed: libvirt, which looks at svirt-exec for \
+                 that, may go by what the old one could do",
+                quoted(&path)
+            ),
+            std::env::current_exe().map_or_else(
+                |_| "touch /usr/bin/svirt-exec".to_owned(),
+                |exe| format!("touch {}", shell_word(exe.as_os_str().as_bytes())),
+            ),
+        ),
+    })
 }
 
 /// Whether a guest of many disks may have them open.

@@ -4,11 +4,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::unistd::Uid;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{Pid, Uid, User};
 
 use crate::errand::{self, LINE, REFUSED};
 use crate::escape::quoted;
@@ -20,12 +22,40 @@ use crate::recorded::{same, this_boot};
 use crate::refusal::{Refusal, refuse};
 use crate::restore::{Hold, Wait};
 use crate::sys;
+use crate::unfinished;
 
-/// The word that stands for the guests of all users.
+/// The words of a [`Scope`], and the one before those that the caller named.
 const ALL: &[u8] = b"--all";
+const TRUST: &[u8] = b"--trust-user";
+const QUIETLY: &[u8] = b"--quiet";
+const PATIENT: &[u8] = b"--patient";
+const WANTED: &[u8] = b"--";
+
+/// The users that the packages of libvirt make for its guests.
+const OF_LIBVIRT: [&str; 2] = ["libvirt-qemu", "qemu"];
 
 /// How long to work without a word.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// How long a keeper may take that is at work on what its guest left.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often to look whether it still is.
+const GLANCE: u16 = 50;
+
+/// Whose guests a restore is for.
+#[derive(Debug, Default)]
+pub struct Scope {
+    /// Those of all users, not only of the one who asks.
+    pub all: bool,
+    /// Users whose entries are believed about files of others. Between two guests libvirt's images
+    /// belong to somebody else than during one.
+    pub trusted: Vec<u32>,
+    /// Keepers that are at work are waited for.
+    pub patient: bool,
+    /// What nothing is left of is not told.
+    pub quiet: bool,
+}
 
 /// A guest or a file that the caller named.
 #[derive(Debug)]
@@ -62,6 +92,29 @@ impl Wanted {
     }
 }
 
+/// What `svirt-exec restore` is asked for: `--all`, the users of `--trust-user`, and `--quiet`.
+///
+/// # Errors
+/// Where there is no such user.
+pub fn scope(all: bool, trusted: &[String], quiet: bool) -> Result<Scope, Refusal> {
+    let known = |name: &str| User::from_name(name).ok().flatten();
+    let mut uids: Vec<u32> = OF_LIBVIRT
+        .iter()
+        .filter_map(|name| Some(known(name)?.uid.as_raw()))
+        .collect();
+    for name in trusted {
+        let user = known(name)
+            .ok_or_else(|| refuse(format!("there is no user {} (--trust-user)", quoted(name))))?;
+        uids.push(user.uid.as_raw());
+    }
+    Ok(Scope {
+        all,
+        trusted: if all { uids } else { Vec::new() },
+        patient: true,
+        quiet,
+    })
+}
+
 /// Puts back what guests that have ended left, in a process of the keeper's domain. True when
 /// nothing of it is left.
 ///
@@ -70,15 +123,22 @@ impl Wanted {
 pub fn restore(
     own: &Context,
     wanted: &[OsString],
-    all: bool,
+    scope: &Scope,
     tell: &mut dyn FnMut(&str),
 ) -> Result<bool, Refusal> {
     let paths = wanted
         .iter()
         .map(std::path::absolute)
         .collect::<io::Result<Vec<PathBuf>>>()?;
+    let trusted: Vec<String> = scope.trusted.iter().map(u32::to_string).collect();
     let mut args: Vec<&[u8]> = vec![b"restore"];
-    args.extend(all.then_some(ALL));
+    args.extend(scope.all.then_some(ALL));
+    args.extend(scope.patient.then_some(PATIENT));
+    args.extend(scope.quiet.then_some(QUIETLY));
+    for uid in &trusted {
+        args.extend([TRUST, uid.as_bytes()]);
+    }
+    args.push(WANTED);
     for (word, path) in wanted.iter().zip(&paths) {
         args.extend([word.as_bytes(), path.as_os_str().as_bytes()]);
     }
@@ -89,11 +149,24 @@ pub fn restore(
 pub fn run(args: &[Vec<u8>]) -> u8 {
     sys::ignore_termination();
     sys::raise_descriptor_limit();
-    let (all, words) = match args.split_first() {
-        Some((first, rest)) if first == ALL => (true, rest),
-        _ => (false, args),
-    };
-    let wanted: Vec<Wanted> = words
+    let mut args = args.iter();
+    let mut scope = Scope::default();
+    while let Some(word) = args.next() {
+        match word.as_slice() {
+            ALL => scope.all = true,
+            PATIENT => scope.patient = true,
+            QUIETLY => scope.quiet = true,
+            TRUST => {
+                let uid = args.next().and_then(|uid| std::str::from_utf8(uid).ok());
+                scope
+                    .trusted
+                    .extend(uid.and_then(|uid| uid.parse::<u32>().ok()));
+            }
+            _ => break,
+        }
+    }
+    let wanted: Vec<Wanted> = args
+        .as_slice()
         .chunks_exact(2)
         .filter_map(|pair| {
             let [word, path] = pair else { return None };
@@ -103,7 +176,7 @@ pub fn run(args: &[Vec<u8>]) -> u8 {
         .collect();
     errand::run(|tell| {
         RealHost::new()
-            .and_then(|host| put_back(&host, &wanted, all, tell))
+            .and_then(|host| put_back(&host, &wanted, &scope, tell))
             .map_err(|error| refuse(format!("cannot put labels back: {error}")))
     })
 }
@@ -119,6 +192,7 @@ struct Listed<'a> {
 /// Putting back, and saying how it goes.
 struct Work<'a> {
     host: &'a RealHost,
+    scope: &'a Scope,
     tell: &'a mut dyn FnMut(u8, &str),
     /// When something was said last.
     said: Instant,
@@ -136,29 +210,39 @@ struct Work<'a> {
 pub fn put_back(
     host: &RealHost,
     wanted: &[Wanted],
-    all: bool,
+    scope: &Scope,
     tell: &mut dyn FnMut(u8, &str),
 ) -> io::Result<bool> {
-    let mut journals = vec![(None, Journal::open().map_err(io::Error::other)?)];
-    if all && Uid::effective().is_root() {
+    let own = Journal::open().map_err(io::Error::other)?;
+    // One after the other: the second finds nothing left. Where there are no such locks, what one of
+    // them holds the other calls locked.
+    let turn = scope.patient.then(|| own.turn().ok()).flatten();
+    let mut journals = vec![(None, own)];
+    if scope.all && Uid::effective().is_root() {
+        unfinished::clear();
         let users = Journal::of_users()?;
         journals.extend(users.into_iter().map(|(uid, journal)| (Some(uid), journal)));
     }
     let mut work = Work {
         host,
+        scope,
         tell,
         said: Instant::now(),
         done: 0,
         back: true,
     };
-    let listed = work.list(&journals)?;
+    let mut listed = work.list(&journals)?;
     // After the entries, since who wrote one had asked for its pair before. Once for all of them:
     // where many guests end together, every keeper finds the entries of all the others.
-    let processes = if listed.iter().all(|listed| runs(host, &listed.entry)) {
+    let mut processes = if listed.iter().all(|listed| runs(host, &listed.entry)) {
         Vec::new()
     } else {
         host.processes()?
     };
+    if scope.patient && keepers_at_work(host, &listed, wanted, &mut processes)? {
+        listed = work.list(&journals)?;
+        processes = host.processes()?;
+    }
     let mut running = Vec::new();
     let mut matched = vec![false; wanted.len()];
     for mut listed in listed {
@@ -176,6 +260,15 @@ pub fn put_back(
                 running.push((wanted, pid, entry.name.clone()));
             }
         }
+        if let Some(pid) = alive.filter(|_| scope.patient && wanted.is_empty())
+            && keeper(host, entry, &processes).is_some()
+        {
+            let name = quoted(&entry.name);
+            let line = format!(
+                "the labels of guest {name}, which has ended, are still being put back by process {pid}"
+            );
+            work.say(LINE, &line);
+        }
         // What another keeper has put back since is not touched again.
         if alive.is_none()
             && let Ok(entry) = Journal::read_of(&listed.path, listed.owner)
@@ -187,6 +280,7 @@ pub fn put_back(
     if let Some((None, own)) = journals.first() {
         own.sweep(|pid, began| start_time(host, pid) == Some(began))?;
     }
+    drop(turn);
     for (wanted, _) in wanted.iter().zip(matched).filter(|(_, matched)| !matched) {
         let name = quoted(&wanted.word);
         let guest = running
@@ -201,6 +295,7 @@ pub fn put_back(
                     quoted(guest)
                 ),
             ),
+            None if scope.quiet => {}
             None => (work.tell)(LINE, &format!("nothing of {name} is left to put back")),
         }
     }
@@ -250,7 +345,8 @@ impl Work<'_> {
             path,
             entry,
         } = listed;
-        let mut hold = match Hold::take_what_can_be(self.host, entry, owner) {
+        let only = owner.filter(|owner| !self.scope.trusted.contains(owner));
+        let mut hold = match Hold::take_what_can_be(self.host, entry, only) {
             Ok(hold) => hold,
             Err(why) => {
                 let line = format!("cannot use {}: {why}; remove it", quoted(&path));
@@ -310,6 +406,54 @@ pub fn start_time(host: &RealHost, pid: i32) -> Option<u64> {
     match fields.next()? {
         "Z" | "X" => None,
         _ => fields.nth(18)?.parse().ok(),
+    }
+}
+
+/// The keeper of an entry whose guest has ended, while it claims the guest's pair.
+fn keeper(host: &RealHost, entry: &Entry, processes: &[ProcessLabels]) -> Option<Pid> {
+    let context = Some(entry.context.parse::<Context>().ok()?);
+    if runs(host, entry) || processes.iter().any(|process| process.current == context) {
+        return None;
+    }
+    let keeper = processes
+        .iter()
+        .find(|process| process.pending == context)?;
+    Some(keeper.pid)
+}
+
+/// Waits for keepers that are at work on what their guests left, and looks at the processes again.
+/// False where there are none.
+fn keepers_at_work(
+    host: &RealHost,
+    listed: &[Listed<'_>],
+    wanted: &[Wanted],
+    processes: &mut Vec<ProcessLabels>,
+) -> io::Result<bool> {
+    let until = Instant::now().checked_add(PATIENCE);
+    let mut some = false;
+    let meant = |entry: &Entry| {
+        wanted.is_empty()
+            || wanted.iter().any(|wanted| {
+                wanted.names(entry) || entry.records.iter().any(|record| wanted.is(record))
+            })
+    };
+    loop {
+        let at_work = listed
+            .iter()
+            .map(|listed| &listed.entry)
+            .filter(|entry| meant(entry))
+            .find_map(|entry| keeper(host, entry, processes));
+        let in_time = until.is_some_and(|until| Instant::now() < until);
+        let Some(pid) = at_work.filter(|_| in_time) else {
+            return Ok(some);
+        };
+        some = true;
+        // It may give its claim up before it ends.
+        if let Ok(end) = sys::pidfd(pid) {
+            let mut end = [PollFd::new(end.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut end, PollTimeout::from(GLANCE));
+        }
+        *processes = host.processes()?;
     }
 }
 

@@ -172,6 +172,11 @@ fn unusable(inherited: &Inherited, domain: &Context, denied: &[&str]) -> String 
         "file" => {
             "send it through a pipe instead (| cat > FILE), or write it to a directory that is labelled for guests"
         }
+        // qemu:///session: the monitor is a socket of the user's own libvirtd, at a login's level.
+        "unix_stream_socket" => {
+            "close it, or hand down a pipe; where a libvirt daemon of a user's own has opened it, leave the \
+             guest's label to that (no <seclabel type='none'/>)"
+        }
         _ => "close it, or hand down a pipe",
     };
     format!(

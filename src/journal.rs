@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Uid, User};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -24,7 +25,7 @@ use crate::runtime;
 const VERSION: u32 = 1;
 
 /// Made by the package, through tmpfiles.
-const STATE: &str = "/var/lib/svirt-exec";
+pub(crate) const STATE: &str = "/var/lib/svirt-exec";
 
 /// How the name of an entry ends, and of one that is being written.
 const ENTRY: &str = "json";
@@ -406,6 +407,15 @@ impl Journal {
             }
         }
         Ok(())
+    }
+
+    /// Waits until nobody else has the turn, and has it until what is returned is dropped.
+    ///
+    /// # Errors
+    /// Where the directory cannot be opened, or its file system has no such locks.
+    pub fn turn(&self) -> io::Result<Flock<File>> {
+        Flock::lock(File::open(&self.directory)?, FlockArg::LockExclusive)
+            .map_err(|(_, error)| error.into())
     }
 
     /// Whether an entry lies in this directory.

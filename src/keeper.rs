@@ -29,6 +29,7 @@ use crate::running;
 use crate::runtime;
 use crate::selinux::{self, Mode};
 use crate::sys;
+use crate::unfinished;
 use crate::waiting::{Asked, End, wait_for_cage, wait_for_end};
 
 /// The name by which this program is called as a keeper.
@@ -351,7 +352,10 @@ fn keep(path: &Path, attends: bool) -> u8 {
         failures.extend(hold.settle(&journal, path).err());
     }
     // What a keeper that was ended left to whoever is last.
-    let _ = ended::put_back(&host, &[], false, &mut |_, _| ());
+    let _ = ended::put_back(&host, &[], &ended::Scope::default(), &mut |_, _| ());
+    if !failures.is_empty() {
+        unfinished::tell(path);
+    }
     u8::from(!failures.is_empty())
 }
 

@@ -38,6 +38,7 @@ use crate::private;
 use crate::qemu::Purpose;
 use crate::refusal::{Refusal, refuse, say};
 use crate::selinux::Mode;
+use crate::settings;
 use crate::survey;
 use crate::sys;
 
@@ -52,13 +53,14 @@ pub const INFO_DOMAIN: &str = "svirt_launcher_info_t";
 /// # Errors
 /// Every reason not to.
 pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, Refusal> {
+    let host = RealHost::new()?;
+    let options = &settings::complete(options, &host, environment)?;
     let path = sys::variable(environment, "PATH");
     let command = Command::find(&options.qemu, path.as_deref())?;
     let unconfined = options.allow_unconfined
         || sys::variable(environment, "SVIRT_EXEC_UNCONFINED")
             .is_some_and(|value| value == "allow");
     let step = Steps::new(options.verbose);
-    let host = RealHost::new()?;
     // Before anything else: a guest's domain may ask SELinux nothing.
     if let Ok(own) = host.own_context()
         && domain::is_cage(&host, &own)
@@ -390,7 +392,7 @@ fn clean_up(host: &RealHost, own: &Context, step: &Steps) {
     }
     step.tell(format_args!("putting back what ended guests left"));
     // What is not back now, because another guest uses it, is a later command's.
-    let done = ended::restore(own, &[], false, &mut |line| {
+    let done = ended::restore(own, &[], &ended::Scope::default(), &mut |line| {
         step.tell(format_args!("{line}"))
     });
     if let Err(refusal) = done {
@@ -439,9 +441,9 @@ fn failures(
         return Err(Refusal::new(fatal));
     }
     let mut failures = preflight::launcher(host, plan, own, program, domain, privilege)?;
-    if options.preflight != Preflight::Off {
+    if options.preflight != Some(Preflight::Off) {
         let refused = preflight::guest(host, plan)?;
-        if options.preflight == Preflight::Warn {
+        if options.preflight == Some(Preflight::Warn) {
             for failure in refused {
                 say(format_args!("warning: {failure}"));
             }

@@ -53,10 +53,12 @@ pub mod restore;
 pub mod running;
 pub mod runtime;
 pub mod selinux;
+pub mod settings;
 pub mod survey;
 pub mod sys;
 pub mod table;
 pub mod tree;
+pub mod unfinished;
 pub mod verify;
 pub mod verify_report;
 pub mod view;
@@ -72,6 +74,9 @@ use clap::Parser;
 use cli::{Cli, Command};
 use refusal::{NOT_FOUND, REFUSED, Refusal, say};
 
+/// The name by which libvirt calls this program as a hook.
+const HOOK: &str = "svirt-exec-libvirt-hook";
+
 /// The program: what its name and arguments ask for. Returns the exit status,
 /// unless this process has become QEMU.
 pub fn run() -> u8 {
@@ -79,6 +84,9 @@ pub fn run() -> u8 {
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();
     let name = Path::new(&name).file_name().unwrap_or_default();
+    if name == HOOK {
+        return hook(&words.collect::<Vec<_>>());
+    }
     if name == keeper::NAME {
         let args: Vec<Vec<u8>> = words.map(OsStringExt::into_vec).collect();
         return keeper::run(&args);
@@ -157,18 +165,39 @@ fn dispatch(cli: Cli, environment: &[CString]) -> Result<u8, Refusal> {
             attach::attach(&attached, class)
         }
         Some(Command::Detach(attached)) => attach::detach(&attached),
-        Some(Command::Restore { all, wanted }) => restore(&wanted, all),
+        Some(Command::Restore {
+            all,
+            trust_user,
+            quiet,
+            wanted,
+        }) => restore(&wanted, &ended::scope(all, &trust_user, quiet)?),
         None => match launch::launch(&cli.launch, environment)? {},
     }
 }
 
-fn restore(wanted: &[OsString], all: bool) -> Result<u8, Refusal> {
+fn restore(wanted: &[OsString], scope: &ended::Scope) -> Result<u8, Refusal> {
     if selinux::mode() == selinux::Mode::Disabled {
         return Ok(0);
     }
     let own = selinux::own_context()?;
-    let back = ended::restore(&own, wanted, all, &mut |line| say(line))?;
+    let back = ended::restore(&own, wanted, scope, &mut |line| say(line))?;
     Ok(u8::from(!back))
+}
+
+/// Called by libvirt as its hook for guests: `HOOK GUEST OPERATION …`. When a guest has ended and
+/// libvirt is done with it, its images belong to their owners again, and only root can put back what
+/// its keeper could not.
+fn hook(words: &[OsString]) -> u8 {
+    if words.get(1).is_none_or(|operation| operation != "release") {
+        return 0;
+    }
+    match ended::scope(true, &[], true).and_then(|scope| restore(&[], &scope)) {
+        Ok(status) => status,
+        Err(refusal) => {
+            refusal.messages.iter().for_each(say);
+            refusal.status
+        }
+    }
 }
 
 /// Called by the name of a QEMU: every argument is QEMU's, and the QEMU is the

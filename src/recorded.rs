@@ -55,9 +55,10 @@ pub fn find(
     let pinned = match pinned::pin(&record.path) {
         Ok(pinned) if same(&pinned, record) && owner.is_some_and(|owner| owner != pinned.uid) => {
             return Err(format!(
-                "it belongs to user {}, and the entry to somebody else: root touches nothing for a \
-                 user that is not his; restorecon -F {}",
+                "it belongs to user {}, and the entry to user {}: root touches nothing for a user that \
+                 is not his; restorecon -F {}, or --trust-user where only your guests are that user",
                 pinned.uid,
+                owner.unwrap_or_default(),
                 name()
             ));
         }
@@ -66,14 +67,18 @@ pub fn find(
             return Err(format!("cannot look at {}: {error}", name()));
         }
         Ok(_) | Err(_) => {
-            // Its directory is where it was, and it is not in it: deleted or replaced.
-            // Without its file system that cannot be told.
-            let parent = record.path.parent().and_then(|path| pinned::pin(path).ok());
-            let settled = parent.is_some_and(|parent| {
+            // The directory that it was in, or was below, is on its file system, and it is not in
+            // it: deleted or replaced. Without its file system that cannot be told.
+            let above = record.path.ancestors().skip(1);
+            let nearest = above.map(pinned::pin).find_map(|pinned| match pinned {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                other => Some(other.ok()),
+            });
+            let settled = nearest.flatten().is_some_and(|nearest| {
                 if this_boot(host, entry) {
-                    parent.identity.dev == record.identity.dev
+                    nearest.identity.dev == record.identity.dev
                 } else {
-                    record.file_system.is_some() && parent.file_system() == record.file_system
+                    record.file_system.is_some() && nearest.file_system() == record.file_system
                 }
             });
             return Ok(if settled { Found::Gone } else { Found::Absent });
@@ -190,5 +195,48 @@ pub fn alone(lock: &Flock<File>, wait: Wait) -> io::Result<bool> {
             Ok(false)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn recorded(path: &std::path::Path) -> (Entry, Record) {
+        let host = RealHost::new().unwrap();
+        let boot = host.read_proc("sys/kernel/random/boot_id").unwrap();
+        let context = "u:r:svirt_t:s0:c1,c2".to_owned();
+        let entry = Entry::new("x".to_owned(), 1, 1, boot.trim().to_owned(), context);
+        let record = Record {
+            path: path.to_path_buf(),
+            identity: pinned::pin(path).unwrap().identity,
+            file_system: None,
+            tree: false,
+            class: Class::Exclusive,
+            original: "u:object_r:user_home_t:s0".to_owned(),
+            label: "u:object_r:svirt_image_t:s0:c1,c2".to_owned(),
+        };
+        (entry, record)
+    }
+
+    /// libvirt removes a guest's directory with the key of its secrets in it.
+    #[test]
+    fn a_file_whose_directory_is_gone_too_is_gone_and_not_on_a_file_system_that_is_not_mounted() {
+        let directory = tempfile::tempdir().unwrap();
+        let below = directory.path().join("guest/keys");
+        fs::create_dir_all(&below).unwrap();
+        let path = below.join("key");
+        fs::write(&path, "").unwrap();
+        let host = RealHost::new().unwrap();
+        let (entry, mut record) = recorded(&path);
+        fs::remove_dir_all(directory.path().join("guest")).unwrap();
+        let found = find(&host, &entry, &record, None).unwrap();
+        assert!(matches!(found, Found::Gone));
+        // What is left of the path is on another file system than the file was.
+        record.identity.dev += 1;
+        let found = find(&host, &entry, &record, None).unwrap();
+        assert!(matches!(found, Found::Absent));
     }
 }

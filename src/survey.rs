@@ -29,6 +29,7 @@ use crate::qemu::{self, Invocation, Purpose};
 use crate::refusal::{Refusal, refuse};
 use crate::runtime;
 use crate::selinux::Mode;
+use crate::settings;
 use crate::sys;
 
 /// What `-netdev bridge` runs.
@@ -71,7 +72,7 @@ pub fn read(
     let mut configs = BTreeMap::new();
     let mut missing = Vec::new();
     for config in qemu::config_files(&command.args) {
-        match read_config(host, &cwd.join(&config.path)) {
+        match read_text(host, &cwd.join(&config.path), u64::MAX) {
             Ok(text) => {
                 configs.insert(config.path, text);
             }
@@ -99,8 +100,6 @@ pub fn read(
         },
     );
     let accelerator = accelerator(&invocation);
-    let strict = options.strict
-        || sys::variable(environment, "SVIRT_EXEC_STRICT").is_some_and(|value| value == "1");
     let name = options.name.clone().or_else(|| {
         let name = invocation.name.as_ref()?;
         Some(name.to_string_lossy().into_owned())
@@ -116,7 +115,7 @@ pub fn read(
     };
     Ok(Reading {
         invocation,
-        strict,
+        strict: options.strict,
         cwd,
         accelerator,
         name,
@@ -125,15 +124,17 @@ pub fn read(
     })
 }
 
-/// The text of a config file. What is no regular file (a pipe of the shell's) is the caller's, open
+/// The text of a config file, up to so many bytes. What is no regular file (a pipe of the shell's) is the caller's, open
 /// already, and not for the domain that opens images.
-fn read_config(host: &dyn Host, path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_text(host: &dyn Host, path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let pinned = host.pin(path)?;
-    if pinned.kind != Kind::File {
-        return fs::read(path);
-    }
+    let file = if pinned.kind == Kind::File {
+        host.open(&pinned)?
+    } else {
+        fs::File::open(path)?
+    };
     let mut text = Vec::new();
-    host.open(&pinned)?.read_to_end(&mut text)?;
+    file.take(most).read_to_end(&mut text)?;
     Ok(text)
 }
 
@@ -320,6 +321,8 @@ pub fn chosen_level(options: &Launch, own: &Context) -> Result<Option<Level>, mc
 /// # Errors
 /// Where the line cannot be read at all.
 pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> {
+    let host = RealHost::new()?;
+    let options = &settings::complete(options, &host, environment)?;
     let path = sys::variable(environment, "PATH");
     let command = match Command::find(&options.qemu, path.as_deref()) {
         Ok(command) => command,
@@ -331,7 +334,6 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
             args: options.qemu.get(1..).unwrap_or_default().to_vec(),
         },
     };
-    let host = RealHost::new()?;
     let mut reading = read(&host, &command, options, environment)?;
     // Every resource is held open while the plan is made.
     sys::raise_descriptor_limit();
@@ -374,7 +376,7 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
         relabelling(options),
     )?;
     plan.obstacles.append(&mut problems);
-    if options.preflight != Preflight::Off {
+    if options.preflight != Some(Preflight::Off) {
         let mut failures = preflight::guest(&host, &plan)?;
         plan.obstacles.append(&mut failures);
     }

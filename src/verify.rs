@@ -4,9 +4,10 @@
 //!
 //! What is not proven is a finding: a process whose files cannot be looked at is not taken on trust.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::escape::{quoted, shell_word};
 use crate::guests::{Guest, Now, Process, View, program};
@@ -127,6 +128,13 @@ fn foreign(cage: &Categories) -> Option<CategoryPair> {
         .filter_map(Category::new)
         .filter(|category| !cage.contains(*category));
     CategoryPair::new(free.next()?, free.next()?)
+}
+
+/// Whether a file is the pid file of a guest of the system's libvirt. It is open in its guest for the
+/// lock on it, and is root's, as whom none of libvirt's guests runs.
+fn is_pid_file(path: &Path) -> bool {
+    path.parent() == Some(Path::new("/run/libvirt/qemu"))
+        && path.extension() == Some(OsStr::new("pid"))
 }
 
 /// Permissions of which one is enough to read or to write an object that one has to open.
@@ -312,7 +320,8 @@ impl Facts {
                 ),
             )));
         }
-        let on_purpose = journalled.is_some_and(|one| one.record.class != Class::Exclusive);
+        let on_purpose = journalled.is_some_and(|one| one.record.class != Class::Exclusive)
+            || is_pid_file(&file.path);
         let on_disk = ["file", "blk_file"].contains(&file.class);
         let Some(other) =
             other.filter(|_| cage.is_empty() && file.writes && on_disk && !on_purpose)

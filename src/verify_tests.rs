@@ -216,6 +216,15 @@ fn what_is_open_is_judged_by_its_label() {
             file("/bare.img", true, "svirt_image_t:s0"),
             Some("which every guest may write"),
         ),
+        // What libvirt locks in every guest of its.
+        (
+            file("/run/libvirt/qemu/a.pid", true, "svirt_image_t:s0"),
+            None,
+        ),
+        (
+            file("/run/libvirt/qemu/a/b.pid", true, "svirt_image_t:s0"),
+            Some("which every guest may write"),
+        ),
     ];
     for (open, expected) in table {
         let mut all = [guest(10, "s0:c1,c2", &[DISK])];

@@ -1,0 +1,131 @@
+//! What svirt-exec@.service says to a guest's monitor: waits until QEMU answers, or presses the power
+//! button and waits for the end. The time limits are systemd's (TimeoutStartSec=, TimeoutStopSec=).
+//!
+//! A program of its own, so that it does not run in svirt-exec's domain: that one may talk to no
+//! guest's monitor.
+
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// How often to try whether QEMU has made its socket.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// How often to press the power button: a guest that is only booting does not notice.
+const PRESS: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["ready", socket, pid] => ready(socket, pid),
+        ["shutdown", socket] => shutdown(socket),
+        _ => {
+            eprintln!("usage: svirt-exec-qmp ready SOCKET PID | shutdown SOCKET");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("svirt-exec-qmp: {}: {error}", words.join(" "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A monitor that has greeted; QEMU's docs/interop/qmp-spec.rst.
+struct Monitor {
+    socket: BufReader<UnixStream>,
+    /// What has been read of a message: a time limit may come in the middle of it.
+    line: String,
+}
+
+impl Monitor {
+    fn connect(path: &str) -> io::Result<Self> {
+        let socket = BufReader::new(UnixStream::connect(path)?);
+        let mut monitor = Self {
+            socket,
+            line: String::new(),
+        };
+        monitor.hear(|message| message.get("QMP").is_some())?;
+        monitor.ask("qmp_capabilities")?;
+        Ok(monitor)
+    }
+
+    /// Reads messages up to one that will do; events come in between.
+    fn hear(&mut self, will_do: impl Fn(&Value) -> bool) -> io::Result<Value> {
+        loop {
+            if self.socket.read_line(&mut self.line)? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            let message: Value = serde_json::from_str(&self.line)?;
+            self.line.clear();
+            if will_do(&message) {
+                return Ok(message);
+            }
+        }
+    }
+
+    fn ask(&mut self, command: &str) -> io::Result<()> {
+        let question = serde_json::json!({ "execute": command });
+        writeln!(self.socket.get_mut(), "{question}")?;
+        let answer =
+            self.hear(|message| message.get("return").or(message.get("error")).is_some())?;
+        match answer.get("error") {
+            Some(error) => Err(io::Error::other(error.to_string())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Waits until QEMU answers, for as long as its process is there.
+fn ready(path: &str, pid: &str) -> io::Result<()> {
+    let process = Path::new("/proc").join(pid);
+    loop {
+        match Monitor::connect(path) {
+            Err(error) if not_there(&error) && process.exists() => thread::sleep(RETRY),
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// Has the guest shut itself down, and waits until QEMU is gone.
+fn shutdown(path: &str) -> io::Result<()> {
+    let mut monitor = match Monitor::connect(path) {
+        // It has ended already.
+        Err(error) if not_there(&error) => return Ok(()),
+        other => other?,
+    };
+    monitor.socket.get_ref().set_read_timeout(Some(PRESS))?;
+    loop {
+        // The answer may come late: QEMU is not asked for anything else.
+        match monitor
+            .ask("system_powerdown")
+            .and_then(|()| monitor.hear(|_| false))
+        {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if gone(&error) => return Ok(()),
+            other => return other.map(drop),
+        }
+    }
+}
+
+fn gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+    )
+}
+
+fn not_there(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused
+    )
+}
