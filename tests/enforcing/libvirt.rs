@@ -26,7 +26,7 @@ impl Image {
         Self(path)
     }
 
-    fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         self.0.to_str().unwrap()
     }
 }
@@ -48,19 +48,32 @@ impl Domain {
 
     /// The same with another emulator.
     pub fn of(emulator: &str, name: &'static str, disks: &str, seclabel: &str) -> Self {
+        Self::begin(name, &xml(emulator, name, disks, seclabel), &["--paused"])
+    }
+
+    /// Starts one that is written down.
+    pub fn begin(name: &'static str, xml: &str, options: &[&str]) -> Self {
         // libvirt's domain on Debian may not run code that it has made, as TCG does.
         run(&["setsebool", "virt_use_execmem", "on"]);
         run(&["systemctl", "start", "virtlogd.socket", "libvirtd"]);
-        let xml = format!(
-            "<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>\
-             <os><type arch='x86_64' machine='pc'>hvm</type></os><devices>\
-             <emulator>{emulator}</emulator>{disks}</devices>{seclabel}</domain>"
-        );
         let file = format!("/run/{name}.xml");
         fs::write(&file, xml).unwrap();
         let domain = Self(name);
-        run(&["virsh", "create", "--paused", &file]);
+        run(&[&["virsh", "create", &file], options].concat());
         domain
+    }
+
+    /// A word to libvirt about it, which has to succeed.
+    pub fn virsh(&self, words: &[&str]) -> String {
+        let (command, further) = words.split_first().unwrap();
+        run(&[&["virsh", command, self.0], further].concat())
+    }
+
+    /// Whether libvirt has it still.
+    pub fn is_there(&self) -> bool {
+        run(&["virsh", "list", "--name"])
+            .lines()
+            .any(|name| name == self.0)
     }
 
     pub fn pid(&self) -> u32 {
@@ -87,6 +100,16 @@ impl Drop for Domain {
     }
 }
 
+/// A guest as libvirt's users write it down.
+pub fn xml(emulator: &str, name: &str, devices: &str, further: &str) -> String {
+    format!(
+        "<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\
+         <name>{name}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>\
+         <os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features>\
+         <devices><emulator>{emulator}</emulator>{devices}</devices>{further}</domain>"
+    )
+}
+
 pub fn disk(image: &Image) -> String {
     format!(
         "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{}'/>\
@@ -95,7 +118,7 @@ pub fn disk(image: &Image) -> String {
     )
 }
 
-fn cdrom(image: &Image) -> String {
+pub fn cdrom(image: &Image) -> String {
     format!(
         "<disk type='file' device='cdrom'><driver name='qemu' type='raw'/><source file='{}'/>\
          <target dev='hda' bus='ide'/><readonly/></disk>",
