@@ -296,20 +296,24 @@ fn a_disk_is_attached_to_a_guest_of_libvirts() {
     wait_until("the label is back", || label(&plugged.0) == before);
 }
 
+/// What libvirt says that an emulator can do.
+fn domain_capabilities(emulator: &str) -> String {
+    run(&[
+        "virsh",
+        "domcapabilities",
+        "--virttype",
+        "qemu",
+        "--emulatorbin",
+        emulator,
+    ])
+}
+
 #[test]
 #[ignore = "needs the bed: make test"]
 fn libvirt_finds_in_the_link_what_it_finds_in_qemu() {
     run(&["systemctl", "start", "virtlogd.socket", "libvirtd"]);
     let capabilities = |emulator: &str| {
-        let words = [
-            "virsh",
-            "domcapabilities",
-            "--virttype",
-            "qemu",
-            "--emulatorbin",
-            emulator,
-        ];
-        let text = run(&words);
+        let text = domain_capabilities(emulator);
         fs::write("/run/capabilities.xml", &text).unwrap();
         run(&["virt-xml-validate", "/run/capabilities.xml", "domaincaps"]);
         text.replace(emulator, "EMULATOR")
@@ -395,17 +399,7 @@ fn known_of_link() -> Option<i64> {
 fn doctor_notices_that_qemu_was_upgraded_behind_libvirts_back() {
     use std::os::unix::fs::MetadataExt;
     run(&["systemctl", "start", "virtlogd.socket", "libvirtd"]);
-    let ask = || {
-        let words = [
-            "virsh",
-            "domcapabilities",
-            "--virttype",
-            "qemu",
-            "--emulatorbin",
-            LINK,
-        ];
-        run(&words);
-    };
+    let ask = || domain_capabilities(LINK);
     let check = || {
         let output = svirt_exec(["doctor", "--json"]).output().unwrap();
         let document: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();

@@ -53,26 +53,21 @@ fn the_module_is_upgraded_removed_and_installed_under_way() {
     guest.end();
     assert!(!label(&disk).contains("svirt"));
 
+    let restorecon = [
+        "restorecon",
+        "-RF",
+        SVIRT_EXEC,
+        "/var/lib/svirt-exec",
+        "/run/svirt-exec",
+    ];
     // Without it the distribution's labels are back once restorecon has run, and svirt-exec says
     // what is missing.
     run(&["semodule", "-X", "200", "-r", "svirt_launcher"]);
-    run(&[
-        "restorecon",
-        "-RF",
-        SVIRT_EXEC,
-        "/var/lib/svirt-exec",
-        "/run/svirt-exec",
-    ]);
+    run(&restorecon);
     let without = [label(program), label(state)];
     let output = stub("exit 0", &disk).output().unwrap();
     run(&["semodule", "-X", "200", "-i", MODULE]);
-    run(&[
-        "restorecon",
-        "-RF",
-        SVIRT_EXEC,
-        "/var/lib/svirt-exec",
-        "/run/svirt-exec",
-    ]);
+    run(&restorecon);
     assert!(without[0].contains(":bin_t:"), "{without:?}");
     assert!(without[1].contains(":var_lib_t:"), "{without:?}");
     assert_eq!(output.status.code(), Some(125), "{output:?}");
