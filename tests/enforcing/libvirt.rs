@@ -93,6 +93,9 @@ impl Domain {
 impl Drop for Domain {
     fn drop(&mut self) {
         let _ = Command::new("virsh").args(["destroy", self.0]).output();
+        // snapshot-revert writes down a guest that shall not last, and the next start of libvirtd
+        // finds it there.
+        let _ = fs::remove_file(format!("/etc/libvirt/qemu/{}.xml", self.0));
         // Other tests look at the domain that guests get without it.
         let _ = Command::new("setsebool")
             .args(["virt_use_execmem", "off"])
