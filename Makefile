@@ -2,6 +2,7 @@
 # make test   everything: on this machine, and in the bed (tests/bed)
 # make bench  speed, as ratios within one run (tests/bench)
 # make lint   formatting and clippy, warnings denied
+# make manual writes man/svirt-exec.1 and man/completions from src/cli.rs, src/settings.rs and man/*.in
 # make fuzz   every parser under libFuzzer, FUZZ_SECONDS each
 # make policy compiles the policy module on the bases of tests/policy (secilc)
 # make policy-check
@@ -55,6 +56,9 @@ bench: dependencies
 	tests/bed/jobs/prepare bench $(TARGET)
 	$(SUDO) tests/bed/bed run $(TARGET)/bed/job
 
+manual:
+	MANUAL=write $(CARGO) test --locked --test manual what_is_made_is_what_is_kept
+
 fuzz:
 	tests/fuzz/run $(FUZZ_SECONDS)
 
@@ -100,4 +104,4 @@ uninstall:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build dependencies test demo shell bench fuzz policy policy-check lint install uninstall clean
+.PHONY: all build dependencies test demo shell bench fuzz manual policy policy-check lint install uninstall clean

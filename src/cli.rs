@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::label::{Categories, Context, Level};
 
@@ -227,7 +227,7 @@ pub struct Launch {
     ///
     /// For a directory that QEMU passes on (9p, fat:, hugepages). Symbolic links are not followed,
     /// other file systems not entered. May be given several times.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub label_tree: Vec<PathBuf>,
     /// Let no other guest read what only this one reads
     ///
@@ -261,7 +261,12 @@ pub struct Launch {
     #[arg(short, long)]
     pub verbose: bool,
     /// QEMU and its arguments
-    #[arg(value_name = "QEMU", trailing_var_arg = true, num_args = 1..)]
+    #[arg(
+        value_name = "QEMU",
+        trailing_var_arg = true,
+        num_args = 1..,
+        value_hint = ValueHint::CommandWithArguments
+    )]
     pub qemu: Vec<OsString>,
 }
 

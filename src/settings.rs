@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use clap::builder::{BoolishValueParser, TypedValueParser};
-use clap::{ArgAction, Args, Parser};
+use clap::{Arg, ArgAction, Args, Parser};
 
 use crate::cli::Launch;
 use crate::escape::quoted;
@@ -23,7 +23,7 @@ const PREFIX: &str = "SVIRT_EXEC_";
 
 /// Variables that stand for no option: the QEMU behind a link of that name, and a longer way to say
 /// `--allow-unconfined`.
-const FURTHER: [&str; 2] = ["SVIRT_EXEC_QEMU", "SVIRT_EXEC_UNCONFINED"];
+pub const FURTHER: [&str; 2] = ["SVIRT_EXEC_QEMU", "SVIRT_EXEC_UNCONFINED"];
 
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -89,6 +89,12 @@ fn over(above: Launch, below: Launch) -> Launch {
     }
 }
 
+/// The variable that stands for an option of a launch; none does for `--config`.
+pub fn variable_of(option: &Arg) -> Option<String> {
+    let long = option.get_long().filter(|long| *long != "config")?;
+    Some(format!("{PREFIX}{}", long.to_uppercase().replace('-', "_")))
+}
+
 /// What variables say, by way of the options that they stand for.
 fn from_environment(environment: &[CString]) -> Result<Launch, Refusal> {
     if !environment
@@ -101,10 +107,9 @@ fn from_environment(environment: &[CString]) -> Result<Launch, Refusal> {
     let mut words = vec![OsString::from("svirt-exec")];
     let mut known = Vec::from(FURTHER.map(OsString::from));
     for option in options.get_arguments() {
-        let Some(long) = option.get_long().filter(|long| *long != "config") else {
+        let (Some(long), Some(variable)) = (option.get_long(), variable_of(option)) else {
             continue;
         };
-        let variable = format!("{PREFIX}{}", long.to_uppercase().replace('-', "_"));
         let value = sys::variable(environment, &variable);
         known.push(variable.clone().into());
         let Some(value) = value.filter(|value| !value.is_empty()) else {
