@@ -20,6 +20,9 @@ EMULATORS = qemu-kvm $(addprefix qemu-system-,aarch64 alpha arm avr hppa i386 lo
 	sh4eb sparc sparc64 tricore x86_64 xtensa xtensaeb)
 # libvirt's hook for its guests: root puts back what a guest's own user could not.
 HOOK  = svirt-exec-libvirt-hook
+MAN1  = man/svirt-exec.1
+MAN8  = man/svirt-exec_selinux.8 man/svirt-exec@.service.8
+DOCS  = LICENSE README.md SECURITY.md
 UNITS = packaging/svirt-exec-restore.service packaging/svirt-exec-restore.path packaging/svirt-exec@.service
 SUDO   = $(shell [ "$$(id -u)" = 0 ] || echo "sudo --preserve-env=BED_MIRROR,BED_SUITE,BED_ACCEL,BED_TIMEOUT,BED_MEMORY,CARGO_TARGET_DIR")
 TARGET = $(or $(CARGO_TARGET_DIR),target)
@@ -90,6 +93,16 @@ install:
 	install -d $(DESTDIR)$(prefix)/lib/systemd/system
 	install -m 644 $(UNITS) $(DESTDIR)$(prefix)/lib/systemd/system
 	install -d -m 755 $(DESTDIR)/etc/svirt-exec $(DESTDIR)/etc/libvirt/hooks/qemu.d
+	install -d $(addprefix $(DESTDIR)$(prefix)/share/,man/man1 man/man8 doc/svirt-exec)
+	install -m 644 $(MAN1) $(DESTDIR)$(prefix)/share/man/man1
+	install -m 644 $(MAN8) $(DESTDIR)$(prefix)/share/man/man8
+	install -m 644 $(DOCS) $(DESTDIR)$(prefix)/share/doc/svirt-exec
+	install -D -m 644 man/completions/svirt-exec.bash \
+		$(DESTDIR)$(prefix)/share/bash-completion/completions/svirt-exec
+	install -D -m 644 man/completions/_svirt-exec \
+		$(DESTDIR)$(prefix)/share/zsh/site-functions/_svirt-exec
+	install -D -m 644 man/completions/svirt-exec.fish \
+		$(DESTDIR)$(prefix)/share/fish/vendor_completions.d/svirt-exec.fish
 	ln -sf $(prefix)/libexec/svirt-exec/$(HOOK) $(DESTDIR)/etc/libvirt/hooks/qemu.d/$(HOOK)
 
 uninstall:
@@ -99,6 +112,12 @@ uninstall:
 	rm -f $(DESTDIR)$(prefix)/share/selinux/packages/svirt_launcher.cil
 	rm -f $(DESTDIR)$(prefix)/lib/tmpfiles.d/svirt-exec.conf
 	rm -f $(addprefix $(DESTDIR)$(prefix)/lib/systemd/system/,$(notdir $(UNITS)))
+	rm -f $(addprefix $(DESTDIR)$(prefix)/share/man/man1/,$(notdir $(MAN1)))
+	rm -f $(addprefix $(DESTDIR)$(prefix)/share/man/man8/,$(notdir $(MAN8)))
+	rm -rf $(DESTDIR)$(prefix)/share/doc/svirt-exec
+	rm -f $(DESTDIR)$(prefix)/share/bash-completion/completions/svirt-exec
+	rm -f $(DESTDIR)$(prefix)/share/zsh/site-functions/_svirt-exec
+	rm -f $(DESTDIR)$(prefix)/share/fish/vendor_completions.d/svirt-exec.fish
 	rm -f $(DESTDIR)/etc/libvirt/hooks/qemu.d/$(HOOK)
 
 clean:
