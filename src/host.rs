@@ -21,6 +21,7 @@ use crate::image::{self, ImageFormat, References};
 use crate::label::Context;
 use crate::pinned::{self, Kind, Pinned};
 use crate::selinux::{self, Mode};
+use crate::sys;
 
 /// What a process is labelled with.
 #[derive(Clone, Debug)]
@@ -94,6 +95,14 @@ pub trait Host {
     fn virtual_contexts(&self) -> io::Result<VirtualContexts>;
     /// Every process but this one, with its labels.
     fn processes(&self) -> io::Result<Vec<ProcessLabels>>;
+    /// As [`Host::processes`], and without what was asked for and not entered yet: who is about to
+    /// claim a pair needs no more to choose one.
+    ///
+    /// # Errors
+    /// As there.
+    fn entered(&self) -> io::Result<Vec<ProcessLabels>> {
+        self.processes()
+    }
     /// What a process calls itself, where it is a QEMU: for messages only.
     fn guest_name(&self, _pid: Pid) -> Option<String> {
         None
@@ -164,7 +173,8 @@ impl RealHost {
     }
 
     fn context_in_proc(&self, name: &str) -> io::Result<Option<Context>> {
-        let text = self.read_proc(name)?;
+        let bytes = sys::read_at_once(self.proc.as_fd(), name)?;
+        let text = String::from_utf8(bytes).map_err(io::Error::other)?;
         if text.trim_end_matches(['\0', '\n']).is_empty() {
             return Ok(None);
         }
@@ -356,6 +366,20 @@ impl Host for RealHost {
         Err(io::Error::other(
             "processes start faster than they can be looked at",
         ))
+    }
+
+    fn entered(&self) -> io::Result<Vec<ProcessLabels>> {
+        let look = |pid| {
+            let current = self.context_in_proc(&format!("{pid}/attr/current"));
+            let labels = ProcessLabels {
+                pid,
+                current: current.ok()?,
+                pending: None,
+                hidden: false,
+            };
+            (!labels.is_caged() || !self.has_ended(pid)).then_some(labels)
+        };
+        Ok(self.pids()?.into_iter().filter_map(look).collect())
     }
 
     fn claim(&self, context: &Context) -> io::Result<()> {

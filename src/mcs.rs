@@ -264,7 +264,7 @@ pub fn claim(
     range: &Categories,
     avoid: &[Categories],
 ) -> Result<Claim, PairError> {
-    let mut busy = taken(&host.processes().map_err(PairError::Scan)?);
+    let mut busy = taken(&host.entered().map_err(PairError::Scan)?);
     busy.extend_from_slice(avoid);
     for _ in 0..ATTEMPTS {
         let pair = draw(range, &busy)?;

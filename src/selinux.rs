@@ -1,6 +1,8 @@
 //! The only module that names the `selinux` crate: labels of processes and
 //! files, and questions to the policy. Contexts are raw, never translated.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
@@ -8,6 +10,7 @@ use std::path::Path;
 use selinux::{KernelSupport, SELinuxMode, SecurityClass, SecurityContext};
 
 use crate::label::Context;
+use crate::sys;
 
 /// What SELinux does on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +91,7 @@ pub fn label_of_new(
     class: &str,
     name: &str,
 ) -> io::Result<Context> {
-    let class = SecurityClass::from_name(class).map_err(to_io)?;
+    let class = class_of(class)?;
     let label = with(source, |s| {
         with(directory, |d| {
             s.of_labeling_decision(d, class, name)
@@ -148,22 +151,59 @@ pub fn denied<'p>(
     class: &str,
     permissions: &[&'p str],
 ) -> io::Result<Vec<&'p str>> {
-    let Ok(class) = SecurityClass::from_name(class) else {
+    let Ok(number) = class_of(class) else {
         return Ok(permissions.to_vec());
     };
     let decision = with(source, |s| {
-        with(target, |t| s.query_access_decision(t, class, u32::MAX))
+        with(target, |t| s.query_access_decision(t, number, u32::MAX))
     })??
     .map_err(to_io)?;
     Ok(permissions
         .iter()
         .filter(|permission| {
-            class
-                .access_vector_bit(permission)
-                .map_or(true, |bit| decision.allowed & bit != bit)
+            let given = bit_of(class, permission).map(|bit| decision.allowed & bit == bit);
+            !given.unwrap_or(false)
         })
         .copied()
         .collect())
+}
+
+/// Where the kernel shows the numbers of the policy's classes and permissions.
+const CLASSES: &str = "/sys/fs/selinux/class";
+
+thread_local! {
+    /// Those numbers that this process has read.
+    static NUMBERS: RefCell<HashMap<String, u32>> = RefCell::default();
+}
+
+/// A number that the kernel shows below [`CLASSES`]. libselinux reads all permissions of a class at
+/// the first question about it, some thirty files for one or two of them.
+fn number(name: String) -> io::Result<u32> {
+    if let Some(known) = NUMBERS.with_borrow(|numbers| numbers.get(&name).copied()) {
+        return Ok(known);
+    }
+    let bytes = sys::read_at_once(nix::fcntl::AT_FDCWD, &format!("{CLASSES}/{name}"))?;
+    let number = str::from_utf8(&bytes)
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    let number = number.ok_or(io::ErrorKind::InvalidData)?;
+    NUMBERS.with_borrow_mut(|numbers| numbers.insert(name, number));
+    Ok(number)
+}
+
+/// As `string_to_security_class(3)`.
+fn class_of(name: &str) -> io::Result<SecurityClass> {
+    let number = number(format!("{name}/index"))?;
+    SecurityClass::new(number.try_into().map_err(io::Error::other)?).map_err(to_io)
+}
+
+/// As `string_to_av_perm(3)`.
+fn bit_of(class: &str, permission: &str) -> io::Result<u32> {
+    // Permissions are counted from 1.
+    let shift = number(format!("{class}/perms/{permission}"))?.checked_sub(1);
+    shift
+        .and_then(|shift| 1_u32.checked_shl(shift))
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Where the kernel shows the policy's booleans.

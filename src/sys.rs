@@ -333,6 +333,20 @@ pub fn hold_standard_descriptors() {
     }
 }
 
+/// The bytes of a file that the kernel makes up anew at each read(2), and gives whole to the first
+/// one: a label or a number below /proc and selinuxfs, of which one page is the most.
+///
+/// # Errors
+/// Those of openat(2) and read(2).
+pub fn read_at_once(directory: BorrowedFd<'_>, name: &str) -> io::Result<Vec<u8>> {
+    use nix::fcntl::{OFlag, openat};
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = openat(directory, name, flags, nix::sys::stat::Mode::empty())?;
+    let mut page = [0; 4096];
+    let count = nix::unistd::read(&file, &mut page)?;
+    Ok(page.get(..count).unwrap_or_default().to_vec())
+}
+
 /// The environment as the caller set it.
 ///
 /// Not `std::env`: when the kernel set AT_SECURE, the dynamic loader has taken
