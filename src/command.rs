@@ -32,7 +32,16 @@ impl Command {
     /// With 127 where there is none, with 126 where it is not executable.
     pub fn find(words: &[OsString], search: Option<&OsStr>) -> Result<Self, Refusal> {
         let Some((word, args)) = words.split_first() else {
-            return Err(refuse("no QEMU given; see svirt-exec --help"));
+            return Err(Refusal::new(
+                [
+                    "no QEMU given; put svirt-exec in front of a QEMU command line: \
+                     svirt-exec qemu-system-x86_64 -m 2G -drive file=disk.qcow2,format=qcow2",
+                    "svirt-exec plan … says what that would do; svirt-exec doctor, whether this \
+                     host can; svirt-exec --help, everything else",
+                ]
+                .map(str::to_owned)
+                .into(),
+            ));
         };
         // By its mode, not by access(2): whether SELinux lets the launcher execute it is
         // asked of the policy, which can say more.

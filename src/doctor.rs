@@ -194,7 +194,8 @@ fn processes_visible(host: &RealHost) -> Check {
     }
 }
 
-fn module(host: &RealHost, own: &Context) -> Check {
+/// Whether the policy module is loaded.
+pub fn module(host: &RealHost, own: &Context) -> Check {
     let name = "policy_module";
     let missing: Vec<&str> = [launch::OWN_DOMAIN, launch::INFO_DOMAIN, keeper::DOMAIN]
         .into_iter()

@@ -1,5 +1,6 @@
 //! The checklist for people and for programs.
 
+use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::doctor::Check;
@@ -29,12 +30,15 @@ pub fn json(checks: &[Check]) -> serde_json::Result<String> {
     })
 }
 
-/// The checklist for people.
+const WELL: &str = "ok";
+const BAD: &str = "FAIL";
+
+/// The checklist for people, in colour.
 pub fn text(checks: &[Check]) -> String {
     let rows: Vec<[String; 3]> = checks
         .iter()
         .map(|check| {
-            let verdict = if check.ok { "ok" } else { "FAIL" };
+            let verdict = if check.ok { WELL } else { BAD };
             [
                 verdict.to_owned(),
                 check.name.to_owned(),
@@ -45,5 +49,15 @@ pub fn text(checks: &[Check]) -> String {
             ]
         })
         .collect();
-    table::columns(&rows)
+    let lines = table::columns(&rows);
+    let painted = lines.lines().map(|line| {
+        for (verdict, colour) in [(WELL, AnsiColor::Green), (BAD, AnsiColor::Red)] {
+            if let Some(rest) = line.strip_prefix(verdict) {
+                let style = Style::new().fg_color(Some(colour.into()));
+                return format!("{style}{verdict}{style:#}{rest}\n");
+            }
+        }
+        format!("{line}\n")
+    });
+    painted.collect()
 }

@@ -61,6 +61,7 @@ pub mod tree;
 pub mod unfinished;
 pub mod verify;
 pub mod verify_report;
+pub mod version;
 pub mod view;
 pub mod waiting;
 
@@ -124,7 +125,7 @@ pub fn run() -> u8 {
 
 fn dispatch(cli: Cli, environment: &[CString]) -> Result<u8, Refusal> {
     if cli.version {
-        println(&format!("svirt-exec {}", env!("CARGO_PKG_VERSION")));
+        println(&version::text());
         return Ok(0);
     }
     match cli.command {
@@ -243,4 +244,10 @@ fn as_emulator(
 /// Prints to standard output; a reader that went away is no failure.
 pub(crate) fn println(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// As [`println`], with colours that are left out where standard output is no terminal or NO_COLOR is
+/// set.
+pub(crate) fn println_in_colour(text: &str) {
+    let _ = writeln!(anstream::stdout(), "{text}");
 }

@@ -17,11 +17,11 @@ use crate::keeper;
 use crate::label::Context;
 use crate::launch;
 use crate::list as list_report;
-use crate::println;
 use crate::refusal::{Refusal, refuse, say};
 use crate::selinux::{self, Mode};
 use crate::verify::{self, Facts};
 use crate::verify_report;
+use crate::{println, println_in_colour};
 
 /// Exit status when something does not hold.
 const FOUND: u8 = 1;
@@ -194,7 +194,7 @@ pub fn doctor(json: bool, qemu: Option<&OsStr>, environment: &[CString]) -> Resu
     if json {
         println(&doctor_report::json(&checks)?);
     } else {
-        println(doctor_report::text(&checks).trim_end());
+        println_in_colour(doctor_report::text(&checks).trim_end());
     }
     Ok(if doctor_report::is_well(&checks) {
         0

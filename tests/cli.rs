@@ -512,3 +512,55 @@ fn the_header_behind_a_descriptor_is_followed() {
         file("top.qcow2").to_str().unwrap()
     );
 }
+
+#[test]
+fn without_arguments_it_says_what_to_type() {
+    let output = svirt_exec().output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    let said = text(&output.stderr);
+    for words in [
+        "svirt-exec qemu-system-x86_64 ",
+        "svirt-exec plan ",
+        "svirt-exec doctor",
+        "svirt-exec --help",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn the_version_names_the_library_and_the_module() {
+    for option in ["--version", "-V"] {
+        let output = svirt_exec().arg(option).output().unwrap();
+        assert!(output.status.success());
+        let said = text(&output.stdout);
+        let lines: Vec<&str> = said.lines().collect();
+        let own = concat!("svirt-exec ", env!("CARGO_PKG_VERSION"));
+        assert_eq!(lines.first(), Some(&own));
+        assert!(lines[1].starts_with("libselinux: '/"), "{said}");
+        assert!(lines[2].starts_with("policy module: "), "{said}");
+    }
+}
+
+#[test]
+fn colour_goes_to_terminals_only() {
+    let output = svirt_exec()
+        .args(["doctor"])
+        .env_remove("CLICOLOR_FORCE")
+        .output()
+        .unwrap();
+    assert!(!text(&output.stdout).contains('\u{1b}'));
+    let forced = svirt_exec()
+        .args(["doctor"])
+        .env("CLICOLOR_FORCE", "1")
+        .output()
+        .unwrap();
+    assert!(text(&forced.stdout).contains('\u{1b}'));
+    let neither = svirt_exec()
+        .args(["doctor"])
+        .env("CLICOLOR_FORCE", "1")
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    assert!(!text(&neither.stdout).contains('\u{1b}'), "NO_COLOR");
+}

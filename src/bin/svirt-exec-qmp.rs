@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use anyhow::Context;
 use serde_json::Value;
 
 /// How often to try whether QEMU has made its socket.
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("svirt-exec-qmp: {}: {error}", words.join(" "));
+            eprintln!("svirt-exec-qmp: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -85,22 +86,26 @@ impl Monitor {
 }
 
 /// Waits until QEMU answers, for as long as its process is there.
-fn ready(path: &str, pid: &str) -> io::Result<()> {
+fn ready(path: &str, pid: &str) -> anyhow::Result<()> {
     let process = Path::new("/proc").join(pid);
     loop {
         match Monitor::connect(path) {
             Err(error) if not_there(&error) && process.exists() => thread::sleep(RETRY),
-            other => return other.map(drop),
+            other => {
+                return other
+                    .map(drop)
+                    .with_context(|| format!("QEMU does not answer at {path}"));
+            }
         }
     }
 }
 
 /// Has the guest shut itself down, and waits until QEMU is gone.
-fn shutdown(path: &str) -> io::Result<()> {
+fn shutdown(path: &str) -> anyhow::Result<()> {
     let mut monitor = match Monitor::connect(path) {
         // It has ended already.
         Err(error) if not_there(&error) => return Ok(()),
-        other => other?,
+        other => other.with_context(|| format!("QEMU does not answer at {path}"))?,
     };
     monitor.socket.get_ref().set_read_timeout(Some(PRESS))?;
     loop {
@@ -111,7 +116,11 @@ fn shutdown(path: &str) -> io::Result<()> {
         {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) if gone(&error) => return Ok(()),
-            other => return other.map(drop),
+            other => {
+                return other
+                    .map(drop)
+                    .with_context(|| format!("cannot have the guest at {path} shut down"));
+            }
         }
     }
 }
