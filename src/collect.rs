@@ -402,6 +402,14 @@ fn pin(
                     _ => (resource.class, resource.access),
                 };
             }
+            if pinned.kind == Kind::Fifo && !pinned.real_path().is_absolute() {
+                out.obstacles.push(format!(
+                    "cannot use {} ({}): it is a pipe that svirt-exec was started with, and a guest \
+                     may not open that anew; -chardev stdio uses it as it is, or send it to a file",
+                    quoted(path.as_os_str()),
+                    request.origin
+                ));
+            }
             match host.label_of(&pinned) {
                 Ok(label) => resource.current = label,
                 Err(error) => out.obstacles.push(format!(

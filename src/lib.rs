@@ -36,6 +36,7 @@ pub mod keeper;
 pub mod label;
 pub mod launch;
 pub mod list;
+pub mod made;
 pub mod mcs;
 pub mod mounts;
 pub mod openfiles;

@@ -12,8 +12,9 @@ use crate::escape::quoted;
 use crate::host::Host;
 use crate::label::Context;
 use crate::launch::OWN_DOMAIN;
+use crate::made;
 use crate::pinned::{Kind, Pinned};
-use crate::plan::{Action, GuestLabels, Plan, Step};
+use crate::plan::{Action, Plan, Step};
 use crate::resource::Access;
 use crate::selinux::Mode;
 
@@ -49,7 +50,7 @@ fn permissions(step: &Step) -> &'static [&'static str] {
 }
 
 /// What `source` may not do to `target`, as a clause.
-fn refused(
+pub fn refused(
     host: &dyn Host,
     source: &Context,
     target: &Context,
@@ -130,7 +131,7 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
         if resource.kind == Kind::Missing
             && step.action == Action::None
             && !own(path)
-            && let Some(clause) = makes(host, process, step, path)?
+            && let Some(clause) = made::refused(host, process, &plan.steps, step, path)?
         {
             failures.push(format!(
                 "QEMU will not be allowed to make {} ({}, {}): {clause}; name a directory where \
@@ -143,17 +144,17 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
         let real = resource.pinned.as_ref().map(Pinned::real_path);
         for path in [Some(path), real.as_ref()].into_iter().flatten() {
             for directory in path.ancestors().skip(1) {
-                if !own(directory) && !directories.contains_key(directory) {
+                // There it is this process's descriptors; in QEMU, that one's own.
+                let descriptors = ["/proc/self", "/dev/fd"].map(Path::new);
+                let passed = descriptors.iter().any(|own| directory.starts_with(own));
+                if !passed && !own(directory) && !directories.contains_key(directory) {
                     directories.insert(directory.to_path_buf(), resource.origin.to_string());
                 }
             }
         }
     }
     for (directory, origin) in directories {
-        let Ok(pinned) = host.pin(&directory) else {
-            continue;
-        };
-        let Some(label) = host.label_of(&pinned)? else {
+        let Some(label) = made::label_then(host, &plan.steps, &directory)? else {
             continue;
         };
         if let Some(clause) = refused(host, process, &label, "dir", &["search"])? {
@@ -168,82 +169,6 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
         }
     }
     Ok(failures)
-}
-
-/// What `source` may not do to make this file or socket.
-fn makes(
-    host: &dyn Host,
-    source: &Context,
-    step: &Step,
-    path: &Path,
-) -> io::Result<Option<String>> {
-    let kind = match step.resource.access {
-        Access::Create => Kind::File,
-        Access::Bind => Kind::Socket,
-        Access::Read | Access::Write | Access::Connect | Access::Exec | Access::Tree => {
-            return Ok(None);
-        }
-    };
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let Ok(directory) = host.pin(directory) else {
-        return Ok(None);
-    };
-    let Some(label) = host.label_of(&directory)? else {
-        return Ok(None);
-    };
-    let enter = ["add_name", "search", "write"];
-    if let Some(clause) = refused(host, source, &label, "dir", &enter)? {
-        return Ok(Some(clause));
-    }
-    let name = path.file_name().unwrap_or_default();
-    let new = host.label_of_new(source, &label, kind, name)?;
-    refused(host, source, &new, kind.class(), &["create", "write"])
-}
-
-/// Sockets that QEMU makes where others may use them, each a warning: a socket is labelled after
-/// its directory, and is the guest's own only where it gets the guest's categories.
-///
-/// # Errors
-/// Where the policy cannot be asked.
-pub fn open_sockets(
-    host: &dyn Host,
-    steps: &[Step],
-    labels: Option<&GuestLabels>,
-) -> io::Result<Vec<String>> {
-    let mut warnings = Vec::new();
-    for step in steps {
-        let resource = &step.resource;
-        let (Access::Bind, Some(path), None) = (resource.access, &resource.path, &step.label)
-        else {
-            continue;
-        };
-        let name = path.file_name().unwrap_or_default();
-        let why = match labels {
-            None => "whether other guests may use it, the policy's rules for its directory say",
-            Some(labels) => {
-                let directory = path.parent().unwrap_or(Path::new("/"));
-                let Some(parent) = (match host.pin(directory) {
-                    Ok(directory) => host.label_of(&directory)?,
-                    Err(_) => None,
-                }) else {
-                    continue;
-                };
-                let new = host.label_of_new(&labels.process, &parent, Kind::Socket, name)?;
-                if !new.cage().is_empty() {
-                    continue;
-                }
-                "it will not have the guest's categories there, and other guests may use it"
-            }
-        };
-        warnings.push(format!(
-            "QEMU makes {} ({}, {}): {why}; with --runtime-dir, name it {}",
-            resource.name(),
-            resource.origin,
-            resource.reason,
-            quoted(Path::new("/run/svirt-exec/NAME").join(name).as_os_str())
-        ));
-    }
-    Ok(warnings)
 }
 
 /// What helps where a label cannot be set.

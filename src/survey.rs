@@ -20,6 +20,7 @@ use crate::headers::Unread;
 use crate::host::{Host, RealHost};
 use crate::imagelock;
 use crate::label::{Context, Level};
+use crate::made;
 use crate::mcs;
 use crate::mounts;
 use crate::pinned::Kind;
@@ -267,7 +268,7 @@ pub fn make_plan(
     if let Some(own) = &own {
         plan::leave_to_qemu(&mut steps, own, labels.as_ref());
     }
-    warnings.append(&mut preflight::open_sockets(host, &steps, labels.as_ref())?);
+    warnings.append(&mut made::open_sockets(host, &steps, labels.as_ref())?);
     let unknown = messages(&invocation.unknown);
     if strict {
         let unknown = unknown.iter().map(|m| format!("{m} (--strict)"));

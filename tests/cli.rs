@@ -543,6 +543,23 @@ fn the_version_names_the_library_and_the_module() {
 }
 
 #[test]
+fn a_pipe_named_by_its_descriptor_is_said_to_be_one() {
+    for path in ["/proc/self/fd/1", "/dev/fd/1", "/dev/stdout"] {
+        let output = svirt_exec()
+            .args(["plan", "qemu-system-x86_64", "-chardev"])
+            .arg(format!("file,id=x,path={path}"))
+            .output()
+            .unwrap();
+        let said = text(&output.stderr);
+        assert!(
+            said.contains("is a pipe that svirt-exec was started with"),
+            "{path}: {said}"
+        );
+        assert!(said.contains("-chardev stdio"), "{said}");
+    }
+}
+
+#[test]
 fn colour_goes_to_terminals_only() {
     let output = svirt_exec()
         .args(["doctor"])
