@@ -18,8 +18,10 @@ fn the_checklist_is_the_documented_object() {
             {"name": "two", "ok": false, "detail": "cannot do it: no", "fix": "do that; or that"},
         ]})
     );
+    let coloured = text(&checks);
     assert_eq!(
-        text(&checks),
+        anstream::adapter::strip_str(&coloured).to_string(),
         "ok    one  fine\nFAIL  two  cannot do it: no; do that; or that\n"
     );
+    assert!(coloured.contains("\u{1b}[31mFAIL\u{1b}[0m"), "{coloured}");
 }

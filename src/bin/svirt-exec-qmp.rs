@@ -119,7 +119,7 @@ fn shutdown(path: &str) -> anyhow::Result<()> {
             other => {
                 return other
                     .map(drop)
-                    .with_context(|| format!("cannot have the guest at {path} shut down"));
+                    .with_context(|| format!("QEMU does not shut the guest down at {path}"));
             }
         }
     }
