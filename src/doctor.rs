@@ -213,7 +213,7 @@ pub fn module(host: &RealHost, own: &Context) -> Check {
             own.role,
             missing.first().unwrap_or(&fds::PIPE_TYPE)
         ),
-        "semodule -X 200 -i /usr/share/selinux/packages/svirt_launcher.cil",
+        launch::LOAD,
     )
 }
 

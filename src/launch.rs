@@ -37,13 +37,16 @@ use crate::preflight::{self, Privilege};
 use crate::private;
 use crate::qemu::Purpose;
 use crate::refusal::{Refusal, refuse, say};
-use crate::selinux::Mode;
+use crate::selinux::{self, Mode};
 use crate::settings;
 use crate::survey;
 use crate::sys;
 
 /// The launcher's own domain, of the svirt_launcher module.
 pub const OWN_DOMAIN: &str = "svirt_launcher_t";
+
+/// The type of its program.
+const OWN_TYPE: &str = "svirt_launcher_exec_t";
 
 /// The domain of lines that start no guest (`-version`, capability probes).
 pub const INFO_DOMAIN: &str = "svirt_launcher_info_t";
@@ -325,20 +328,41 @@ pub(crate) fn check_own_domain(own: &Context, mode: Mode) -> Result<(), Refusal>
         return Ok(());
     }
     let message = format!(
-        "svirt-exec itself runs as {}, not in {OWN_DOMAIN}: load the policy module (semodule -i \
-         svirt_launcher.cil), label the program (restorecon {}), and start it without \
-         NoNewPrivileges from a domain that may (root login, systemd service, cron)",
+        "svirt-exec itself runs as {}, not in {OWN_DOMAIN}: {}",
         own.short(),
-        std::env::current_exe().map_or_else(
-            |_| "/usr/bin/svirt-exec".to_owned(),
-            |exe| exe.display().to_string()
-        )
+        why_not_own_domain(own)
     );
     if mode == Mode::Enforcing {
         return Err(refuse(message));
     }
     say(format_args!("warning: {message}"));
     Ok(())
+}
+
+/// What loads the policy module; semodule(8).
+pub const LOAD: &str = "semodule -X 200 -i /usr/share/selinux/packages/svirt_launcher.cil";
+
+/// Why this program was not put into its own domain, and what helps.
+fn why_not_own_domain(own: &Context) -> String {
+    if !selinux::is_valid(&own.with_type(OWN_DOMAIN)) {
+        return format!(
+            "the policy module svirt_launcher is not loaded, or does not know role {}; {LOAD} && \
+             restorecon -RF /usr/bin/svirt-exec /usr/libexec/svirt-exec /var/lib/svirt-exec (the file is \
+             in the package svirt-exec-selinux)",
+            own.role
+        );
+    }
+    let program = std::env::current_exe().unwrap_or_else(|_| "/usr/bin/svirt-exec".into());
+    let label = selinux::label_of_path(&program).ok().flatten();
+    if label.is_none_or(|label| label.kind != OWN_TYPE) {
+        return format!(
+            "the program has lost its label; restorecon -F {}",
+            quoted(&program)
+        );
+    }
+    "NoNewPrivileges, a nosuid mount or the policy for that domain kept it out; start it without \
+     NoNewPrivileges from a domain that may (root login, systemd service, cron)"
+        .to_owned()
 }
 
 /// A line that starts no guest: no pair, no labels, a domain that may open next to nothing.

@@ -82,6 +82,9 @@ pub fn usable_as_it_is(host: &dyn Host, plan: &Plan, step: &Step) -> io::Result<
         .is_empty())
 }
 
+/// Where tap devices are made; drivers/net/tun.c, whose hook is `selinux_tun_dev_create`.
+const TUN: &str = "/dev/net/tun";
+
 /// What the policy will refuse QEMU.
 pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
     let Some(labels) = &plan.labels else {
@@ -97,6 +100,20 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
              svirt_launcher_change_user on, or start it as that user: runuser -u {name} -- svirt-exec …",
             name = quoted(user)
         ));
+    }
+    let taps = plan.steps.iter().filter(|step| {
+        let path = step.resource.path.as_deref();
+        path == Some(Path::new(TUN)) && step.resource.access == Access::Write
+    });
+    for step in taps {
+        if let Some(clause) = refused(host, process, process, "tun_socket", &["create"])? {
+            failures.push(format!(
+                "QEMU will not be allowed to make a tap device ({}): {clause}; have qemu-bridge-helper \
+                 make it: -netdev bridge,id=ID,br=BRIDGE, with a line 'allow BRIDGE' in \
+                 /etc/qemu/bridge.conf, or hand it down open: -netdev tap,id=ID,fd=N",
+                step.resource.origin
+            ));
+        }
     }
     let mut directories: BTreeMap<PathBuf, String> = BTreeMap::new();
     for step in &plan.steps {

@@ -372,7 +372,11 @@ fn a_program_that_lost_its_own_label_says_so() {
     refused(
         &output,
         125,
-        &["not in svirt_launcher_t", "semodule -i", "restorecon"],
+        &[
+            "not in svirt_launcher_t",
+            "lost its label",
+            "restorecon -F '/usr/bin/svirt-exec'",
+        ],
     );
 }
 
@@ -407,5 +411,29 @@ fn an_image_whose_probed_header_names_a_file_is_refused_cve_2010_2237() {
         .output()
         .unwrap();
     refused(&output, 125, &["format=qcow2", "evil.qcow2"]);
+    nothing_happened(&disk, &before);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_proc_that_is_not_the_kernels_is_refused_cve_2025_52881() {
+    let directory = directory();
+    let disk = image(directory.path(), "a.img");
+    let before = label(&disk);
+    // What a launcher would read and write there, as files that take anything.
+    let script = format!(
+        "mount -t tmpfs none /proc && mkdir -p /proc/self/attr /proc/thread-self/attr && \
+         printf 'STUB=exit 0\\0' > /proc/self/environ && \
+         for name in self/attr/current thread-self/attr/current thread-self/attr/exec; do \
+             printf '{}' > /proc/$name; done; \
+         exec /usr/bin/svirt-exec {STUB} -hda {}",
+        "system_u:system_r:svirt_launcher_t:s0-s0:c0.c1023",
+        disk.display()
+    );
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script])
+        .output()
+        .unwrap();
+    refused(&output, 125, &["/proc is not a proc file system"]);
     nothing_happened(&disk, &before);
 }

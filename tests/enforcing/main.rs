@@ -28,6 +28,7 @@ mod killed;
 mod libvirt;
 mod migration;
 mod module;
+mod newcomer;
 mod observer;
 mod options;
 mod planned;

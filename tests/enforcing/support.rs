@@ -123,6 +123,32 @@ pub fn run(words: &[&str]) -> String {
     stdout(&output)
 }
 
+/// Types what messages say is to be typed: from the name of a command to the end of the line, or to
+/// where a message goes on in words.
+pub fn follow(said: &str) {
+    const COMMANDS: [&str; 5] = [
+        "semanage ",
+        "semodule ",
+        "restorecon ",
+        "setsebool ",
+        "setenforce ",
+    ];
+    let mut followed = 0;
+    for line in said.lines() {
+        let Some(start) = COMMANDS.iter().filter_map(|word| line.find(word)).min() else {
+            continue;
+        };
+        let rest = &line[start..];
+        let end = [", or ", " (", "; "]
+            .iter()
+            .filter_map(|word| rest.find(word))
+            .min();
+        run(&["sh", "-ec", &rest[..end.unwrap_or(rest.len())]]);
+        followed += 1;
+    }
+    assert!(followed > 0, "nothing to type in: {said}");
+}
+
 pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -175,10 +201,19 @@ impl Guest {
         I: IntoIterator<Item = S>,
         S: AsRef<std::ffi::OsStr>,
     {
+        Self::qemu_at(QEMU, options, args)
+    }
+
+    /// The same, by the program's name or path.
+    pub fn qemu_at<I, S>(program: &str, options: &[&str], args: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<std::ffi::OsStr>,
+    {
         let mut command = Command::new(SVIRT_EXEC);
         command
             .args(options)
-            .arg(QEMU)
+            .arg(program)
             .args([
                 "-machine", "pc", "-accel", "tcg", "-m", "32", "-display", "none",
             ])
