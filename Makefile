@@ -4,6 +4,7 @@
 # make lint   formatting and clippy, warnings denied
 # make manual writes man/svirt-exec.1 and man/completions from src/cli.rs, src/settings.rs and man/*.in
 # make fuzz   every parser under libFuzzer, FUZZ_SECONDS each
+# make deb    Debian packages, in target/deb (packaging/deb)
 # make policy compiles the policy module on the bases of tests/policy (secilc)
 # make policy-check
 #             the same with the bed's tools, and what the results and the bed's own policy allow
@@ -14,6 +15,8 @@
 prefix = /usr
 CARGO  = cargo
 FUZZ_SECONDS = 600
+# A package build brings its own: DEPENDENCIES=:
+DEPENDENCIES = tests/bed/dependencies
 # The names that libvirt may be given as <emulator>: links to svirt-exec.
 EMULATORS = qemu-kvm $(addprefix qemu-system-,aarch64 alpha arm avr hppa i386 loongarch64 m68k \
 	microblaze microblazeel mips mips64 mips64el mipsel or1k ppc ppc64 riscv32 riscv64 rx s390x sh4 \
@@ -34,7 +37,7 @@ build: dependencies
 
 # Installs what is missing, saying so, or names the line that does.
 dependencies:
-	@tests/bed/dependencies
+	@$(DEPENDENCIES)
 
 test: dependencies
 	mkdir -p $(TARGET)/bed
@@ -75,6 +78,13 @@ policy-check:
 		tests/policy/compile out policy/svirt_launcher.cil; \
 		tests/policy/assertions out/refpolicy out/fedora /etc/selinux/default/policy/policy.*; \
 		tests/policy/interfaces policy/svirt_launcher.cil policy/svirt_launcher.if'
+
+deb:
+	packaging/deb
+
+# For the packages, which are told when one of them is upgraded.
+emulators:
+	@printf '%s\n' $(EMULATORS)
 
 lint: dependencies
 	$(CARGO) fmt --check
@@ -123,4 +133,4 @@ uninstall:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build dependencies test demo shell bench fuzz manual policy policy-check lint install uninstall clean
+.PHONY: all build dependencies test demo shell bench fuzz manual policy policy-check deb emulators lint install uninstall clean
