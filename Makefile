@@ -5,6 +5,7 @@
 # make manual writes man/svirt-exec.1 and man/completions from src/cli.rs, src/settings.rs and man/*.in
 # make fuzz   every parser under libFuzzer, FUZZ_SECONDS each
 # make deb    Debian packages, in target/deb (packaging/deb)
+# make rpm    RPM packages, in target/rpm (packaging/rpm/build)
 # make policy compiles the policy module on the bases of tests/policy (secilc)
 # make policy-check
 #             the same with the bed's tools, and what the results and the bed's own policy allow
@@ -82,6 +83,9 @@ policy-check:
 deb:
 	packaging/deb
 
+rpm:
+	packaging/rpm/build
+
 # For the packages, which are told when one of them is upgraded.
 emulators:
 	@printf '%s\n' $(EMULATORS)
@@ -133,4 +137,4 @@ uninstall:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build dependencies test demo shell bench fuzz manual policy policy-check deb emulators lint install uninstall clean
+.PHONY: all build dependencies test demo shell bench fuzz manual policy policy-check deb emulators rpm lint install uninstall clean
