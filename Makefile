@@ -6,6 +6,8 @@
 # make fuzz   every parser under libFuzzer, FUZZ_SECONDS each
 # make deb    Debian packages, in target/deb (packaging/deb)
 # make rpm    RPM packages, in target/rpm (packaging/rpm/build)
+# make packages-check
+#             both, what is in them against what is expected, and the licences of what they are made of
 # make policy compiles the policy module on the bases of tests/policy (secilc)
 # make policy-check
 #             the same with the bed's tools, and what the results and the bed's own policy allow
@@ -86,6 +88,9 @@ deb:
 rpm:
 	packaging/rpm/build
 
+packages-check:
+	packaging/check
+
 # For the packages, which are told when one of them is upgraded.
 emulators:
 	@printf '%s\n' $(EMULATORS)
@@ -137,4 +142,4 @@ uninstall:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build dependencies test demo shell bench fuzz manual policy policy-check deb emulators rpm lint install uninstall clean
+.PHONY: all build dependencies test demo shell bench fuzz manual policy policy-check deb emulators rpm packages-check lint install uninstall clean
