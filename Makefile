@@ -47,11 +47,14 @@ test: dependencies
 	$(CARGO) test --locked
 	tests/bed/leftovers
 	$(MAKE) --no-print-directory policy-check
+	$(MAKE) --no-print-directory packages-check
 	tests/bed/jobs/prepare test $(TARGET)
 	$(SUDO) tests/bed/bed try $(TARGET)/bed/job
 	$(SUDO) tests/bed/bed run $(TARGET)/bed/job $(TARGET)/bed/results
 	tests/bed/jobs/prepare power $(TARGET)
 	$(SUDO) tests/bed/bed power $(TARGET)/bed/job
+	tests/bed/jobs/prepare fresh $(TARGET)
+	$(SUDO) tests/bed/bed fresh $(TARGET)/bed/job
 
 demo: dependencies
 	@tests/bed/jobs/prepare demo $(TARGET)

@@ -188,15 +188,12 @@ fn qemu_reads_a_tree_that_was_handed_over_and_no_other() {
 #[ignore = "needs the bed: make test"]
 fn a_socket_is_made_in_a_directory_that_becomes_the_guests_by_this_launch() {
     let (_directory, root, _outside) = tree();
-    let socket = root.join("sub/monitor");
-    let mut command = sharing(&root);
-    command
-        .args([
-            "-qmp".to_owned(),
-            format!("unix:{},server=on,wait=off", socket.display()),
-        ])
-        .env("STUB", format!("bind {}; wait", socket.display()));
-    let guest = Guest::start(command, "ready");
+    let socket = root.join("sub/channel");
+    let channel = format!("socket,id=c,path={},server=on,wait=off", socket.display());
+    let guest = Guest::qemu(
+        &["--label-tree", root.to_str().unwrap()],
+        ["-S", "-chardev", &channel],
+    );
     assert_eq!(level(&label(&socket)), level(&guest.label()));
     guest.end();
     wait_until("the labels are back", || {
