@@ -11,6 +11,9 @@
 //!   `pause` for a signal;
 //! * `acts` tries what a program would that has taken a domain over (acts.rs), `victim` is whom it
 //!   would be tried on;
+//! * `clock` prints CLOCK_MONOTONIC in nanoseconds;
+//! * `limit` does nothing but what every launch must: it labels files, asks for a context and executes,
+//!   as its arguments say: CONTEXT LABEL PROGRAM FILE…;
 //! * `fork` leaves a child that waits and ends itself, as -daemonize does.
 #![no_main]
 #![allow(unsafe_code, missing_docs)]
@@ -73,6 +76,8 @@ fn run() -> u8 {
             // SAFETY: pause(2) takes nothing.
             unsafe { libc::pause() };
         }
+        (Some("clock"), None, None) => clock(),
+        (Some("limit"), None, None) => return limit(),
         (Some("acts"), None, None) => acts::run(),
         (Some("victim"), None, None) => acts::victim(),
         (Some("fork"), None, None) => {
@@ -87,6 +92,50 @@ fn run() -> u8 {
     }
     let _ = std::io::stdout().flush();
     0
+}
+
+fn clock() {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the kernel writes to `now`, which lives through the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    println!("{}{:09}", now.tv_sec, now.tv_nsec);
+}
+
+fn limit() -> u8 {
+    use std::os::unix::process::CommandExt;
+    let mut words = std::env::args().skip(1);
+    let (Some(context), Some(label), Some(program)) = (words.next(), words.next(), words.next())
+    else {
+        return 98;
+    };
+    let label = std::ffi::CString::new(label).unwrap_or_default();
+    for file in words {
+        let file = std::ffi::CString::new(file).unwrap_or_default();
+        let name = c"security.selinux".as_ptr();
+        // SAFETY: all of them end with NUL and live through the call; the length has the NUL in it.
+        let set = unsafe {
+            libc::setxattr(
+                file.as_ptr(),
+                name,
+                label.as_ptr().cast(),
+                label.count_bytes() + 1,
+                0,
+            )
+        };
+        if set != 0 {
+            return 97;
+        }
+    }
+    if fs::write("/proc/thread-self/attr/exec", context).is_err() {
+        return 96;
+    }
+    let _ = std::process::Command::new(program)
+        .env("STUB", "clock")
+        .exec();
+    95
 }
 
 fn getenv(name: &CStr) -> String {

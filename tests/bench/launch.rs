@@ -1,0 +1,449 @@
+//! What a launch costs where SELinux enforces: against the same done by hand, against QEMU itself, and
+//! with more of everything. `make bench` runs it in the bed. Every figure is a ratio of two times of one
+//! run, taken in turns; times begin before fork(2) and end at the first instruction of the stub that
+//! stands in for QEMU, which prints the clock.
+#![allow(
+    missing_docs,
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a measurement may stop where it stands"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const SVIRT_EXEC: &str = "/usr/bin/svirt-exec";
+const STUB: &str = "/usr/local/bin/qemu-stub";
+const QEMU: &str = "/usr/bin/qemu-system-x86_64";
+const PLACE: &str = "/var/lib/libvirt/images/bench";
+/// What guests without KVM run as.
+const DOMAIN: &str = "svirt_prot_exec_t";
+const IMAGE: &str = "svirt_prot_exec_image_t";
+
+/// CLOCK_MONOTONIC in nanoseconds.
+fn clock() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the kernel writes to `now`, which lives through the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// How long a command takes until the stub, which it becomes, prints the clock.
+fn to_first_instruction(command: &mut Command) -> f64 {
+    let before = clock();
+    let output = command.env("STUB", "clock").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let at: u64 = text
+        .trim()
+        .parse()
+        .unwrap_or_else(|_| panic!("{command:?}: {output:?}"));
+    at.saturating_sub(before) as f64
+}
+
+/// How long a command takes to its end.
+fn to_the_end(command: &mut Command) -> f64 {
+    let before = Instant::now();
+    let output = command.output().unwrap();
+    let took = before.elapsed().as_secs_f64();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    took
+}
+
+fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|n| values[(values.len() - 1) * n / 4])
+}
+
+/// Prints a line of the table.
+fn row(what: &str, against: &str, reach: &str, ratios: Vec<f64>) {
+    let rounds = ratios.len();
+    let [low, median, high] = quartiles(ratios);
+    println!(
+        "{what:<38}  {against:<34}  {median:6.2}  ({low:.2} to {high:.2}, {rounds} rounds)  {reach}"
+    );
+}
+
+/// Ratios of two times, taken in turns.
+fn in_turns(
+    rounds: usize,
+    mut one: impl FnMut() -> f64,
+    mut other: impl FnMut() -> f64,
+) -> Vec<f64> {
+    // Once for what is only slow the first time.
+    let _ = (one(), other());
+    (0..rounds)
+        .map(|round| {
+            if round.is_multiple_of(2) {
+                let one = one();
+                one / other()
+            } else {
+                let other = other();
+                one() / other
+            }
+        })
+        .collect()
+}
+
+fn disks(count: usize) -> Vec<PathBuf> {
+    (0..count)
+        .map(|number| {
+            let path = Path::new(PLACE).join(format!("{number}.img"));
+            fs::write(&path, [0; 4096]).unwrap();
+            path
+        })
+        .collect()
+}
+
+fn drives(disks: &[PathBuf]) -> Vec<String> {
+    disks
+        .iter()
+        .flat_map(|disk| {
+            let drive = format!(
+                "file={},format=raw,if=none,id=d{}",
+                disk.display(),
+                disk.file_stem().unwrap().display()
+            );
+            ["-drive".to_owned(), drive]
+        })
+        .collect()
+}
+
+fn label(path: &Path) -> String {
+    let output = Command::new("stat")
+        .args(["-c", "%C"])
+        .arg(path)
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Until keepers have put everything back.
+fn quiet() {
+    let until = Instant::now() + Duration::from_secs(120);
+    while keeper().is_some() {
+        assert!(Instant::now() < until, "a keeper stays");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn keeper() -> Option<u32> {
+    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let name = fs::read_to_string(entry.path().join("comm")).ok()?;
+        (name.trim() == "svirt-keeper").then_some(pid)
+    })
+}
+
+fn relabel(disks: &[PathBuf]) {
+    let status = Command::new("restorecon")
+        .arg("-F")
+        .args(disks)
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+fn by_hand(disks: &[PathBuf]) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .arg("-ec")
+        .arg(format!(
+            "chcon -t {IMAGE} -l s0:c1,c2 \"$@\"; exec runcon -t {DOMAIN} -l s0:c1,c2 {STUB}"
+        ))
+        .arg("sh")
+        .args(disks);
+    command
+}
+
+fn ours(disks: &[PathBuf]) -> Command {
+    let mut command = Command::new(SVIRT_EXEC);
+    command.arg(STUB).args(drives(disks));
+    command
+}
+
+/// The system calls without which it cannot be done: see the stub's `limit`.
+fn limit(disks: &[PathBuf]) -> Command {
+    let mut command = Command::new("/usr/local/bin/host-stub");
+    command
+        .arg(format!("unconfined_u:unconfined_r:{DOMAIN}:s0:c1,c2"))
+        .arg(format!("unconfined_u:object_r:{IMAGE}:s0:c1,c2"))
+        .arg(STUB)
+        .args(disks)
+        .env("STUB", "limit");
+    command
+}
+
+fn launches(count: usize, rounds: usize, reach: &str) {
+    let disks = disks(count);
+    relabel(&disks);
+    let launch = || {
+        let took = to_first_instruction(&mut ours(&disks));
+        quiet();
+        took
+    };
+    let hand = || {
+        let took = to_first_instruction(&mut by_hand(&disks));
+        relabel(&disks);
+        took
+    };
+    let what = format!("launch, {count} disk{}", if count == 1 { "" } else { "s" });
+    row(
+        &what,
+        "chcon and runcon",
+        reach,
+        in_turns(rounds, launch, hand),
+    );
+    let least = || {
+        let before = clock();
+        let output = limit(&disks).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let at: u64 = text.trim().parse().unwrap_or_else(|_| panic!("{output:?}"));
+        relabel(&disks);
+        at.saturating_sub(before) as f64
+    };
+    row(
+        &what,
+        "the system calls alone",
+        "",
+        in_turns(rounds, launch, least),
+    );
+}
+
+fn version() {
+    let stub = || {
+        let mut command = Command::new(SVIRT_EXEC);
+        to_first_instruction(command.args([STUB, "-version"]))
+    };
+    let env = || to_first_instruction(Command::new("env").args([STUB, "-version"]));
+    row(
+        "no guest (-version)",
+        "env, with the stub",
+        "≤ 1.60",
+        in_turns(15, stub, env),
+    );
+    let through = || to_the_end(Command::new(SVIRT_EXEC).args([QEMU, "-version"]));
+    let bare = || to_the_end(Command::new(QEMU).arg("-version"));
+    row(
+        "no guest (-version)",
+        "QEMU alone",
+        "≤ 1.05",
+        in_turns(15, through, bare),
+    );
+}
+
+/// Processes that sleep, a fifth of them in cages of their own.
+struct Crowd(Vec<Child>);
+
+impl Crowd {
+    fn of(count: usize) -> Self {
+        let start = |number: usize| {
+            let mut command = if number.is_multiple_of(5) {
+                let mut command = Command::new("runcon");
+                let level = format!("s0:c{},c{}", number % 500, 500 + number / 500 + number % 7);
+                command.args(["-t", DOMAIN, "-l", &level, STUB]);
+                command
+            } else {
+                Command::new("/usr/local/bin/host-stub")
+            };
+            command
+                .env("STUB", "wait")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap()
+        };
+        Self((0..count).map(start).collect())
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            drop(child.stdin.take());
+        }
+        for child in &mut self.0 {
+            let _ = child.wait();
+        }
+    }
+}
+
+fn crowds() {
+    let time = || {
+        let times = (0..7).map(|_| to_first_instruction(Command::new(SVIRT_EXEC).arg(STUB)));
+        quartiles(times.collect())[1]
+    };
+    let alone = time();
+    let (few, many) = (200, 1000);
+    let with_few = {
+        let _crowd = Crowd::of(few);
+        time()
+    };
+    let with_many = {
+        let _crowd = Crowd::of(many);
+        time()
+    };
+    let each = |with: f64, count: usize| (with - alone) / count as f64;
+    row(
+        &format!("cost of a further process, of {many}"),
+        &format!("of {few}"),
+        "linear: about 1",
+        vec![each(with_many, many) / each(with_few, few)],
+    );
+    println!(
+        "  (a further process adds {:.3} % to a launch on an empty host)",
+        100.0 * each(with_many, many) / alone
+    );
+}
+
+fn at_once() {
+    const COUNT: usize = 50;
+    let disks = disks(COUNT);
+    relabel(&disks);
+    let launch = |disk: &PathBuf| {
+        let mut command = ours(std::slice::from_ref(disk));
+        command.env("STUB", "exit 0").stdout(Stdio::null());
+        command
+    };
+    let together = || {
+        let before = Instant::now();
+        let children: Vec<Child> = disks
+            .iter()
+            .map(|disk| launch(disk).spawn().unwrap())
+            .collect();
+        for mut child in children {
+            assert!(child.wait().unwrap().success());
+        }
+        quiet();
+        before.elapsed().as_secs_f64()
+    };
+    let in_a_row = || {
+        let before = Instant::now();
+        for disk in &disks {
+            assert!(launch(disk).status().unwrap().success());
+        }
+        quiet();
+        before.elapsed().as_secs_f64()
+    };
+    row(
+        "throughput of 50 launches at once",
+        "one after the other",
+        "≥ 1.50",
+        in_turns(3, in_a_row, together),
+    );
+}
+
+fn restore() {
+    const COUNT: usize = 1000;
+    let place = Path::new(PLACE).join("tree");
+    fs::create_dir_all(&place).unwrap();
+    let files: Vec<PathBuf> = (0..COUNT)
+        .map(|number| place.join(number.to_string()))
+        .collect();
+    for file in &files {
+        fs::write(file, "").unwrap();
+    }
+    let everything = [std::slice::from_ref(&place), &files].concat();
+    relabel(&everything);
+    let back = || {
+        let mut guest = Command::new(SVIRT_EXEC)
+            .arg("--label-tree")
+            .arg(&place)
+            .arg(STUB)
+            .env("STUB", "pause")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 5];
+        std::io::Read::read_exact(guest.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        for pid in [keeper().unwrap(), guest.id()] {
+            let pid = i32::try_from(pid).unwrap();
+            nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid),
+                nix::sys::signal::Signal::SIGKILL,
+            )
+            .unwrap();
+        }
+        guest.wait().unwrap();
+        quiet();
+        let took = to_the_end(Command::new(SVIRT_EXEC).arg("restore"));
+        assert!(!label(&files[0]).contains("svirt"));
+        took
+    };
+    let hand = || {
+        let took = to_the_end(Command::new("chcon").args(["-l", "s0:c1,c2"]).args(&files));
+        relabel(&files);
+        took
+    };
+    row(
+        "restore of 1,000 files",
+        "chcon of them",
+        "≤ 1.50",
+        in_turns(5, back, hand),
+    );
+}
+
+fn at_rest() {
+    let disk = disks(1);
+    relabel(&disk);
+    let mut guest = ours(&disk)
+        .env("STUB", "wait")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 5];
+    std::io::Read::read_exact(guest.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    let pid = keeper().unwrap();
+    let number = |file: &str, names: &[&str]| -> u64 {
+        let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+        text.lines()
+            .filter(|line| names.iter().any(|name| line.starts_with(name)))
+            .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+            .sum()
+    };
+    let switches = || {
+        number(
+            "status",
+            &["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"],
+        )
+    };
+    std::thread::sleep(Duration::from_secs(1));
+    let before = switches();
+    std::thread::sleep(Duration::from_secs(10));
+    let wakeups = switches() - before;
+    let private = number("smaps_rollup", &["Private_"]);
+    println!("keeper: {private} KiB private (≤ 1024), {wakeups} wake-ups in 10 s (0)");
+    drop(guest.stdin.take());
+    guest.wait().unwrap();
+    quiet();
+    let size = fs::metadata(SVIRT_EXEC).unwrap().len();
+    println!("program: {} KiB stripped (≤ 2048)", size / 1024);
+}
+
+fn main() {
+    if !Path::new("/run/svirt-bed/is-a-bed").exists() {
+        eprintln!("SKIPPED launch: it needs the bed (make bench)");
+        return;
+    }
+    fs::create_dir_all(PLACE).unwrap();
+    println!(
+        "{:<38}  {:<34}  ratio  (half of the rounds)  to reach",
+        "what", "against"
+    );
+    launches(1, 15, "≤ 1.00");
+    launches(64, 9, "≤ 1.20");
+    version();
+    at_once();
+    restore();
+    crowds();
+    at_rest();
+    fs::remove_dir_all(PLACE).unwrap();
+}
