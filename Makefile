@@ -49,12 +49,10 @@ test: dependencies
 	$(MAKE) --no-print-directory policy-check
 	$(MAKE) --no-print-directory packages-check
 	tests/bed/jobs/prepare test $(TARGET)
+	tests/bed/jobs/prepare power $(TARGET) $(TARGET)/bed/job.power
+	tests/bed/jobs/prepare fresh $(TARGET) $(TARGET)/bed/job.fresh
 	$(SUDO) tests/bed/bed try $(TARGET)/bed/job
-	$(SUDO) tests/bed/bed run $(TARGET)/bed/job $(TARGET)/bed/results
-	tests/bed/jobs/prepare power $(TARGET)
-	$(SUDO) tests/bed/bed power $(TARGET)/bed/job
-	tests/bed/jobs/prepare fresh $(TARGET)
-	$(SUDO) tests/bed/bed fresh $(TARGET)/bed/job
+	$(SUDO) tests/bed/jobs/all $(TARGET)
 
 demo: dependencies
 	@tests/bed/jobs/prepare demo $(TARGET)

@@ -341,7 +341,7 @@ pub fn caged(context: &str) -> bool {
 
 /// Polls for something that announces itself by nothing else.
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..600 {
+    for _ in 0..2400 {
         if done() {
             return;
         }
