@@ -14,6 +14,7 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fmt;
+use std::path::Path;
 use std::time::Instant;
 
 use nix::unistd::{Pid, Uid};
@@ -44,6 +45,9 @@ use crate::sys;
 
 /// The launcher's own domain, of the svirt_launcher module.
 pub const OWN_DOMAIN: &str = "svirt_launcher_t";
+
+/// Where the packages install it, which the module's file contexts name.
+const INSTALLED: &str = "/usr/bin/svirt-exec";
 
 /// The type of its program.
 const OWN_TYPE: &str = "svirt_launcher_exec_t";
@@ -352,12 +356,18 @@ fn why_not_own_domain(own: &Context) -> String {
             own.role
         );
     }
-    let program = std::env::current_exe().unwrap_or_else(|_| "/usr/bin/svirt-exec".into());
+    let program = std::env::current_exe().unwrap_or_else(|_| INSTALLED.into());
     let label = selinux::label_of_path(&program).ok().flatten();
     if label.is_none_or(|label| label.kind != OWN_TYPE) {
+        let specify = if program == Path::new(INSTALLED) {
+            String::new()
+        } else {
+            let file = preflight::as_specified(&program);
+            format!("semanage fcontext -a -t {OWN_TYPE} {file} && ")
+        };
         return format!(
-            "the program has lost its label; restorecon -F {}",
-            quoted(&program)
+            "the program is not labelled {OWN_TYPE}; {specify}restorecon -F {}",
+            quoted(program.as_os_str())
         );
     }
     "NoNewPrivileges, a nosuid mount or the policy for that domain kept it out; start it without \

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::assistant::READER;
@@ -292,13 +293,22 @@ pub fn labels(
     Ok(failures)
 }
 
-/// A path as semanage-fcontext(8) takes it: what systemd keeps in /var/lib/private is known below
-/// /var/lib to the policy (`file_contexts.subs_dist`).
-fn as_specified(path: &Path) -> String {
-    match path.strip_prefix("/var/lib/private") {
-        Ok(rest) => quoted(Path::new("/var/lib").join(rest).as_os_str()),
-        Err(_) => quoted(path.as_os_str()),
+/// A path as semanage-fcontext(8) takes it, which is a regular expression: what systemd keeps in
+/// /var/lib/private is known below /var/lib to the policy (`file_contexts.subs_dist`).
+pub fn as_specified(path: &Path) -> String {
+    let known = match path.strip_prefix("/var/lib/private") {
+        Ok(rest) => Path::new("/var/lib").join(rest),
+        Err(_) => path.to_path_buf(),
+    };
+    let mut expression = Vec::new();
+    for byte in known.as_os_str().as_bytes() {
+        // A dot stands for itself, too.
+        if b"\\+*?()[]{}^$|".contains(byte) {
+            expression.push(b'\\');
+        }
+        expression.push(*byte);
     }
+    quoted(OsStr::from_bytes(&expression))
 }
 
 /// What helps where a file's type is none of those that are given to guests.

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use crate::support::*;
 
 /// Undoes what was said to the policy for good.
-struct Specified(&'static str);
+pub struct Specified(pub &'static str);
 
 impl Drop for Specified {
     fn drop(&mut self) {
@@ -44,7 +44,7 @@ const QUIET: [&str; 5] = ["-nodefaults", "-display", "none", "-S", "-machine"];
 #[ignore = "needs the bed: make test"]
 fn an_image_in_a_directory_that_guests_may_not_search() {
     let _specified = Specified("/newcomer");
-    let directory = Path::new("/newcomer/images");
+    let directory = Path::new("/newcomer/c++");
     fs::create_dir_all(directory).unwrap();
     let disk = directory.join("disk.img");
     fs::write(&disk, vec![0; 1 << 20]).unwrap();

@@ -121,7 +121,7 @@ fn limit() -> u8 {
                 file.as_ptr(),
                 name,
                 label.as_ptr().cast(),
-                label.count_bytes() + 1,
+                label.as_bytes_with_nul().len(),
                 0,
             )
         };
