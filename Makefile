@@ -48,9 +48,7 @@ test: dependencies
 	tests/bed/leftovers
 	$(MAKE) --no-print-directory policy-check
 	$(MAKE) --no-print-directory packages-check
-	tests/bed/jobs/prepare test $(TARGET)
-	tests/bed/jobs/prepare power $(TARGET) $(TARGET)/bed/job.power
-	tests/bed/jobs/prepare fresh $(TARGET) $(TARGET)/bed/job.fresh
+	tests/bed/jobs/prepare test $(TARGET) power fresh
 	$(SUDO) tests/bed/bed try $(TARGET)/bed/job
 	$(SUDO) tests/bed/jobs/all $(TARGET)
 

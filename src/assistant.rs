@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::{self, ImageFormat, References};
 use crate::label::Context;
-use crate::launch::OWN_DOMAIN;
+use crate::launch::{LOAD, OWN_DOMAIN};
 use crate::pinned;
 use crate::selinux::{self, Mode};
 use crate::sys;
@@ -267,8 +267,8 @@ fn serve(talk: UnixStream, domain: Option<&Context>, work: Work) -> io::Result<(
         selinux::clear_exec_context()?;
         selinux::set_own_context(domain).map_err(|error| {
             io::Error::other(format!(
-                "cannot change into {}: {error}; load the svirt_launcher module of this version \
-                 (semodule -i)",
+                "cannot change into {}: {error}; load the svirt_launcher module of this version: \
+                 {LOAD}",
                 domain.kind
             ))
         })

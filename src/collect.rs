@@ -403,9 +403,9 @@ fn pin(
                 };
             }
             if pinned.kind == Kind::Fifo && !pinned.real_path().is_absolute() {
-                out.obstacles.push(format!(
-                    "cannot use {} ({}): it is a pipe that svirt-exec was started with, and a guest \
-                     may not open that anew; -chardev stdio uses it as it is, or send it to a file",
+                out.warnings.push(format!(
+                    "{} ({}) is a pipe without a name, which a guest may not open anew; QEMU uses an \
+                     inherited one as it is by -chardev stdio or -add-fd",
                     quoted(path.as_os_str()),
                     request.origin
                 ));

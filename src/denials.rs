@@ -381,7 +381,7 @@ fn fix(denial: &Denial, why: Why, path: Option<&[u8]>, known: &Known<'_>) -> Str
         return "nothing, if it does not come again".to_owned();
     }
     if own {
-        return "load the svirt_launcher module of this version (semodule -i); if it stays, it is a \
+        return "load the svirt_launcher module of this version (semodule -X 200 -i); if it stays, it is a \
                 bug of svirt-exec: report it with this line of the log"
             .to_owned();
     }

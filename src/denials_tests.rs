@@ -174,7 +174,7 @@ fn fixes_by_what_was_denied() {
         r#"name="x" ino=9 scontext=u:r:svirt_launcher_t:s0 tcontext=u:object_r:shadow_t:s0 tclass=file"#,
     );
     assert_eq!(own.who, "svirt-exec itself");
-    assert!(own.fix.contains("semodule -i"));
+    assert!(own.fix.contains("semodule -X 200 -i"));
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub enum DomainError {
     /// The first line's domain is not in the policy.
     #[error(
         "cannot run the guest as '{0}': the policy does not know this context; \
-         load the svirt_launcher module (semodule -i), and check that the SELinux user may have \
+         load the svirt_launcher module (semodule -X 200 -i), and check that the SELinux user may have \
          this role and categories (semanage user -l)"
     )]
     Unknown(String),

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nix::fcntl::{OFlag, open, openat, readlink};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlink};
 use nix::sys::stat::Mode as FileMode;
 use nix::unistd::Pid;
 
@@ -135,6 +135,14 @@ pub struct RealHost {
     assistants: Assistants,
 }
 
+/// A label as the kernel shows it; none where it shows none.
+fn parsed(text: &str) -> io::Result<Option<Context>> {
+    if text.trim_end_matches(['\0', '\n']).is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(io::Error::other)
+}
+
 impl RealHost {
     /// # Errors
     /// Where /proc is no procfs.
@@ -174,11 +182,7 @@ impl RealHost {
 
     fn context_in_proc(&self, name: &str) -> io::Result<Option<Context>> {
         let bytes = sys::read_at_once(self.proc.as_fd(), name)?;
-        let text = String::from_utf8(bytes).map_err(io::Error::other)?;
-        if text.trim_end_matches(['\0', '\n']).is_empty() {
-            return Ok(None);
-        }
-        text.parse().map(Some).map_err(io::Error::other)
+        parsed(&String::from_utf8(bytes).map_err(io::Error::other)?)
     }
 
     /// The labels of one process; none when it has ended.
@@ -384,7 +388,15 @@ impl Host for RealHost {
 
     fn claim(&self, context: &Context) -> io::Result<()> {
         selinux::set_exec_context(context)?;
-        let set = self.context_in_proc("thread-self/attr/exec")?;
+        // Not what somebody has mounted over the file.
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let how = OpenHow::new()
+            .flags(flags)
+            .resolve(ResolveFlag::RESOLVE_NO_XDEV);
+        let noted = openat2(self.proc.as_fd(), "thread-self/attr/exec", how)?;
+        let mut text = String::new();
+        File::from(noted).read_to_string(&mut text)?;
+        let set = parsed(&text)?;
         if set.as_ref() != Some(context) {
             return Err(io::Error::other(format!(
                 "the kernel has noted '{}' instead",

@@ -350,7 +350,8 @@ pub const LOAD: &str = "semodule -X 200 -i /usr/share/selinux/packages/svirt_lau
 fn why_not_own_domain(own: &Context) -> String {
     if !selinux::is_valid(&own.with_type(OWN_DOMAIN)) {
         return format!(
-            "the policy module svirt_launcher is not loaded, or does not know role {}; {LOAD} && \
+            "the policy module svirt_launcher is not loaded, or does not know role {}, or this domain may \
+             not ask for it; {LOAD} && \
              restorecon -RF /usr/bin/svirt-exec /usr/libexec/svirt-exec /var/lib/svirt-exec (the file is \
              in the package svirt-exec-selinux)",
             own.role

@@ -12,6 +12,7 @@ use crate::denials;
 use crate::escape::quoted;
 use crate::host::Host;
 use crate::label::Context;
+use crate::launch::LOAD;
 use crate::launch::OWN_DOMAIN;
 use crate::made;
 use crate::pinned::{Kind, Pinned};
@@ -86,6 +87,18 @@ pub fn usable_as_it_is(host: &dyn Host, plan: &Plan, step: &Step) -> io::Result<
 /// Where tap devices are made; drivers/net/tun.c, whose hook is `selinux_tun_dev_create`.
 const TUN: &str = "/dev/net/tun";
 
+/// Network interfaces that exist.
+const INTERFACES: &str = "/sys/class/net";
+
+/// Directories of a process's own descriptors; proc_pid_fd(5).
+const DESCRIPTORS: [&str; 5] = [
+    "/proc/self",
+    "/proc/self/fd",
+    "/proc/thread-self",
+    "/proc/thread-self/fd",
+    "/dev/fd",
+];
+
 /// What the policy will refuse QEMU.
 pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
     let Some(labels) = &plan.labels else {
@@ -107,10 +120,19 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
         path == Some(Path::new(TUN)) && step.resource.access == Access::Write
     });
     for step in taps {
-        if let Some(clause) = refused(host, process, process, "tun_socket", &["create"])? {
+        // An interface that exists is joined (`selinux_tun_dev_open`), which its maker's label counts
+        // for, too: that is left to the kernel.
+        let named = step
+            .resource
+            .host
+            .as_deref()
+            .and_then(|host| host.strip_prefix("tap:"));
+        let joined = named.is_some_and(|name| host.pin(&Path::new(INTERFACES).join(name)).is_ok());
+        let wanted = if joined { ["relabelto"] } else { ["create"] };
+        if let Some(clause) = refused(host, process, process, "tun_socket", &wanted)? {
             failures.push(format!(
-                "QEMU will not be allowed to make a tap device ({}): {clause}; have qemu-bridge-helper \
-                 make it: -netdev bridge,id=ID,br=BRIDGE, with a line 'allow BRIDGE' in \
+                "QEMU will not be allowed to open a tap device ({}): {clause}; have qemu-bridge-helper \
+                 do it: -netdev bridge,id=ID,br=BRIDGE, with a line 'allow BRIDGE' in \
                  /etc/qemu/bridge.conf, or hand it down open: -netdev tap,id=ID,fd=N",
                 step.resource.origin
             ));
@@ -163,8 +185,7 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
         for path in [Some(path), real.as_ref()].into_iter().flatten() {
             for directory in path.ancestors().skip(1) {
                 // There it is this process's descriptors; in QEMU, that one's own.
-                let descriptors = ["/proc/self", "/dev/fd"].map(Path::new);
-                let passed = descriptors.iter().any(|own| directory.starts_with(own));
+                let passed = DESCRIPTORS.iter().any(|own| directory == Path::new(own));
                 if !passed && !own(directory) && !directories.contains_key(directory) {
                     directories.insert(directory.to_path_buf(), resource.origin.to_string());
                 }
@@ -414,14 +435,14 @@ pub fn entry(
             ));
         } else if let Some(clause) = refused(host, own, &label, "file", &["execute", "read"])? {
             failures.push(format!(
-                "cannot run {name}: {clause}; load the svirt_launcher module (semodule -i)"
+                "cannot run {name}: {clause}; load the svirt_launcher module: {LOAD}"
             ));
         }
     }
     if let Some(clause) = refused(host, own, domain, "process", &["transition"])? {
         failures.push(format!(
             "cannot run {name} as {domain}: {clause} (transition denied); load the svirt_launcher \
-             module of this version (semodule -i), and check the caller's clearance (id -Z)"
+             module of this version ({LOAD}), and check the caller's clearance (id -Z)"
         ));
     }
     if privilege.no_new_privs

@@ -333,8 +333,8 @@ pub fn hold_standard_descriptors() {
     }
 }
 
-/// The bytes of a file that the kernel makes up anew at each read(2), and gives whole to the first
-/// one: a label or a number below /proc and selinuxfs, of which one page is the most.
+/// The bytes of a small file that the kernel makes up: a label or a number below /proc and selinuxfs,
+/// which it gives whole to a read(2) with room for it.
 ///
 /// # Errors
 /// Those of openat(2) and read(2).
@@ -343,8 +343,14 @@ pub fn read_at_once(directory: BorrowedFd<'_>, name: &str) -> io::Result<Vec<u8>
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let file = openat(directory, name, flags, nix::sys::stat::Mode::empty())?;
     let mut page = [0; 4096];
-    let count = nix::unistd::read(&file, &mut page)?;
-    Ok(page.get(..count).unwrap_or_default().to_vec())
+    let mut bytes = Vec::new();
+    loop {
+        let count = nix::unistd::read(&file, &mut page)?;
+        bytes.extend_from_slice(page.get(..count).unwrap_or_default());
+        if count < page.len() {
+            return Ok(bytes);
+        }
+    }
 }
 
 /// The environment as the caller set it.
