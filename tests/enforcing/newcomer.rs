@@ -9,8 +9,14 @@ use std::process::{Command, Output};
 
 use crate::support::*;
 
+/// A launch that has to be refused; a QEMU that runs all the same is ended.
 fn refused(words: &[&str]) -> Output {
-    let output = svirt_exec(words).output().unwrap();
+    let mut command = Command::new("timeout");
+    let output = command
+        .args(["60", SVIRT_EXEC])
+        .args(words)
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(125), "{words:?}: {output:?}");
     output
 }
