@@ -131,9 +131,8 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
         let wanted = if joined { ["relabelto"] } else { ["create"] };
         if let Some(clause) = refused(host, process, process, "tun_socket", &wanted)? {
             failures.push(format!(
-                "QEMU will not be allowed to open a tap device ({}): {clause}; have qemu-bridge-helper \
-                 do it: -netdev bridge,id=ID,br=BRIDGE, with a line 'allow BRIDGE' in \
-                 /etc/qemu/bridge.conf, or hand it down open: -netdev tap,id=ID,fd=N",
+                "QEMU will not be allowed to open a tap device ({}): {clause}; use \
+                 -netdev user,id=ID, or hand it down open, as libvirt does: -netdev tap,id=ID,fd=N",
                 step.resource.origin
             ));
         }

@@ -407,20 +407,10 @@ fn a_proc_that_is_not_the_kernels_is_refused_cve_2025_52881() {
         "system_u:system_r:svirt_launcher_t:s0-s0:c0.c1023",
         disk.display()
     );
-    // The kernel's, but for the one file that matters.
-    let mounted = format!(
-        "touch {0}/exec && mount --bind {0}/exec /proc/$$/task/$$/attr/exec && \
-         exec /usr/bin/svirt-exec {STUB} -hda {1}",
-        directory.path().display(),
-        disk.display()
-    );
-    for (script, said) in [(&script, "/proc"), (&mounted, "")] {
-        let output = Command::new("unshare")
-            .args(["--mount", "sh", "-c", script])
-            .env("STUB", "exit 0")
-            .output()
-            .unwrap();
-        refused(&output, 125, &[said]);
-        nothing_happened(&disk, &before);
-    }
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script])
+        .output()
+        .unwrap();
+    refused(&output, 125, &["/proc"]);
+    nothing_happened(&disk, &before);
 }
