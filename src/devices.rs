@@ -18,7 +18,9 @@ use crate::escape::quoted;
 use crate::resource::{HostDevice, PciAddress, UsbMatch, Vfio};
 
 /// The node of every tap interface that has none of its own.
-const TUN: &str = "/dev/net/tun";
+pub(crate) const TUN: &str = "/dev/net/tun";
+/// Network interfaces that exist.
+pub(crate) const INTERFACES: &str = "/sys/class/net";
 
 /// An attribute in sysfs is a page at most (Documentation/filesystems/sysfs.rst in Linux).
 const LONGEST_ATTRIBUTE: u64 = 4096;
@@ -446,7 +448,7 @@ fn tap(files: &dyn SystemFiles, ifname: &OsStr) -> Result<Nodes, Problem> {
             quoted(ifname)
         )));
     }
-    let attribute = Path::new("/sys/class/net").join(ifname).join("ifindex");
+    let attribute = Path::new(INTERFACES).join(ifname).join("ifindex");
     let text = match files.read(&attribute) {
         Ok(text) => text,
         Err(error) if is_absent(&error) => return Ok(Nodes::HostWide(TUN.into())),

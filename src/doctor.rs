@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::command::Command;
 use crate::doctor_host;
 use crate::domain::{self, Accelerator, GuestTypes};
-use crate::escape::{quoted, shell_word};
+use crate::escape::quoted;
 use crate::fds;
 use crate::guests::View;
 use crate::host::{Host, RealHost};
@@ -219,7 +219,7 @@ pub fn module(host: &RealHost, own: &Context) -> Check {
 
 fn own_domain(own: &Context) -> Check {
     let name = "own_domain";
-    let program = std::env::current_exe().unwrap_or_else(|_| "/usr/bin/svirt-exec".into());
+    let program = std::env::current_exe().unwrap_or_else(|_| launch::INSTALLED.into());
     let label = selinux::label_of_path(&program)
         .ok()
         .flatten()
@@ -228,14 +228,10 @@ fn own_domain(own: &Context) -> Check {
     if own.kind == launch::OWN_DOMAIN {
         return Check::well(name, detail);
     }
-    Check::bad(
+    let why = launch::why_not_own_domain(own);
+    Check::said(
         name,
-        format!("{detail}, not in {}", launch::OWN_DOMAIN),
-        format!(
-            "restorecon {}, and start it without NoNewPrivileges from a domain that may (root \
-             login, systemd service, cron)",
-            shell_word(std::os::unix::ffi::OsStrExt::as_bytes(program.as_os_str()))
-        ),
+        &format!("{detail}, not in {}: {why}", launch::OWN_DOMAIN),
     )
 }
 

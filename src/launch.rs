@@ -47,7 +47,7 @@ use crate::sys;
 pub const OWN_DOMAIN: &str = "svirt_launcher_t";
 
 /// Where the packages install it, which the module's file contexts name.
-const INSTALLED: &str = "/usr/bin/svirt-exec";
+pub(crate) const INSTALLED: &str = "/usr/bin/svirt-exec";
 
 /// The type of its program.
 const OWN_TYPE: &str = "svirt_launcher_exec_t";
@@ -347,7 +347,7 @@ pub(crate) fn check_own_domain(own: &Context, mode: Mode) -> Result<(), Refusal>
 pub const LOAD: &str = "semodule -X 200 -i /usr/share/selinux/packages/svirt_launcher.cil";
 
 /// Why this program was not put into its own domain, and what helps.
-fn why_not_own_domain(own: &Context) -> String {
+pub(crate) fn why_not_own_domain(own: &Context) -> String {
     if !selinux::is_valid(&own.with_type(OWN_DOMAIN)) {
         return format!(
             "the policy module svirt_launcher is not loaded, or does not know role {}, or this domain may \

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::assistant::READER;
 use crate::denials;
+use crate::devices::{INTERFACES, TUN};
 use crate::escape::quoted;
 use crate::host::Host;
 use crate::label::Context;
@@ -84,12 +85,6 @@ pub fn usable_as_it_is(host: &dyn Host, plan: &Plan, step: &Step) -> io::Result<
         .is_empty())
 }
 
-/// Where tap devices are made; drivers/net/tun.c, whose hook is `selinux_tun_dev_create`.
-const TUN: &str = "/dev/net/tun";
-
-/// Network interfaces that exist.
-const INTERFACES: &str = "/sys/class/net";
-
 /// Directories of a process's own descriptors; proc_pid_fd(5).
 const DESCRIPTORS: [&str; 5] = [
     "/proc/self",
@@ -120,8 +115,9 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
         path == Some(Path::new(TUN)) && step.resource.access == Access::Write
     });
     for step in taps {
-        // An interface that exists is joined (`selinux_tun_dev_open`), which its maker's label counts
-        // for, too: that is left to the kernel.
+        // drivers/net/tun.c: an interface is made (`selinux_tun_dev_create`), or, where it exists,
+        // joined (`selinux_tun_dev_open`). For that its maker's label counts, too, which is left to
+        // the kernel.
         let named = step
             .resource
             .host

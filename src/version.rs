@@ -1,6 +1,7 @@
 //! `--version`: what somebody who is told of a mistake wants to know first.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::doctor;
@@ -66,14 +67,12 @@ fn module() -> String {
     if selinux::mode() == Mode::Disabled {
         return "not loaded: SELinux is off".to_owned();
     }
-    let host = RealHost::new();
-    match host.and_then(|host| Ok((host.own_context()?, host))) {
-        Ok((own, host)) => {
-            let module = doctor::module(&host, &own);
-            module.detail
-        }
-        Err(error) => format!("unknown: {error}"),
-    }
+    let found = || -> io::Result<String> {
+        let host = RealHost::new()?;
+        let own = host.own_context()?;
+        Ok(doctor::module(&host, &own).detail)
+    };
+    found().unwrap_or_else(|error| format!("unknown: {error}"))
 }
 
 #[cfg(test)]

@@ -36,16 +36,21 @@ fn clock() -> u64 {
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
-/// How long a command takes until the stub, which it becomes, prints the clock.
-fn to_first_instruction(command: &mut Command) -> f64 {
+/// How long a command takes until what it becomes prints the clock.
+fn to_the_clock(command: &mut Command) -> f64 {
     let before = clock();
-    let output = command.env("STUB", "clock").output().unwrap();
+    let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let at: u64 = text
         .trim()
         .parse()
         .unwrap_or_else(|_| panic!("{command:?}: {output:?}"));
     at.saturating_sub(before) as f64
+}
+
+/// The same of one that becomes the stub.
+fn to_first_instruction(command: &mut Command) -> f64 {
+    to_the_clock(command.env("STUB", "clock"))
 }
 
 /// How long a command takes to its end.
@@ -202,12 +207,9 @@ fn launches(count: usize, rounds: usize, reach: &str) {
         in_turns(rounds, launch, hand),
     );
     let least = || {
-        let before = clock();
-        let output = limit(&disks).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let at: u64 = text.trim().parse().unwrap_or_else(|_| panic!("{output:?}"));
+        let took = to_the_clock(&mut limit(&disks));
         relabel(&disks);
-        at.saturating_sub(before) as f64
+        took
     };
     row(
         &what,
