@@ -50,7 +50,9 @@ test: dependencies
 	$(MAKE) --no-print-directory packages-check
 	tests/bed/jobs/prepare test $(TARGET) power fresh
 	$(SUDO) tests/bed/bed try $(TARGET)/bed/job
-	$(SUDO) tests/bed/jobs/all $(TARGET)
+	$(SUDO) tests/bed/bed run $(TARGET)/bed/job $(TARGET)/bed/results
+	$(SUDO) tests/bed/bed power $(TARGET)/bed/job.power
+	$(SUDO) tests/bed/bed fresh $(TARGET)/bed/job.fresh
 
 demo: dependencies
 	@tests/bed/jobs/prepare demo $(TARGET)
