@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -15,6 +16,7 @@ use crate::escape::{quoted, shell_word};
 use crate::host::{Host, RealHost};
 use crate::journal::Journal;
 use crate::selinux;
+use crate::sys;
 
 /// Which images are usually kept.
 pub const IMAGES: &str = "/var/lib/libvirt/images";
@@ -36,11 +38,9 @@ pub fn mount() -> Check {
     let name = "mount";
     let options = || -> Option<String> {
         let program = fs::File::open("/proc/self/exe").ok()?;
-        let number = std::os::fd::AsRawFd::as_raw_fd(&program);
-        let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
-        let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
+        let id = sys::mount_id(program.as_fd()).ok()?;
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-        mount_options(&mounts, id.trim()).map(ToOwned::to_owned)
+        mount_options(&mounts, &id.to_string()).map(ToOwned::to_owned)
     };
     match options() {
         Some(options) if options.split(',').any(|option| option == "nosuid") => Check::bad(

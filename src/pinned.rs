@@ -89,12 +89,9 @@ impl Pinned {
         (id != 0).then_some(id)
     }
 
-    /// The mount that it was opened through, as mountinfo numbers them; proc_pid_fdinfo(5).
+    /// The mount that it was opened through, as mountinfo numbers them.
     pub fn mount_id(&self) -> Option<u64> {
-        let info = format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd());
-        let info = std::fs::read_to_string(info).ok()?;
-        let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
-        id.trim().parse().ok()
+        crate::sys::mount_id(self.fd.as_fd()).ok()
     }
 
     /// Its path without symbolic links, as the kernel knows it now.

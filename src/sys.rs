@@ -333,6 +333,30 @@ pub fn hold_standard_descriptors() {
     }
 }
 
+/// The mount that a file was opened through, as mountinfo numbers them; STATX_MNT_ID of statx(2).
+///
+/// # Errors
+/// Those of statx(2); ENOTSUP from a kernel before 5.8.
+pub fn mount_id(file: BorrowedFd<'_>) -> io::Result<u64> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: all fields are numbers, for which zero is a value.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: an empty path names the descriptor itself, and `found` is what the kernel fills.
+    check(libc::c_long::from(unsafe {
+        libc::statx(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_MNT_ID,
+            &raw mut found,
+        )
+    }))?;
+    if found.stx_mask & libc::STATX_MNT_ID == 0 {
+        return Err(io::Error::from_raw_os_error(libc::ENOTSUP));
+    }
+    Ok(found.stx_mnt_id)
+}
+
 /// The bytes of a small file that the kernel makes up: a label or a number below /proc and selinuxfs,
 /// which it gives whole to a read(2) with room for it.
 ///
