@@ -42,26 +42,36 @@ build: dependencies
 dependencies:
 	@$(DEPENDENCIES)
 
+# The bed is made while cargo is at work, and the two jobs of several boots run side by side: they wait for
+# nothing by the clock.
 test: dependencies
 	mkdir -p $(TARGET)/bed
-	$(CARGO) test --locked
+	$(MAKE) --no-print-directory -j 2 test-bed-build test-here
 	tests/bed/leftovers
 	$(MAKE) --no-print-directory policy-check
 	$(MAKE) --no-print-directory packages-check
 	tests/bed/jobs/prepare test $(TARGET) power fresh
 	$(SUDO) tests/bed/bed try $(TARGET)/bed/job
 	$(SUDO) tests/bed/bed run $(TARGET)/bed/job $(TARGET)/bed/results
-	$(SUDO) tests/bed/bed power $(TARGET)/bed/job.power
-	$(SUDO) tests/bed/bed fresh $(TARGET)/bed/job.fresh
+	$(MAKE) --no-print-directory -j 2 test-bed-power test-bed-fresh
 
-demo: dependencies
+test-here:
+	$(CARGO) test --locked
+
+test-bed-build:
+	$(SUDO) tests/bed/bed build
+
+test-bed-power test-bed-fresh: test-bed-%:
+	$(SUDO) tests/bed/bed $* $(TARGET)/bed/job.$*
+
+demo: deb-quiet
 	@tests/bed/jobs/prepare demo $(TARGET)
 	@$(SUDO) tests/bed/bed run $(TARGET)/bed/job
 
 shell: dependencies
 	$(SUDO) tests/bed/bed shell
 
-bench: dependencies
+bench: deb-quiet
 	$(CARGO) bench --locked --bench plan
 	tests/bed/jobs/prepare bench $(TARGET)
 	$(SUDO) tests/bed/bed run $(TARGET)/bed/job
@@ -85,6 +95,10 @@ policy-check:
 
 deb:
 	packaging/deb
+
+deb-quiet: dependencies
+	@mkdir -p $(TARGET)
+	@packaging/deb >$(TARGET)/deb.log 2>&1 || { cat $(TARGET)/deb.log >&2; exit 1; }
 
 rpm:
 	packaging/rpm/build
@@ -143,4 +157,5 @@ uninstall:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build dependencies test demo shell bench fuzz manual policy policy-check deb emulators rpm packages-check lint install uninstall clean
+.PHONY: all build dependencies test test-here test-bed-build \
+	test-bed-power test-bed-fresh demo shell bench fuzz manual policy policy-check deb deb-quiet emulators rpm packages-check lint install uninstall clean

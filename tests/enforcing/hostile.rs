@@ -56,22 +56,6 @@ impl Hostile {
     }
 }
 
-/// Denials are logged that the policy says are not worth it, until this is dropped.
-struct EveryDenial;
-
-impl EveryDenial {
-    fn new() -> Self {
-        run(&["semodule", "-DB"]);
-        Self
-    }
-}
-
-impl Drop for EveryDenial {
-    fn drop(&mut self) {
-        let _ = Command::new("semodule").arg("-B").output();
-    }
-}
-
 /// An act is refused: it is not done, and not for a reason of this test's own (a missing file).
 fn is_refusal(answer: &str) -> bool {
     ["Permission denied", "Operation not permitted"]
@@ -82,7 +66,7 @@ fn is_refusal(answer: &str) -> bool {
 #[test]
 #[ignore = "needs the bed: make test"]
 fn a_launcher_that_was_taken_over_is_denied() {
-    let _every = EveryDenial::new();
+    let _policy = Talkative::load();
     let directory = directory();
     let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let bare = image(directory.path(), "bare.img");

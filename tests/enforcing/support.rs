@@ -364,6 +364,30 @@ pub fn nothing_happened(image: &Path, before: &str) {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// Until it is dropped: the bed's policy that logs every denial, and which domains the launcher enters
+/// (`build_talkative`).
+pub struct Talkative;
+
+impl Talkative {
+    pub fn load() -> Self {
+        // load_policy(8) also brings it to the version that the kernel knows.
+        run(&[
+            "unshare",
+            "--mount",
+            "sh",
+            "-ec",
+            "cd /etc/selinux/default/policy; mount --bind talkative policy.*; load_policy",
+        ]);
+        Self
+    }
+}
+
+impl Drop for Talkative {
+    fn drop(&mut self) {
+        let _ = Command::new("load_policy").status();
+    }
+}
+
 /// AVC denials in the audit log that contain all of these.
 pub fn denials(parts: &[&str]) -> Vec<String> {
     audited("denied", parts)
