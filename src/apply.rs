@@ -24,7 +24,9 @@ use crate::resource::Class;
 use crate::runtime;
 use crate::selinux;
 
-/// Writes the journal and starts the keeper, unless there is nothing to put back.
+/// Writes the journal and starts the keeper, unless there is nothing to put back and no name to be
+/// found by.
+///
 /// # Errors
 /// Where a file cannot be made, the journal not written, or the keeper not started; nothing
 /// is labelled then.
@@ -33,12 +35,12 @@ pub fn prepare(
     plan: &Plan,
     own: &Context,
     guest: &Context,
-    name: &str,
+    name: Option<&str>,
     runtime: Option<runtime::Directory>,
 ) -> Result<Option<Keeper>, Refusal> {
     let pid = Pid::this().as_raw();
     let mut entry = Entry::new(
-        name.to_owned(),
+        name.map_or_else(|| pid.to_string(), ToOwned::to_owned),
         pid,
         ended::start_time(host, pid).unwrap_or(0),
         boot(host)?,
@@ -46,7 +48,8 @@ pub fn prepare(
     );
     entry.records = records(plan);
     entry.runtime = runtime;
-    if entry.records.is_empty() && entry.runtime.is_none() {
+    // A guest that has a name is found by it, whatever it uses now.
+    if entry.records.is_empty() && entry.runtime.is_none() && name.is_none() {
         return Ok(None);
     }
     let journal = Journal::open()?;

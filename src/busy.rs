@@ -124,15 +124,11 @@ impl fmt::Display for Use {
                 if point == "/" {
                     f.write_str("the host runs from it: name another disk")
                 } else {
-                    write!(f, "umount {}", shell_word(point.as_bytes()))
+                    write!(f, "umount {}", shell_word(point))
                 }
             }
             End::Swap(node) => {
-                write!(
-                    f,
-                    "{it}is swap space; swapoff {}",
-                    shell_word(node.as_bytes())
-                )
+                write!(f, "{it}is swap space; swapoff {}", shell_word(node))
             }
             End::Held => match self.ways.last() {
                 Some((_, name)) => write!(f, "; {}", how_to_free(name)),
@@ -144,12 +140,12 @@ impl fmt::Display for Use {
 
 /// What ends a claim.
 fn how_to_free(name: &Name) -> String {
-    let kernel = shell_word(name.kernel.as_bytes());
+    let kernel = shell_word(&name.kernel);
     match &name.mapper {
         Some(mapper) => format!(
             "end that first: dmsetup remove {} (vgchange -an where it is a logical volume, \
              cryptsetup close where it is encrypted)",
-            shell_word(mapper.as_bytes())
+            shell_word(mapper)
         ),
         None if name.kernel.as_bytes().starts_with(b"md") => {
             format!("end that first: mdadm --stop /dev/{kernel}")
@@ -463,7 +459,7 @@ pub fn claimed(node: &OsStr) -> String {
         "this host uses the device, somebody has claimed it for himself alone (a mount in another \
          namespace, a volume that has just been set up); lsblk {node} and grep {node} \
          /proc/*/mountinfo show who",
-        node = shell_word(node.as_bytes())
+        node = shell_word(node)
     )
 }
 

@@ -3,6 +3,7 @@
 //! Pure but for what is handed in: records, the guests of this host, and questions to the policy.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -363,9 +364,10 @@ fn switch(denial: &Denial, known: &Known<'_>) -> Option<String> {
 
 fn fix(denial: &Denial, why: Why, path: Option<&[u8]>, known: &Known<'_>) -> String {
     let level = denial.source.level();
-    let word = path
-        .or(denial.name.as_deref())
-        .map_or_else(|| "PATH".to_owned(), shell_word);
+    let word = path.or(denial.name.as_deref()).map_or_else(
+        || "PATH".to_owned(),
+        |name| shell_word(OsStr::from_bytes(name)),
+    );
     let on_disk = [
         "file",
         "blk_file",
@@ -381,9 +383,11 @@ fn fix(denial: &Denial, why: Why, path: Option<&[u8]>, known: &Known<'_>) -> Str
         return "nothing, if it does not come again".to_owned();
     }
     if own {
-        return "load the svirt_launcher module of this version (semodule -X 200 -i); if it stays, it is a \
-                bug of svirt-exec: report it with this line of the log"
-            .to_owned();
+        return format!(
+            "load the svirt_launcher module of this version: {}; if it stays, it is a bug of svirt-exec: \
+             report it with this line of the log",
+            launch::LOAD
+        );
     }
     let dispensable = DISPENSABLE.iter().find(|(class, kind, name, _)| {
         *class == denial.class

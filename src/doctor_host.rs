@@ -15,6 +15,7 @@ use crate::ended;
 use crate::escape::{quoted, shell_word};
 use crate::host::{Host, RealHost};
 use crate::journal::Journal;
+use crate::preflight::giving_type;
 use crate::selinux;
 use crate::sys;
 
@@ -127,7 +128,7 @@ pub fn libvirt(search: Option<&OsStr>) -> Option<Check> {
             ),
             std::env::current_exe().map_or_else(
                 |_| "touch /usr/bin/svirt-exec".to_owned(),
-                |exe| format!("touch {}", shell_word(exe.as_os_str().as_bytes())),
+                |exe| format!("touch {}", shell_word(&exe)),
             ),
         ),
     })
@@ -204,7 +205,7 @@ pub fn state(host: &RealHost) -> Vec<Check> {
                 format!(
                     "look which files it names, put their labels back by hand (restorecon), and \
                      remove it: rm {}",
-                    shell_word(path.as_os_str().as_bytes())
+                    shell_word(&path)
                 ),
             )),
             Ok(entry) if ended::alive(host, &entry, &processes).is_some() => {}
@@ -257,9 +258,8 @@ pub fn directory_usable(
                         types.domain.kind
                     ),
                     format!(
-                        "keep images in {IMAGES} or a home directory, or: semanage fcontext -a -t \
-                         virt_image_t {path} && restorecon -F {path}",
-                        path = shell_word(ancestor.as_os_str().as_bytes())
+                        "keep images in {IMAGES} or a home directory, or: {}",
+                        giving_type("virt_image_t", ancestor)
                     ),
                 );
             }

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::host::{Host, VirtualContexts};
 use crate::label::{Context, Level};
+use crate::launch::LOAD;
 
 /// What runs the guest's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -38,8 +39,8 @@ pub enum DomainError {
     /// The first line's domain is not in the policy.
     #[error(
         "cannot run the guest as '{0}': the policy does not know this context; \
-         load the svirt_launcher module (semodule -X 200 -i), and check that the SELinux user may have \
-         this role and categories (semanage user -l)"
+         load the svirt_launcher module: {LOAD}; and check that the SELinux user may have \
+         this role and categories: semanage user -l"
     )]
     Unknown(String),
     /// TCG has no domain.

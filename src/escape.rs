@@ -30,7 +30,8 @@ pub fn quoted(name: impl AsRef<OsStr>) -> String {
 }
 
 /// A word to type into a shell (bash(1), QUOTING).
-pub fn shell_word(word: &[u8]) -> String {
+pub fn shell_word(word: impl AsRef<OsStr>) -> String {
+    let word = word.as_ref().as_bytes();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/.,=:+-%@_".contains(byte);
     if !word.is_empty() && word.iter().all(plain) {
         return String::from_utf8_lossy(word).into_owned();
@@ -77,7 +78,7 @@ mod tests {
             (b"/a\n'\xff", r"$'/a\x0a\'\xff'"),
         ];
         for (word, text) in table {
-            assert_eq!(shell_word(word), *text);
+            assert_eq!(shell_word(OsStr::from_bytes(word)), *text);
         }
     }
 

@@ -278,7 +278,7 @@ fn refusal(image: &Image, resource: &Resource, format: &ImageFormat, path: &Path
         (Format::CannotState { instead }, _) => format!(
             "{} cannot state a format; if that is so, replace it with: -drive {}",
             option_of(&resource.origin),
-            shell_word(&drive(path, &format, instead)),
+            shell_word(OsStr::from_bytes(&drive(path, &format, instead))),
         ),
         (Format::Unstated { add }, _) => format!("if that is so, add: {add}{format}"),
         (Format::Stated(_), _) => String::new(),

@@ -17,7 +17,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Instant;
 
-use nix::unistd::{Pid, Uid};
+use nix::unistd::Uid;
 
 use crate::apply;
 use crate::cli::{Launch, Preflight};
@@ -150,10 +150,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     if !options.no_relabel {
         private::share(&host, &own, &labels, &mut collected)?;
     }
-    let name = reading
-        .name
-        .clone()
-        .unwrap_or_else(|| Pid::this().to_string());
+    let name = reading.name.clone();
     let directory = reading.directory.clone();
     let mut plan = survey::make_plan(
         &host,
@@ -182,7 +179,14 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     ));
 
     apply::make_files(&host, &mut plan, &own)?;
-    let mut keeper = apply::prepare(&host, &plan, &own, &claim.context, &name, directory)?;
+    let mut keeper = apply::prepare(
+        &host,
+        &plan,
+        &own,
+        &claim.context,
+        name.as_deref(),
+        directory,
+    )?;
     step.tell(format_args!("wrote the journal, started the keeper"));
     let change = || -> Result<(), Refusal> {
         apply::recheck(&host, &plan)?;
@@ -360,16 +364,12 @@ pub(crate) fn why_not_own_domain(own: &Context) -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| INSTALLED.into());
     let label = selinux::label_of_path(&program).ok().flatten();
     if label.is_none_or(|label| label.kind != OWN_TYPE) {
-        let specify = if program == Path::new(INSTALLED) {
-            String::new()
+        let type_it = if program == Path::new(INSTALLED) {
+            format!("restorecon -F {INSTALLED}")
         } else {
-            let file = preflight::as_specified(&program);
-            format!("semanage fcontext -a -t {OWN_TYPE} {file} && ")
+            preflight::giving_type(OWN_TYPE, &program)
         };
-        return format!(
-            "the program is not labelled {OWN_TYPE}; {specify}restorecon -F {}",
-            quoted(program.as_os_str())
-        );
+        return format!("the program is not labelled {OWN_TYPE}; {type_it}");
     }
     "NoNewPrivileges, a nosuid mount or the policy for that domain kept it out; start it without \
      NoNewPrivileges from a domain that may (root login, systemd service, cron)"

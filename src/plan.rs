@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::collect::{Collected, Resource};
 use crate::domain::{Accelerator, GuestTypes};
-use crate::escape::quoted;
+use crate::escape::{quoted, shell_word};
 use crate::host::{Host, ProcessLabels};
 use crate::label::{Context, Level};
 use crate::mcs;
@@ -374,13 +374,7 @@ fn held(host: &dyn Host, step: &Step, processes: &[ProcessLabels]) -> Option<Str
             "cannot label {name} ({}): it has label {current}, whose categories no running guest has; \
              put its label back first: svirt-exec restore, or restorecon -F {}",
             resource.origin,
-            quoted(
-                resource
-                    .path
-                    .as_deref()
-                    .unwrap_or(Path::new(""))
-                    .as_os_str()
-            )
+            shell_word(resource.path.as_deref().unwrap_or(Path::new("")))
         ),
     })
 }

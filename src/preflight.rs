@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::assistant::READER;
 use crate::denials;
 use crate::devices::{INTERFACES, TUN};
-use crate::escape::quoted;
+use crate::escape::{quoted, shell_word};
 use crate::host::Host;
 use crate::label::Context;
 use crate::launch::LOAD;
@@ -195,10 +195,9 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
             failures.push(format!(
                 "QEMU will not be allowed to pass through {} ({origin}): {clause}; move the file to \
                  a directory that guests may search, such as /var/lib/libvirt/images, or give the \
-                 directory such a type: semanage fcontext -a -t virt_image_t {} && restorecon -F {}",
+                 directory such a type: {}",
                 quoted(directory.as_os_str()),
-                as_specified(&directory),
-                quoted(directory.as_os_str()),
+                giving_type("virt_image_t", &directory),
             ));
         }
     }
@@ -309,9 +308,11 @@ pub fn labels(
     Ok(failures)
 }
 
-/// A path as semanage-fcontext(8) takes it, which is a regular expression: what systemd keeps in
-/// /var/lib/private is known below /var/lib to the policy (`file_contexts.subs_dist`).
-pub fn as_specified(path: &Path) -> String {
+/// What to type so that a file has a type for good.
+///
+/// semanage-fcontext(8) takes a regular expression; what systemd keeps in /var/lib/private is known
+/// below /var/lib to the policy (`file_contexts.subs_dist`).
+pub fn giving_type(kind: &str, path: &Path) -> String {
     let known = match path.strip_prefix("/var/lib/private") {
         Ok(rest) => Path::new("/var/lib").join(rest),
         Err(_) => path.to_path_buf(),
@@ -324,18 +325,19 @@ pub fn as_specified(path: &Path) -> String {
         }
         expression.push(*byte);
     }
-    quoted(OsStr::from_bytes(&expression))
+    format!(
+        "semanage fcontext -a -t {kind} {} && restorecon -F {}",
+        shell_word(OsStr::from_bytes(&expression)),
+        shell_word(path)
+    )
 }
 
 /// What helps where a file's type is none of those that are given to guests.
 pub fn not_an_image(pinned: &Pinned) -> String {
-    let path = pinned.real_path();
     format!(
         "files of this type are not given to guests: move it to /var/lib/libvirt/images or a home \
-         directory, or give it an image's type (semanage fcontext -a -t virt_image_t {} && \
-         restorecon -F {})",
-        as_specified(&path),
-        quoted(path.as_os_str())
+         directory, or give it an image's type: {}",
+        giving_type("virt_image_t", &pinned.real_path())
     )
 }
 
@@ -422,11 +424,10 @@ pub fn entry(
             let real = program.real_path();
             failures.push(format!(
                 "cannot run {name} in {}: {clause} (its type is no entry point of the domain); if it \
-                 is a QEMU: semanage fcontext -a -t qemu_exec_t {} && restorecon -F {path}, or \
-                 until the next relabelling: chcon -t qemu_exec_t {path}",
+                 is a QEMU: {}, or until the next relabelling: chcon -t qemu_exec_t {}",
                 domain.kind,
-                as_specified(&real),
-                path = quoted(real.as_os_str()),
+                giving_type("qemu_exec_t", &real),
+                shell_word(&real),
             ));
         } else if let Some(clause) = refused(host, own, &label, "file", &["execute", "read"])? {
             failures.push(format!(
@@ -457,5 +458,28 @@ pub fn not_found(program: &OsStr) -> String {
         format!("cannot find {}: no such file", quoted(program))
     } else {
         format!("cannot find {} in PATH", quoted(program))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// semanage(8) would take the name for an expression, the shell for several words.
+    #[test]
+    fn a_name_is_typed_so_that_shell_and_semanage_read_it() {
+        let table = [
+            ("/srv/a.img", "/srv/a.img", "/srv/a.img"),
+            ("/new+comer/a", r"'/new\+comer/a'", "/new+comer/a"),
+            ("/a (1)", r"'/a \(1\)'", "'/a (1)'"),
+            ("/it's", r"'/it'\''s'", r"'/it'\''s'"),
+            ("/var/lib/private/x", "/var/lib/x", "/var/lib/private/x"),
+        ];
+        for (path, expression, word) in table {
+            assert_eq!(
+                giving_type("t", Path::new(path)),
+                format!("semanage fcontext -a -t t {expression} && restorecon -F {word}")
+            );
+        }
     }
 }

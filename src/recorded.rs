@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::escape::quoted;
+use crate::escape::{quoted, shell_word};
 use crate::host::{Host, RealHost};
 use crate::imagelock;
 use crate::journal::{Entry, Record};
@@ -59,7 +59,7 @@ pub fn find(
                  is not his; restorecon -F {}, or --trust-user where only your guests are that user",
                 pinned.uid,
                 owner.unwrap_or_default(),
-                name()
+                shell_word(&record.path)
             ));
         }
         Ok(pinned) if same(&pinned, record) => pinned,

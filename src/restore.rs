@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::fcntl::FlockArg;
@@ -164,7 +163,7 @@ impl Hold {
                      a lasting one (chcon {} {}), or launch without --no-restore",
                     quoted(&record.path),
                     record.label,
-                    shell_word(record.path.as_os_str().as_bytes())
+                    shell_word(&record.path)
                 ));
             }
         }

@@ -244,13 +244,7 @@ impl Facts {
         for resource in &self.guest.resources {
             let record = &resource.record;
             let name = quoted(&record.path);
-            let chcon = || {
-                format!(
-                    "chcon {} {}",
-                    record.label,
-                    shell_word(record.path.as_os_str().as_bytes())
-                )
-            };
+            let chcon = || format!("chcon {} {}", record.label, shell_word(&record.path));
             let label = match &resource.now {
                 Now::Label(label) => label.to_string(),
                 Now::Unlabelled => "no label".to_owned(),
@@ -316,7 +310,7 @@ impl Facts {
                 format!(
                     "if it is this guest's: chcon -l {} {}",
                     self.level(),
-                    shell_word(file.path.as_os_str().as_bytes())
+                    shell_word(&file.path)
                 ),
             )));
         }
@@ -336,7 +330,7 @@ impl Facts {
             format!(
                 "if it is this guest's alone: chcon -l {} {}",
                 self.level(),
-                shell_word(file.path.as_os_str().as_bytes())
+                shell_word(&file.path)
             ),
         )))
     }
@@ -393,7 +387,7 @@ fn between(row: &Facts, column: &Facts, ask: Ask<'_>) -> io::Result<(Cell, Vec<F
                 format!(
                     "give it this guest's categories alone: chcon -l {} {}",
                     column.level(),
-                    shell_word(held.path.as_os_str().as_bytes())
+                    shell_word(&held.path)
                 ),
             ));
         }

@@ -39,6 +39,28 @@ fn close(guest: &mut Guest, node: &str) {
 
 #[test]
 #[ignore = "needs the bed: make test"]
+fn a_guest_that_was_launched_without_any_file_is_found_by_its_name() {
+    let directory = directory();
+    let disk = image(directory.path(), "disk.img");
+    let before = label(&disk);
+    for (options, name) in [
+        (vec!["-S", "-name", "bare"], None),
+        (vec!["-S"], Some("bare")),
+    ] {
+        let own: Vec<&str> = name.into_iter().flat_map(|name| ["--name", name]).collect();
+        let guest = Guest::qemu(&own, options);
+        let output = run("attach", &[], "bare", &disk);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(level(&label(&disk)), level(&guest.label()));
+        let output = svirt_exec(["verify", "bare"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        guest.end();
+        assert_eq!(label(&disk), before);
+    }
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
 fn a_second_disk_can_be_plugged_in_and_out() {
     let directory = directory();
     let [first, second] = ["first.img", "second.img"].map(|name| image(directory.path(), name));
@@ -217,10 +239,10 @@ fn any_guest_can_be_named_by_its_process_and_only_by_its_user_or_root() {
     let directory = directory();
     let disk = image(directory.path(), "later.img");
     let before = label(&disk);
-    // Nothing is labelled for it, so the journal does not know it.
-    let guest = Guest::qemu(&["--name", "bare"], ["-S"]);
+    // Nothing is labelled for it and it has no name, so the journal does not know it.
+    let guest = Guest::qemu(&[], ["-S"]);
     let pid = guest.child.id().to_string();
-    assert_eq!(run("attach", &[], "bare", &disk).status.code(), Some(125));
+    assert_eq!(run("attach", &[], &pid, &disk).status.code(), Some(125));
     let theirs = Path::new("/home/bob/plug.img");
     fs::write(theirs, [0; 4096]).unwrap();
     nix::unistd::chown(theirs, Some(1001.into()), Some(1001.into())).unwrap();

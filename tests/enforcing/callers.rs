@@ -246,8 +246,7 @@ fn a_service_of_a_dynamic_user_says_what_it_needs() {
     let said = start(&[]);
     let disk = "/var/lib/private/svirt-dynamic/disk";
     let known_as = "/var/lib/svirt-dynamic/disk";
-    let advice =
-        format!("semanage fcontext -a -t virt_image_t '{known_as}' && restorecon -F '{disk}'");
+    let advice = format!("semanage fcontext -a -t virt_image_t {known_as} && restorecon -F {disk}");
     assert!(said.contains(&advice), "{said}");
     run(&["sh", "-c", &advice]);
     let said = start(&[]);

@@ -273,6 +273,15 @@ impl Guest {
     }
 }
 
+/// A test that fails leaves no guest behind, which would hold its output open for ever.
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.child.kill();
+        }
+    }
+}
+
 /// Another guest comes and goes: its keeper looks after what ended guests left.
 pub fn another_guest_ends(directory: &Path) {
     let disk = image(directory, "another.img");
@@ -304,11 +313,10 @@ pub fn kill_keepers_of(guest: &Guest) {
 }
 
 /// Ends a guest together with its keeper, so that its labels stay.
-pub fn abandon(guest: Guest) {
+pub fn abandon(mut guest: Guest) {
     kill_keepers_of(&guest);
-    let Guest { mut child, .. } = guest;
-    child.kill().unwrap();
-    child.wait().unwrap();
+    guest.child.kill().unwrap();
+    guest.child.wait().unwrap();
 }
 
 /// Waits until no keeper of an ended guest is at work: a keeper ends when the
