@@ -1,7 +1,7 @@
 //! What somebody does wrong who is new to it: each ends in a message, and what that says, typed as it
 //! stands, mends it. What is said to the policy for good is not taken back, so these are run last. That
-//! SELinux is off is the bed's job `fresh`, that the module is not
-//! loaded `module::the_module_is_upgraded_removed_and_installed_under_way`.
+//! SELinux is off is the bed's job `fresh`, that the module is not loaded
+//! `module::the_module_is_upgraded_removed_and_installed_under_way`.
 
 use std::fs;
 use std::path::Path;
