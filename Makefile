@@ -72,6 +72,8 @@ shell: dependencies
 	$(SUDO) tests/bed/bed shell
 
 bench: deb-quiet
+	@tests/bed/dependencies bench
+	$(CARGO) bench --locked --bench instructions
 	$(CARGO) bench --locked --bench plan
 	tests/bed/jobs/prepare bench $(TARGET)
 	$(SUDO) tests/bed/bed run $(TARGET)/bed/job

@@ -14,7 +14,7 @@ use crate::escape::quoted;
 use crate::host::{Host, RealHost};
 use crate::imagelock;
 use crate::journal::{Entry, Journal, Record};
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, Starting};
 use crate::label::Context;
 use crate::pinned::{self, Kind, Pinned};
 use crate::plan::{Action, Plan};
@@ -24,16 +24,15 @@ use crate::resource::Class;
 use crate::runtime;
 use crate::selinux;
 
-/// Writes the journal and starts the keeper, unless there is nothing to put back and no name to be
+/// Writes the journal and gives it to the keeper, unless there is nothing to put back and no name to be
 /// found by.
 ///
 /// # Errors
-/// Where a file cannot be made, the journal not written, or the keeper not started; nothing
-/// is labelled then.
+/// Where the journal cannot be written, or the keeper is not there; nothing is labelled then.
 pub fn prepare(
     host: &RealHost,
     plan: &Plan,
-    own: &Context,
+    starting: Starting,
     guest: &Context,
     name: Option<&str>,
     runtime: Option<runtime::Directory>,
@@ -54,7 +53,7 @@ pub fn prepare(
     }
     let journal = Journal::open()?;
     let path = journal.write(&entry)?;
-    match Keeper::start(own, &path) {
+    match starting.hold(&path) {
         Ok(keeper) => Ok(Some(keeper)),
         Err(error) => {
             let _ = journal.remove(&path);

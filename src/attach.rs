@@ -23,7 +23,7 @@ use crate::errand::{self, LINE, REFUSED};
 use crate::escape::quoted;
 use crate::host::{Host, RealHost};
 use crate::journal::{Entry, Journal};
-use crate::keeper::{DONE, FAILED, Keeper};
+use crate::keeper::{DONE, FAILED, Keeper, Starting};
 use crate::label::Context;
 use crate::launch;
 use crate::pinned::{Identity, Kind};
@@ -145,7 +145,13 @@ fn decide(
         warnings,
         mut errors,
         obstacles,
-    } = survey::decide(host, collected, Some(&labels), Relabel::Yes)?;
+    } = survey::decide(
+        host,
+        collected,
+        Some(&labels),
+        Relabel::Yes,
+        &host.processes()?,
+    );
     errors.extend(
         steps
             .iter()
@@ -198,7 +204,8 @@ fn prepare(
     let pid = Pid::this().as_raw();
     let by = (pid, ended::start_time(host, pid).unwrap_or(0));
     let path = journal.write_more(&entry, by)?;
-    Keeper::start_for(own, &path, entry.pid)
+    Starting::for_guest(own, entry.pid)
+        .and_then(|keeper| keeper.hold(&path))
         .map(Some)
         .map_err(|error| {
             let _ = journal.remove(&path);

@@ -53,7 +53,7 @@ pub fn listen(talk: &UnixStream, tell: &mut dyn FnMut(&str)) -> Result<bool, Ref
 /// The process itself: does the work, and says how it went.
 pub fn run(work: impl FnOnce(&mut dyn FnMut(u8, &str)) -> Result<bool, Refusal>) -> u8 {
     let talk = sys::inherited(TALK);
-    let mut tell = |what: u8, text: &str| keeper::say(talk, what, &format!("{text}\0"));
+    let mut tell = |what: u8, text: &str| keeper::say(talk, what, format!("{text}\0"));
     let done = work(&mut tell).unwrap_or_else(|refusal| {
         refusal.messages.iter().for_each(|line| tell(REFUSED, line));
         false

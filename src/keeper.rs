@@ -46,20 +46,31 @@ pub(crate) const TALK: i32 = 4;
 const READY: u8 = b'R';
 pub(crate) const DONE: u8 = b'D';
 pub(crate) const FAILED: u8 = b'F';
-/// What the launcher says: the processes in between have ended; the entry has more records now;
-/// put everything back now; put nothing back once QEMU runs.
-const GO: u8 = b'G';
+/// What the launcher says, followed by a word: which context it claims; which entry is the keeper's.
+const CLAIMED: u8 = b'C';
+const ENTRY: u8 = b'E';
+/// And without one: the entry has more records now; put everything back now; put nothing back once
+/// QEMU runs.
 pub(crate) const MORE: u8 = b'M';
 pub(crate) const UNDO: u8 = b'U';
 pub(crate) const LEAVE: u8 = b'L';
 /// Ends what is said where more may be said later.
 pub(crate) const END: u8 = 0;
+/// Bytes of a word.
+const LONGEST: u64 = 8192;
 
 /// Why a keeper says nothing.
 pub(crate) const ENDED_AT_ONCE: &str = "the keeper ended at once; svirt-exec must be labelled \
      svirt_launcher_exec_t and the svirt_launcher module loaded";
 
 const PROGRAM: &CStr = c"/proc/self/exe";
+
+/// A keeper that has no entry yet: it starts, and looks who is in the cage that was claimed, while the
+/// launcher goes on. Dropped, it ends.
+#[derive(Debug)]
+pub struct Starting {
+    talk: UnixStream,
+}
 
 /// The launcher's end of a running keeper.
 #[derive(Debug)]
@@ -102,50 +113,64 @@ pub fn start_relay(own: &Context, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> i
     start(own, &[b"relay"], &[from, to])
 }
 
-impl Keeper {
-    /// Starts a keeper for an entry and waits until it is ready.
+impl Starting {
+    /// Starts one for what this process launches.
     ///
     /// # Errors
-    /// Where it cannot be started, or finds a file in use by another guest.
-    pub fn start(own: &Context, entry: &Path) -> io::Result<Self> {
-        Self::begin(own, b"keep", entry, Pid::this())
+    /// Where no process can be started.
+    pub fn begin(own: &Context) -> io::Result<Self> {
+        Self::of(own, b"keep", Pid::this())
     }
 
     /// Starts one for what is added to a guest that runs.
     ///
     /// # Errors
-    /// As [`Keeper::start`], and where the guest has ended or is somebody else's.
-    pub fn start_for(own: &Context, entry: &Path, guest: i32) -> io::Result<Self> {
-        Self::begin(own, b"attend", entry, Pid::from_raw(guest))
+    /// As above, and where the guest has ended.
+    pub fn for_guest(own: &Context, guest: i32) -> io::Result<Self> {
+        Self::of(own, b"attend", Pid::from_raw(guest))
     }
 
-    fn begin(own: &Context, verb: &[u8], entry: &Path, of: Pid) -> io::Result<Self> {
-        use std::os::unix::ffi::OsStrExt;
+    fn of(own: &Context, verb: &[u8], process: Pid) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let null = null()?;
-        let pidfd = sys::pidfd(of)?;
+        let null = null.as_fd();
+        let pidfd = sys::pidfd(process)?;
         start(
             own,
-            &[verb, entry.as_os_str().as_bytes()],
-            &[
-                null.as_fd(),
-                null.as_fd(),
-                null.as_fd(),
-                pidfd.as_fd(),
-                theirs.as_fd(),
-            ],
+            &[verb],
+            &[null, null, null, pidfd.as_fd(), theirs.as_fd()],
         )?;
-        drop(theirs);
-        let mut keeper = Self {
-            talk: ours,
-            entry: entry.to_path_buf(),
-        };
-        // The child in between carried the claim too, and is reaped by now.
-        let _ = keeper.talk.write_all(&[GO]);
-        keeper.expect(READY)?;
-        Ok(keeper)
+        Ok(Self { talk: ours })
     }
 
+    /// Tells it which context this process claims now. What it finds wrong with that is said when it
+    /// gets its entry.
+    pub fn claimed(&self, context: &Context) {
+        self.tell(CLAIMED, context.to_string().as_bytes());
+    }
+
+    /// Gives it its entry, and waits until it is ready.
+    ///
+    /// # Errors
+    /// Where it could not be started, finds a file in use by another guest, or the guest somebody
+    /// else's.
+    pub fn hold(self, entry: &Path) -> io::Result<Keeper> {
+        use std::os::unix::ffi::OsStrExt;
+        self.tell(ENTRY, entry.as_os_str().as_bytes());
+        expect(&self.talk, READY)?;
+        Ok(Keeper {
+            talk: self.talk,
+            entry: entry.to_path_buf(),
+        })
+    }
+
+    /// That it has ended shows when it is waited for.
+    fn tell(&self, what: u8, word: &[u8]) {
+        say(Some(self.talk.as_fd()), what, [word, &[END]].concat());
+    }
+}
+
+impl Keeper {
     /// Has it lock the files of records that were added to the entry since.
     ///
     /// # Errors
@@ -196,7 +221,6 @@ fn expect(talk: &UnixStream, wanted: u8) -> io::Result<()> {
 
 /// The keeper's own main.
 pub fn run(args: &[Vec<u8>]) -> u8 {
-    use std::os::unix::ffi::OsStrExt;
     let Some((verb, rest)) = args.split_first() else {
         return 125;
     };
@@ -205,18 +229,16 @@ pub fn run(args: &[Vec<u8>]) -> u8 {
         (b"detach", words) => attach::run(words),
         (b"share", words) => private::run(words),
         (b"relay", []) => relay::run(),
-        (verb @ (b"keep" | b"attend"), [path]) => {
-            keep(Path::new(OsStr::from_bytes(path)), verb == b"attend")
-        }
+        (verb @ (b"keep" | b"attend"), []) => keep(verb == b"attend"),
         _ => 125,
     }
 }
 
-/// Says one thing to the launcher, if it still listens.
-pub(crate) fn say(talk: Option<BorrowedFd<'static>>, what: u8, detail: &str) {
+/// Says one thing to the other side, if it still listens.
+pub(crate) fn say(talk: Option<BorrowedFd<'_>>, what: u8, detail: impl AsRef<[u8]>) {
     let Some(talk) = talk else { return };
     let mut text = vec![what];
-    text.extend_from_slice(detail.as_bytes());
+    text.extend_from_slice(detail.as_ref());
     let _ = nix::sys::socket::send(
         std::os::fd::AsRawFd::as_raw_fd(&talk),
         &text,
@@ -224,9 +246,58 @@ pub(crate) fn say(talk: Option<BorrowedFd<'static>>, what: u8, detail: &str) {
     );
 }
 
+/// What a keeper was told before it was ready.
+struct Told {
+    entry: PathBuf,
+    /// Of the context that the launcher claims: who else is in the cage, as [`join`] found.
+    claim: Option<(Context, Result<Option<Pid>, String>)>,
+}
+
+/// Listens until there is an entry; none where the launcher has ended before that, when nothing was
+/// labelled yet.
+fn listen(talk: OwnedFd) -> Option<Told> {
+    use std::os::unix::ffi::OsStrExt;
+    // What comes after an entry is said when this process has answered.
+    let mut talk = io::BufReader::new(UnixStream::from(talk));
+    let mut claim = None;
+    loop {
+        let mut said = Vec::new();
+        (&mut talk).take(LONGEST).read_until(END, &mut said).ok()?;
+        let (what, word) = said.strip_suffix(&[END])?.split_first()?;
+        match *what {
+            CLAIMED if claim.is_none() => {
+                let context: Context = std::str::from_utf8(word).ok()?.parse().ok()?;
+                let others = join(&context);
+                claim = Some((context, others));
+            }
+            ENTRY => {
+                let entry = Path::new(OsStr::from_bytes(word)).to_path_buf();
+                return Some(Told { entry, claim });
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// Claims what the launcher claims, and from then on: who is not in the cage now comes into it knowing
+/// of this claim. Returns who is.
+fn join(context: &Context) -> Result<Option<Pid>, String> {
+    let host = RealHost::new().map_err(|error| error.to_string())?;
+    let launcher = behind_pidfd(&host).ok_or("the guest has ended")?;
+    claims(&host, launcher, context)?;
+    keep_claimed(&host, context)?;
+    others(&host, launcher, context)
+}
+
+/// The pair stays claimed until the labels are back.
+fn keep_claimed(host: &RealHost, context: &Context) -> Result<(), String> {
+    host.claim(context)
+        .map_err(|error| format!("cannot keep the claim of {context}: {error}"))
+}
+
 /// Keeps the labels of an entry: of a guest that this process's launcher becomes, or, where it
 /// `attends`, of one that runs already.
-fn keep(path: &Path, attends: bool) -> u8 {
+fn keep(attends: bool) -> u8 {
     let talk = sys::inherited(TALK);
     let fail = |why: String| {
         say(talk, FAILED, &why);
@@ -240,17 +311,13 @@ fn keep(path: &Path, attends: bool) -> u8 {
     // go back first. Nothing here lasts longer than the guest.
     sys::ignore_termination();
     sys::raise_descriptor_limit();
-    let mut go = [0_u8; 1];
-    let told = talk.is_some_and(|talk| nix::unistd::read(talk, &mut go) == Ok(1) && go == [GO]);
-    if !told {
-        // The launcher was killed; nothing was labelled yet.
-        if let Ok(journal) = Journal::open()
-            && journal.holds(path)
-        {
-            let _ = journal.remove(path);
-        }
+    let Some(told) = talk
+        .and_then(|talk| talk.try_clone_to_owned().ok())
+        .and_then(listen)
+    else {
         return 125;
-    }
+    };
+    let path = told.entry.as_path();
     let setup = || -> Result<(RealHost, Journal, Hold, Context, Option<runtime::Held>), String> {
         let host = RealHost::new().map_err(|error| error.to_string())?;
         let journal = Journal::open().map_err(|error| error.to_string())?;
@@ -263,11 +330,16 @@ fn keep(path: &Path, attends: bool) -> u8 {
             .parse()
             .map_err(|error| format!("{}: {error}", quoted(path)))?;
         let of = behind_pidfd(&host).ok_or("the guest has ended")?;
-        let shared = if attends {
-            running::verify(&host, of, entry.started, &context)?;
-            None
-        } else {
-            whose(&host, of, &context)?
+        let shared = match told.claim {
+            _ if attends => {
+                running::verify(&host, of, entry.started, &context)?;
+                None
+            }
+            Some((claimed, others)) if claimed == context => {
+                claims(&host, of, &context)?;
+                others?
+            }
+            _ => return Err(format!("{} is of another claim", quoted(path))),
         };
         let mut hold = Hold::take(&host, entry)?;
         hold.all_there()?;
@@ -279,9 +351,9 @@ fn keep(path: &Path, attends: bool) -> u8 {
             .directory()
             .map(|directory| directory.make(&host, &context))
             .transpose()?;
-        // The pair stays claimed until the labels are back.
-        host.claim(&context)
-            .map_err(|error| format!("cannot keep the claim of {context}: {error}"))?;
+        if attends {
+            keep_claimed(&host, &context)?;
+        }
         Ok((host, journal, hold, context, directory))
     };
     let (host, journal, mut hold, context, directory) = match setup() {
@@ -318,7 +390,7 @@ fn keep(path: &Path, attends: bool) -> u8 {
         };
         match &done {
             Ok(()) => say(talk, READY, ""),
-            Err(why) => say(talk, FAILED, &format!("{why}\0")),
+            Err(why) => say(talk, FAILED, format!("{why}\0")),
         }
         done.is_ok()
     };
@@ -366,15 +438,18 @@ fn behind_pidfd(host: &RealHost) -> Option<Pid> {
     line.trim().parse().ok().map(Pid::from_raw)
 }
 
-/// Checks that the launcher behind the pidfd claims this context. Returns who else is in its cage
-/// (`--share-level`): a keeper must not be talked into taking a running guest's files.
-fn whose(host: &RealHost, launcher: Pid, context: &Context) -> Result<Option<Pid>, String> {
-    let claims = host
-        .labels_of(launcher)
-        .is_some_and(|labels| labels.pending.as_ref() == Some(context));
-    if !claims {
-        return Err(format!("process {launcher} does not claim {context}"));
+/// Checks that the launcher behind the pidfd claims this context.
+fn claims(host: &RealHost, launcher: Pid, context: &Context) -> Result<(), String> {
+    let labels = host.labels_of(launcher);
+    if labels.is_some_and(|labels| labels.pending.as_ref() == Some(context)) {
+        return Ok(());
     }
+    Err(format!("process {launcher} does not claim {context}"))
+}
+
+/// Who but the launcher is in its cage (`--share-level`): a keeper must not be talked into taking a
+/// running guest's files.
+fn others(host: &RealHost, launcher: Pid, context: &Context) -> Result<Option<Pid>, String> {
     let processes = host.processes().map_err(|error| error.to_string())?;
     let other = processes.iter().find(|process| {
         process.pid != launcher
@@ -391,7 +466,7 @@ fn report(talk: Option<BorrowedFd<'static>>, failures: &[String]) {
     if failures.is_empty() {
         say(talk, DONE, "");
     } else {
-        say(talk, FAILED, &failures.join("; "));
+        say(talk, FAILED, failures.join("; "));
     }
     if let Some(talk) = talk {
         let _ = nix::sys::socket::shutdown(

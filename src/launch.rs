@@ -29,7 +29,7 @@ use crate::escape::quoted;
 use crate::fds;
 use crate::host::{Host, RealHost};
 use crate::journal::Journal;
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, Starting};
 use crate::label::{Categories, Context};
 use crate::mcs::{self, Sharing};
 use crate::pinned::Pinned;
@@ -115,6 +115,8 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     }
     clean_up(&host, &own, &step);
 
+    let starting = Starting::begin(&own)
+        .map_err(|error| refuse(format!("cannot start the keeper of the labels: {error}")))?;
     let limit = sys::raise_descriptor_limit();
     let mut collected = survey::look(&host, &command, &mut reading)?;
     if options.no_relabel {
@@ -138,12 +140,13 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
             mcs::claim(&host, &types.domain, &range, &still_carried(&collected))?
         }
     };
-    if claim.hidden > 0 || !host.sees_all() {
+    if claim.hidden() > 0 || !host.sees_all() {
         say(
             "warning: not all processes of this host show their labels here (hidepid, a PID \
              namespace, or the policy): that nobody else has this guest's categories is not proven",
         );
     }
+    starting.claimed(&claim.context);
     let level = claim.context.level();
     step.tell(format_args!("claimed {}", claim.context));
     let labels = GuestLabels::new(&types, level).private_to(survey::private_to(options));
@@ -159,6 +162,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
         collected,
         Some(labels),
         survey::relabelling(options),
+        &claim.processes,
     )?;
     let repairs = judge(
         &host,
@@ -182,12 +186,12 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     let mut keeper = apply::prepare(
         &host,
         &plan,
-        &own,
+        starting,
         &claim.context,
         name.as_deref(),
         directory,
     )?;
-    step.tell(format_args!("wrote the journal, started the keeper"));
+    step.tell(format_args!("wrote the journal, the keeper has it"));
     let change = || -> Result<(), Refusal> {
         apply::recheck(&host, &plan)?;
         apply::label(&host, &plan)?;

@@ -22,6 +22,8 @@ const FEWEST: usize = 8;
 /// Claims made before giving up while the range still has free pairs: each
 /// failure means that another launcher claimed the same pair at that moment.
 const ATTEMPTS: usize = 64;
+/// From so many pairs on, one is drawn without a look at who has which.
+const ABUNDANT: usize = 100_000;
 
 /// Why there is no pair.
 #[derive(Debug, Error)]
@@ -248,8 +250,16 @@ pub fn holder<'a>(cage: &Categories, processes: &'a [ProcessLabels]) -> Option<(
 pub struct Claim {
     /// The guest's context, which the next execve(2) will enter.
     pub context: Context,
-    /// Processes whose labels the kernel would not show (hidepid, a PID namespace).
-    pub hidden: usize,
+    /// Who else there was when it was this process's.
+    pub processes: Vec<ProcessLabels>,
+}
+
+impl Claim {
+    /// How many processes there are whose labels the kernel would not show (hidepid, a PID namespace).
+    pub fn hidden(&self) -> usize {
+        let hidden = self.processes.iter().filter(|process| process.hidden);
+        hidden.count()
+    }
 }
 
 /// Draws pairs until one is claimed by this process alone.
@@ -264,8 +274,12 @@ pub fn claim(
     range: &Categories,
     avoid: &[Categories],
 ) -> Result<Claim, PairError> {
-    let mut busy = taken(&host.entered().map_err(PairError::Scan)?);
-    busy.extend_from_slice(avoid);
+    // What makes a pair this process's is the look at everybody after the claim. One before it only
+    // saves drawing another, which is likely where there are few.
+    let mut busy = avoid.to_vec();
+    if pair_count(range.len()) < ABUNDANT {
+        busy.extend(taken(&host.entered().map_err(PairError::Scan)?));
+    }
     for _ in 0..ATTEMPTS {
         let pair = draw(range, &busy)?;
         let context = domain.at(Level::with_pair(domain.sensitivity(), pair));
@@ -275,10 +289,7 @@ pub fn claim(
         })?;
         let processes = host.processes().map_err(PairError::Scan)?;
         if holder(&pair.categories(), &processes).is_none() {
-            return Ok(Claim {
-                context,
-                hidden: processes.iter().filter(|process| process.hidden).count(),
-            });
+            return Ok(Claim { context, processes });
         }
         busy = taken(&processes);
         busy.extend_from_slice(avoid);
@@ -355,10 +366,7 @@ pub fn claim_level(
     if sharing == Sharing::Refused {
         unheld(&context, &processes)?;
     }
-    Ok(Claim {
-        context,
-        hidden: processes.iter().filter(|process| process.hidden).count(),
-    })
+    Ok(Claim { context, processes })
 }
 
 #[cfg(test)]

@@ -139,6 +139,26 @@ fn a_pair_that_another_launcher_claimed_meanwhile_is_given_up() {
 }
 
 #[test]
+fn of_many_pairs_one_is_drawn_unseen_and_given_up_where_a_guest_has_it() {
+    let host = Crowd::new(|claims| {
+        let first = claims
+            .first()
+            .expect("nobody is looked at before the claim");
+        vec![process(
+            7,
+            None,
+            &format!("u:r:svirt_t:s0:{}", first.cage()),
+        )]
+    });
+    let claim = claim(&host, &domain(), &set("c0.c1022"), &[]).unwrap();
+    let claimed = host.claimed();
+    assert_eq!(claimed.len(), 2);
+    assert!(!claimed[0].overlaps(&claimed[1]));
+    assert_eq!(claim.context.cage(), claimed[1]);
+    assert_eq!(claim.processes.len(), 1);
+}
+
+#[test]
 fn a_launcher_that_is_always_too_late_gives_up() {
     let host = Crowd::new(|claims| {
         let last = claims.last().map(|last| claimant(7, &last.cage()));
@@ -185,7 +205,7 @@ fn what_cannot_be_seen_is_counted_and_what_the_kernel_refuses_is_said() {
     };
     let host = Crowd::new(|_| vec![hidden(1), process(2, None, LAUNCHER), hidden(3)]);
     let seen = claim(&host, &domain(), &set("c0.c7"), &[]).unwrap();
-    assert_eq!(seen.hidden, 2);
+    assert_eq!(seen.hidden(), 2);
     // The host of these tests refuses c1023.
     let only = [set("c1016"), set("c1017"), set("c1018"), set("c1019")];
     let rest = [set("c1020"), set("c1021")];

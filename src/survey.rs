@@ -17,7 +17,7 @@ use crate::devices::Below;
 use crate::domain::{self, Accelerator};
 use crate::escape::quoted;
 use crate::headers::Unread;
-use crate::host::{Host, RealHost};
+use crate::host::{Host, ProcessLabels, RealHost};
 use crate::imagelock;
 use crate::label::{Context, Level};
 use crate::made;
@@ -206,19 +206,16 @@ pub fn look(
 /// What [`plan::decide`] says, and what this host does of devices in use, files that cannot be
 /// labelled, and images that another QEMU has open.
 ///
-/// # Errors
-/// Where the host's processes cannot be listed.
+/// `processes` are those of a time after the resources were collected: who has labelled one of them by
+/// then is among them.
 pub fn decide(
     host: &RealHost,
     collected: Collected,
     labels: Option<&GuestLabels>,
     relabel: Relabel,
-) -> Result<Decision, Refusal> {
-    let processes = match labels {
-        Some(_) => host.processes()?,
-        None => Vec::new(),
-    };
-    let mut decision = plan::decide(host, collected, labels, relabel, &processes);
+    processes: &[ProcessLabels],
+) -> Decision {
+    let mut decision = plan::decide(host, collected, labels, relabel, processes);
     let Decision {
         steps,
         warnings,
@@ -232,13 +229,13 @@ pub fn decide(
         obstacles.append(&mut fixed.obstacles);
     }
     obstacles.append(&mut imagelock::obstacles(host, steps));
-    Ok(decision)
+    decision
 }
 
 /// The decision. With labels where the host can give some.
 ///
 /// # Errors
-/// Where the host's processes cannot be listed.
+/// Where the policy cannot be asked, or the program has no absolute name.
 pub fn make_plan(
     host: &RealHost,
     command: &Command,
@@ -246,6 +243,7 @@ pub fn make_plan(
     mut collected: Collected,
     labels: Option<GuestLabels>,
     relabel: Relabel,
+    processes: &[ProcessLabels],
 ) -> Result<Plan, Refusal> {
     let Reading {
         invocation,
@@ -264,7 +262,7 @@ pub fn make_plan(
         mut warnings,
         mut errors,
         obstacles,
-    } = decide(host, collected, labels.as_ref(), relabel)?;
+    } = decide(host, collected, labels.as_ref(), relabel, processes);
     if let Some(own) = &own {
         plan::leave_to_qemu(&mut steps, own, labels.as_ref());
     }
@@ -342,8 +340,10 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
     chains_unknown(&mut collected);
     let mut problems = Vec::new();
     let mut labels = None;
+    let mut processes = Vec::new();
     if host.mode() != Mode::Disabled && reading.invocation.purpose == Purpose::Guest {
-        let planned = || -> Result<GuestLabels, Refusal> {
+        let mut planned = || -> Result<GuestLabels, Refusal> {
+            processes = host.processes()?;
             let own = host.own_context()?;
             let chosen = chosen_level(options, &own)?;
             let stated = options.label.as_ref();
@@ -352,7 +352,7 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
                 Some(level) => level,
                 None => {
                     let range = mcs::range(&own, options.mcs_range)?;
-                    let pair = mcs::draw(&range, &mcs::taken(&host.processes()?))?;
+                    let pair = mcs::draw(&range, &mcs::taken(&processes))?;
                     Level::with_pair(own.sensitivity(), pair)
                 }
             };
@@ -365,7 +365,7 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
     }
     let chosen = options.level.is_some() || options.label.is_some();
     if let Some(labels) = labels.as_ref().filter(|_| chosen && !options.share_level) {
-        let held = mcs::unheld(&labels.process, &host.processes()?);
+        let held = mcs::unheld(&labels.process, &processes);
         problems.extend(held.err().map(|error| error.to_string()));
     }
     let mut plan = make_plan(
@@ -375,6 +375,7 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
         collected,
         labels,
         relabelling(options),
+        &processes,
     )?;
     plan.obstacles.append(&mut problems);
     if options.preflight != Some(Preflight::Off) {
@@ -419,7 +420,13 @@ pub fn behind_devices(
         warnings,
         errors,
         obstacles,
-    } = decide(host, collected, plan.labels.as_ref(), Relabel::Yes)?;
+    } = decide(
+        host,
+        collected,
+        plan.labels.as_ref(),
+        Relabel::Yes,
+        &host.processes()?,
+    );
     Ok(Plan {
         program: plan.program.clone(),
         accelerator: plan.accelerator,

@@ -107,6 +107,57 @@ fn assistants(image: &Path) {
     }
 }
 
+/// A plan of a line, as `plan --json` prints it.
+fn plan(words: &[OsString], disks: usize) {
+    let mut argv: Vec<OsString> = ["svirt-exec", "--", "qemu-system-x86_64"]
+        .map(OsString::from)
+        .to_vec();
+    argv.extend(words.iter().cloned());
+    let options = Cli::try_parse_from(argv).unwrap().launch;
+    let environment: [CString; 0] = [];
+    let plan = survey::plan(&options, &environment).unwrap();
+    let pinned = plan
+        .steps
+        .iter()
+        .filter(|step| step.resource.pinned.is_some());
+    let kvm = words.iter().any(|word| word == "-enable-kvm") && Path::new("/dev/kvm").exists();
+    assert_eq!(pinned.count(), disks + usize::from(kvm));
+    black_box(report::json(&plan).unwrap());
+}
+
+/// Overlays on each other.
+fn chains(directory: &Path) {
+    println!("planning for one disk, a chain of images: the same");
+    let mut before: Option<f64> = None;
+    for length in [10, 100, 200] {
+        let image = |number: usize| directory.join(format!("chain-{length}-{number}.qcow2"));
+        for number in 0..length {
+            let mut command = Command::new("qemu-img");
+            command.args(["create", "-q", "-f", "qcow2"]);
+            if number > 0 {
+                command
+                    .args(["-u", "-F", "qcow2", "-b"])
+                    .arg(image(number - 1));
+            }
+            assert!(
+                command
+                    .arg(image(number))
+                    .arg("1M")
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        }
+        let drive = format!("file={},format=qcow2", image(length - 1).display());
+        let words = ["-drive".into(), drive.into()];
+        let times = measure(|| plan(&words, length)).map(milliseconds);
+        let [median, least, most] = times;
+        let ratio = before.map_or_else(String::new, |before| format!("{:.1}", median / before));
+        println!("{length:>8} images  {median:.2} ({least:.2} to {most:.2})  {ratio}");
+        before = Some(median);
+    }
+}
+
 fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
@@ -140,23 +191,7 @@ fn main() {
                 &Default::default(),
             ));
         });
-        let mut argv: Vec<OsString> = ["svirt-exec", "--", "qemu-system-x86_64"]
-            .map(OsString::from)
-            .to_vec();
-        argv.extend(words.iter().cloned());
-        let options = Cli::try_parse_from(argv).unwrap().launch;
-        let environment: [CString; 0] = [];
-        let planning = measure(|| {
-            let plan = survey::plan(&options, &environment).unwrap();
-            assert_eq!(
-                plan.steps
-                    .iter()
-                    .filter(|step| step.resource.pinned.is_some())
-                    .count(),
-                disks + usize::from(Path::new("/dev/kvm").exists())
-            );
-            black_box(report::json(&plan).unwrap());
-        });
+        let planning = measure(|| plan(&words, disks));
         let medians = [milliseconds(parsing[0]), milliseconds(planning[0])];
         let row = |times: [Duration; 3]| {
             format!(
@@ -181,4 +216,5 @@ fn main() {
         );
         before = Some(medians);
     }
+    chains(directory.path());
 }

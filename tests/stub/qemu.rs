@@ -88,6 +88,7 @@ fn run() -> u8 {
                 println!("forked");
             }
         }
+        (Some("crowd"), Some(count), None) => crowd(count.parse().unwrap_or(0)),
         _ => return 98,
     }
     let _ = std::io::stdout().flush();
@@ -136,6 +137,17 @@ fn limit() -> u8 {
         .env("STUB", "clock")
         .exec();
     95
+}
+
+/// Processes that are there until standard input ends.
+fn crowd(count: usize) {
+    // SAFETY: one thread; the children only read and end.
+    let first = (0..count).all(|_| unsafe { libc::fork() } != 0);
+    if first {
+        println!("ready");
+        let _ = std::io::stdout().flush();
+    }
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
 }
 
 fn getenv(name: &CStr) -> String {
