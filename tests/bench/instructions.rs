@@ -13,6 +13,8 @@
     reason = "a measurement may stop where it stands"
 )]
 
+mod images;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -59,21 +61,9 @@ fn disks(count: usize) -> Vec<OsString> {
     words
 }
 
-/// Overlays on each other; the last one is the guest's disk.
 fn chain(length: usize) -> Vec<OsString> {
-    let image = |number: usize| Path::new(PLACE).join(format!("{length}-{number:03}.qcow2"));
-    for number in 0..length {
-        let mut command = Command::new("qemu-img");
-        command.args(["create", "-q", "-f", "qcow2"]);
-        if number > 0 {
-            command
-                .args(["-u", "-F", "qcow2", "-b"])
-                .arg(image(number - 1));
-        }
-        let made = command.arg(image(number)).arg("1M").status();
-        assert!(made.is_ok_and(|status| status.success()), "needs qemu-img");
-    }
-    let drive = format!("file={},format=qcow2", image(length - 1).display());
+    let top = images::chain(Path::new(PLACE), length);
+    let drive = format!("file={},format=qcow2", top.display());
     vec!["qemu-system-x86_64".into(), "-drive".into(), drive.into()]
 }
 

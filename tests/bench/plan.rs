@@ -10,6 +10,8 @@
     clippy::indexing_slicing
 )]
 
+mod images;
+
 use std::ffi::{CString, OsString};
 use std::fs;
 use std::hint::black_box;
@@ -130,25 +132,8 @@ fn chains(directory: &Path) {
     println!("planning for one disk, a chain of images: the same");
     let mut before: Option<f64> = None;
     for length in [10, 100, 200] {
-        let image = |number: usize| directory.join(format!("chain-{length}-{number}.qcow2"));
-        for number in 0..length {
-            let mut command = Command::new("qemu-img");
-            command.args(["create", "-q", "-f", "qcow2"]);
-            if number > 0 {
-                command
-                    .args(["-u", "-F", "qcow2", "-b"])
-                    .arg(image(number - 1));
-            }
-            assert!(
-                command
-                    .arg(image(number))
-                    .arg("1M")
-                    .status()
-                    .unwrap()
-                    .success()
-            );
-        }
-        let drive = format!("file={},format=qcow2", image(length - 1).display());
+        let top = images::chain(directory, length);
+        let drive = format!("file={},format=qcow2", top.display());
         let words = ["-drive".into(), drive.into()];
         let times = measure(|| plan(&words, length)).map(milliseconds);
         let [median, least, most] = times;
