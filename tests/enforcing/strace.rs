@@ -77,11 +77,21 @@ pub fn events(trace: &str, cwd: &Path) -> Vec<Event> {
         let Some((name, arguments, result)) = take_apart(&whole) else {
             continue;
         };
+        // A child may be seen before the call that made it has returned.
+        if !directories.contains_key(pid) {
+            let mut parents = unfinished
+                .iter()
+                .filter(|(_, call)| call.split('(').next().is_some_and(makes_a_process))
+                .peekable();
+            if parents.peek().is_some() && parents.all(|(parent, _)| foreign.contains(*parent)) {
+                foreign.insert(pid.to_owned());
+            }
+        }
         let own = directories
             .entry(pid.to_owned())
             .or_insert_with(|| cwd.to_owned())
             .clone();
-        if matches!(name, "clone" | "clone3" | "fork" | "vfork") {
+        if makes_a_process(name) {
             if let Some(child) = result.split(['<', ' ']).next() {
                 directories.insert(child.to_owned(), own);
                 if foreign.contains(pid) {
@@ -119,6 +129,10 @@ pub fn events(trace: &str, cwd: &Path) -> Vec<Event> {
         }));
     }
     found
+}
+
+fn makes_a_process(call: &str) -> bool {
+    matches!(call, "clone" | "clone3" | "fork" | "vfork")
 }
 
 /// `name(arguments) = result`.
@@ -242,6 +256,9 @@ fn traces_are_read_as_strace_writes_them() {
 1 clone3({flags=CLONE_VM|CLONE_VFORK, exit_signal=SIGCHLD}, 88) = 9
 9 execve(\"\\x2f\\x68\", [\"\\x68\"], 0x7ffd) = 0
 9 openat(AT_FDCWD<\\x2f>, \"\\x2f\\x6e\\x6f\", O_RDWR) = 3
+9 clone(child_stack=NULL, flags=SIGCHLD <unfinished ...>
+10 execve(\"\\x2f\\x6b\", [\"\\x6b\"], 0x7ffd) = 0
+9 <... clone resumed>) = 10
 1 openat(AT_FDCWD<\\x2f>, \"\\x2f\\x6e\", O_RDONLY) = -1 ENOENT (No such file or directory)
 1 +++ exited with 0 +++
 ";
