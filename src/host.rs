@@ -394,7 +394,10 @@ impl Host for RealHost {
         let name = "thread-self/attr/exec";
         let noted = openat(self.proc.as_fd(), name, flags, FileMode::empty())?;
         if sys::mount_id(noted.as_fd())? != sys::mount_id(self.proc.as_fd())? {
-            return Err(nix::errno::Errno::EXDEV.into());
+            return Err(io::Error::other(
+                "something is mounted over /proc/thread-self/attr/exec: umount it, or run svirt-exec \
+                 where it is not",
+            ));
         }
         let mut text = String::new();
         File::from(noted).read_to_string(&mut text)?;

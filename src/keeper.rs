@@ -339,7 +339,13 @@ fn keep(attends: bool) -> u8 {
                 claims(&host, of, &context)?;
                 others?
             }
-            _ => return Err(format!("{} is of another claim", quoted(path))),
+            _ => {
+                return Err(format!(
+                    "{} is for {context}, which the launcher did not claim: a bug of svirt-exec, or \
+                     its launcher was taken over; nothing was labelled",
+                    quoted(path)
+                ));
+            }
         };
         let mut hold = Hold::take(&host, entry)?;
         hold.all_there()?;

@@ -163,6 +163,12 @@ fn launch_calls(trace: &Path) -> [Vec<Call>; 2] {
     let from_journal = calls(&trace, journal, becomes);
     assert!(all.len() > from_journal.len() + 20, "{all:?}");
     assert!(from_journal.len() > 15, "{from_journal:?}");
+    for name in ["write", "fsync", "rename", "sendto", "setxattr", "execve"] {
+        assert!(
+            from_journal.iter().any(|call| call.0 == name),
+            "{from_journal:?}"
+        );
+    }
     let before = all[..all.len() - from_journal.len()].to_vec();
     [before, from_journal]
 }
