@@ -1,7 +1,7 @@
 //! What changes the host, in order: files that QEMU would make are made, the original
 //! labels are written down, the keeper is started, and each label is set and read back.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::ended;
 use crate::escape::quoted;
 use crate::host::{Host, RealHost};
 use crate::imagelock;
-use crate::journal::{Entry, Journal, Record};
+use crate::journal::{Entry, Journal, JournalError, Record};
 use crate::keeper::{Keeper, Starting};
 use crate::label::Context;
 use crate::pinned::{self, Kind, Pinned};
@@ -36,13 +36,14 @@ pub fn prepare(
     guest: &Context,
     name: Option<&str>,
     runtime: Option<runtime::Directory>,
+    journal: Result<Journal, JournalError>,
 ) -> Result<Option<Keeper>, Refusal> {
     let pid = Pid::this().as_raw();
     let mut entry = Entry::new(
         name.map_or_else(|| pid.to_string(), ToOwned::to_owned),
         pid,
         ended::start_time(host, pid).unwrap_or(0),
-        boot(host)?,
+        host.boot()?.to_owned(),
         guest.to_string(),
     );
     entry.records = records(plan);
@@ -51,23 +52,26 @@ pub fn prepare(
     if entry.records.is_empty() && entry.runtime.is_none() && name.is_none() {
         return Ok(None);
     }
-    let journal = Journal::open()?;
+    let journal = journal?;
     let path = journal.write(&entry)?;
     match starting.hold(&path) {
         Ok(keeper) => Ok(Some(keeper)),
         Err(error) => {
             let _ = journal.remove(&path);
-            Err(refuse(format!(
-                "cannot start the keeper of the labels: {error}"
-            )))
+            Err(Refusal::new(
+                error.to_string().lines().map(not_kept).collect(),
+            ))
         }
     }
 }
 
-/// Which boot of the host this is.
-pub(crate) fn boot(host: &RealHost) -> io::Result<String> {
-    let boot = host.read_proc("sys/kernel/random/boot_id")?;
-    Ok(boot.trim().to_owned())
+/// A line of what kept a keeper from holding an entry.
+fn not_kept(why: &str) -> String {
+    if why.starts_with("cannot ") {
+        why.to_owned()
+    } else {
+        format!("cannot start the keeper of the labels: {why}")
+    }
 }
 
 /// Writes down what was found behind block devices after they were labelled, and has the keeper
@@ -83,14 +87,16 @@ pub fn prepare_more(plan: &Plan, keeper: &mut Keeper) -> Result<(), Refusal> {
     let mut entry = Journal::read(&keeper.entry)?;
     entry.records.append(&mut more);
     Journal::open()?.replace(&keeper.entry, &entry)?;
-    keeper
-        .grow()
-        .map_err(|error| refuse(format!("cannot hold what a disk's header names: {error}")))
+    keeper.grow().map_err(|error| {
+        let why = error.to_string().replace('\n', "; ");
+        refuse(format!("cannot hold what a disk's header names: {why}"))
+    })
 }
 
 /// What has to be put back for a plan.
 pub(crate) fn records(plan: &Plan) -> Vec<Record> {
     let mut records = Vec::new();
+    let mut file_systems = HashMap::new();
     let directories: HashSet<PathBuf> = plan
         .steps
         .iter()
@@ -103,7 +109,7 @@ pub(crate) fn records(plan: &Plan) -> Vec<Record> {
             // Already labelled: in use by another guest, perhaps. The lock is what
             // keeps that label, its own entry puts it back.
             (Action::Relabel, Some(pinned), Some(current)) => {
-                let mut record = record(pinned, step.class, current, label);
+                let mut record = record(pinned, step.class, current, label, &mut file_systems);
                 // Of a tree, the directory that all others are below.
                 record.tree = directories.contains(&record.path)
                     && !record
@@ -113,7 +119,7 @@ pub(crate) fn records(plan: &Plan) -> Vec<Record> {
                 record
             }
             (Action::None, Some(pinned), Some(current)) if step.class != Class::Keep => {
-                record(pinned, step.class, current, label)
+                record(pinned, step.class, current, label, &mut file_systems)
             }
             _ => continue,
         };
@@ -122,11 +128,19 @@ pub(crate) fn records(plan: &Plan) -> Vec<Record> {
     records
 }
 
-fn record(pinned: &Pinned, class: Class, original: &Context, label: &Context) -> Record {
+/// `file_systems` are the numbers of those that were asked for theirs, by device.
+fn record(
+    pinned: &Pinned,
+    class: Class,
+    original: &Context,
+    label: &Context,
+    file_systems: &mut HashMap<u64, Option<u64>>,
+) -> Record {
+    let file_system = file_systems.entry(pinned.identity.dev);
     Record {
         path: pinned.real_path(),
         identity: pinned.identity,
-        file_system: pinned.file_system(),
+        file_system: *file_system.or_insert_with(|| pinned.file_system()),
         tree: false,
         class,
         original: original.to_string(),

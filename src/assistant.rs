@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::{self, ImageFormat, References};
 use crate::label::Context;
-use crate::launch::{LOAD, OWN_DOMAIN};
+use crate::own_domain::{LOAD, OWN_DOMAIN};
 use crate::pinned;
 use crate::selinux::{self, Mode};
 use crate::sys;

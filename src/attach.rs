@@ -26,6 +26,7 @@ use crate::journal::{Entry, Journal};
 use crate::keeper::{DONE, FAILED, Keeper, Starting};
 use crate::label::Context;
 use crate::launch;
+use crate::own_domain;
 use crate::pinned::{Identity, Kind};
 use crate::plan::{Decision, GuestLabels, Plan, Relabel};
 use crate::preflight;
@@ -51,7 +52,7 @@ pub fn attach(options: &Attached, class: Class) -> Result<u8, Refusal> {
         ));
     }
     let own = host.own_context()?;
-    launch::check_own_domain(&own, mode)?;
+    own_domain::check(&own, mode)?;
     let guest = running::find(&host, &options.guest, options.pid)?;
     sys::raise_descriptor_limit();
     let mut plan = decide(&host, &own, &guest, &options.paths, class)?;
@@ -189,7 +190,7 @@ fn prepare(
         guest.name.clone(),
         guest.pid.as_raw(),
         guest.started,
-        apply::boot(host)?,
+        host.boot()?.to_owned(),
         guest.context.to_string(),
     );
     entry.records = apply::records(plan);
@@ -209,7 +210,8 @@ fn prepare(
         .map(Some)
         .map_err(|error| {
             let _ = journal.remove(&path);
-            refuse(format!("cannot attach anything to {guest}: {error}"))
+            let why = error.to_string().replace('\n', "; ");
+            refuse(format!("cannot attach anything to {guest}: {why}"))
         })
 }
 

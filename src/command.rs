@@ -13,6 +13,7 @@ use nix::unistd::execve;
 use crate::escape::quoted;
 use crate::preflight;
 use crate::refusal::{NOT_EXECUTABLE, NOT_FOUND, Refusal, refuse};
+use crate::sys;
 
 /// A QEMU and how it is called.
 #[derive(Debug)]
@@ -97,6 +98,7 @@ impl Command {
         let (Ok(program), Ok(words)) = (to_c(self.program.as_os_str()), words) else {
             return refuse("cannot execute QEMU: a word of its command line holds a NUL byte");
         };
+        sys::wait_for_starters();
         let Err(error) = execve(&program, &words, environment);
         let why = match error {
             Errno::EACCES => {

@@ -12,7 +12,7 @@ use crate::escape::{escaped, quoted, shell_word};
 use crate::guests::Guest;
 use crate::keeper;
 use crate::label::{Context, Level};
-use crate::launch;
+use crate::own_domain;
 
 /// Why something was denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,8 +273,8 @@ fn hand_over(path: &str, level: &Level) -> String {
 fn explained(stamp: Stamp, denial: Denial, known: &Known<'_>) -> Explained {
     let guest = guest_in(&denial.source, known);
     let who = match (denial.source.kind.as_str(), guest) {
-        (launch::OWN_DOMAIN, _) => "svirt-exec itself".to_owned(),
-        (launch::INFO_DOMAIN, _) => "a QEMU without a guest".to_owned(),
+        (own_domain::OWN_DOMAIN, _) => "svirt-exec itself".to_owned(),
+        (own_domain::INFO_DOMAIN, _) => "a QEMU without a guest".to_owned(),
         (keeper::DOMAIN, _) => "the keeper of labels".to_owned(),
         (_, Some(guest)) => format!("guest {}", guest.title()),
         (_, None) => "a guest that has ended".to_owned(),
@@ -377,8 +377,12 @@ fn fix(denial: &Denial, why: Why, path: Option<&[u8]>, known: &Known<'_>) -> Str
         "fifo_file",
     ]
     .contains(&denial.class.as_str());
-    let own = [launch::OWN_DOMAIN, launch::INFO_DOMAIN, keeper::DOMAIN]
-        .contains(&denial.source.kind.as_str());
+    let own = [
+        own_domain::OWN_DOMAIN,
+        own_domain::INFO_DOMAIN,
+        keeper::DOMAIN,
+    ]
+    .contains(&denial.source.kind.as_str());
     if why == Why::Past {
         return "nothing, if it does not come again".to_owned();
     }
@@ -386,7 +390,7 @@ fn fix(denial: &Denial, why: Why, path: Option<&[u8]>, known: &Known<'_>) -> Str
         return format!(
             "load the svirt_launcher module of this version: {}; if it stays, it is a bug of svirt-exec: \
              report it with this line of the log",
-            launch::LOAD
+            own_domain::LOAD
         );
     }
     let dispensable = DISPENSABLE.iter().find(|(class, kind, name, _)| {

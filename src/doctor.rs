@@ -18,8 +18,8 @@ use crate::guests::View;
 use crate::host::{Host, RealHost};
 use crate::keeper;
 use crate::label::Context;
-use crate::launch;
 use crate::mcs;
+use crate::own_domain;
 use crate::preflight::{self, Privilege};
 use crate::selinux::{self, Mode};
 use crate::sys;
@@ -167,7 +167,7 @@ fn selinux_is_on(host: &RealHost) -> Check {
             "on, permissive: guests get labels, and nothing holds them to those",
             "setenforce 1, and SELINUX=enforcing in /etc/selinux/config",
         ),
-        Mode::Disabled if launch::hides_selinux(host) => Check::bad(
+        Mode::Disabled if own_domain::hides_selinux(host) => Check::bad(
             name,
             "this process has a label, but selinuxfs is not visible here: a container hides it",
             "run svirt-exec outside the container, or mount /sys/fs/selinux into it",
@@ -197,10 +197,14 @@ fn processes_visible(host: &RealHost) -> Check {
 /// Whether the policy module is loaded.
 pub fn module(host: &RealHost, own: &Context) -> Check {
     let name = "policy_module";
-    let missing: Vec<&str> = [launch::OWN_DOMAIN, launch::INFO_DOMAIN, keeper::DOMAIN]
-        .into_iter()
-        .filter(|kind| !host.is_valid(&own.with_type(kind)))
-        .collect();
+    let missing: Vec<&str> = [
+        own_domain::OWN_DOMAIN,
+        own_domain::INFO_DOMAIN,
+        keeper::DOMAIN,
+    ]
+    .into_iter()
+    .filter(|kind| !host.is_valid(&own.with_type(kind)))
+    .collect();
     let mut pipe = own.with_type(fds::PIPE_TYPE);
     "object_r".clone_into(&mut pipe.role);
     if missing.is_empty() && host.is_valid(&pipe) {
@@ -213,25 +217,25 @@ pub fn module(host: &RealHost, own: &Context) -> Check {
             own.role,
             missing.first().unwrap_or(&fds::PIPE_TYPE)
         ),
-        launch::LOAD,
+        own_domain::LOAD,
     )
 }
 
 fn own_domain(own: &Context) -> Check {
     let name = "own_domain";
-    let program = std::env::current_exe().unwrap_or_else(|_| launch::INSTALLED.into());
+    let program = std::env::current_exe().unwrap_or_else(|_| own_domain::INSTALLED.into());
     let label = selinux::label_of_path(&program)
         .ok()
         .flatten()
         .map_or_else(|| "no label".to_owned(), |label| label.to_string());
     let detail = format!("{} is {label}, and runs as {own}", quoted(&program));
-    if own.kind == launch::OWN_DOMAIN {
+    if own.kind == own_domain::OWN_DOMAIN {
         return Check::well(name, detail);
     }
-    let why = launch::why_not_own_domain(own);
+    let why = own_domain::why_not(own);
     Check::said(
         name,
-        &format!("{detail}, not in {}: {why}", launch::OWN_DOMAIN),
+        &format!("{detail}, not in {}: {why}", own_domain::OWN_DOMAIN),
     )
 }
 

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::host::{Host, VirtualContexts};
 use crate::label::{Context, Level};
-use crate::launch::LOAD;
+use crate::own_domain::LOAD;
 
 /// What runs the guest's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -16,6 +16,7 @@ use crate::errand::{self, LINE, REFUSED};
 use crate::escape::quoted;
 use crate::host::{Host, ProcessLabels, RealHost};
 use crate::journal::{Entry, Journal, Record};
+use crate::kept;
 use crate::label::Context;
 use crate::pinned::{self, Pinned};
 use crate::recorded::{same, this_boot};
@@ -231,7 +232,7 @@ pub fn put_back(
         done: 0,
         back: true,
     };
-    let mut listed = work.list(&journals)?;
+    let mut listed = work.list(&journals, wanted)?;
     // After the entries, since who wrote one had asked for its pair before. Once for all of them:
     // where many guests end together, every keeper finds the entries of all the others.
     let mut processes = if listed.iter().all(|listed| runs(host, &listed.entry)) {
@@ -240,7 +241,7 @@ pub fn put_back(
         host.processes()?
     };
     if scope.patient && keepers_at_work(host, &listed, wanted, &mut processes)? {
-        listed = work.list(&journals)?;
+        listed = work.list(&journals, wanted)?;
         processes = host.processes()?;
     }
     let mut running = Vec::new();
@@ -309,7 +310,13 @@ impl Work<'_> {
         (self.tell)(what, line);
     }
 
-    fn list<'a>(&mut self, journals: &'a [(Option<u32>, Journal)]) -> io::Result<Vec<Listed<'a>>> {
+    fn list<'a>(
+        &mut self,
+        journals: &'a [(Option<u32>, Journal)],
+        wanted: &[Wanted],
+    ) -> io::Result<Vec<Listed<'a>>> {
+        // Who waits for nobody and has asked for nothing needs not know what keepers are at work on.
+        let in_passing = wanted.is_empty() && !self.scope.patient;
         let mut listed = Vec::new();
         for (owner, journal) in journals {
             let paths = match (journal.entries(), owner) {
@@ -321,6 +328,9 @@ impl Work<'_> {
                 (paths, _) => paths?,
             };
             for path in paths {
+                if in_passing && kept::is_kept(&path) {
+                    continue;
+                }
                 match Journal::read_of(&path, *owner) {
                     Ok(entry) => listed.push(Listed {
                         journal,

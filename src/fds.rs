@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, readlink};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, readlink};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 
 use crate::escape::quoted;
@@ -103,13 +103,11 @@ fn numbers() -> io::Result<Vec<RawFd>> {
 pub fn inspect(host: &dyn Host, domain: &Context) -> io::Result<Repairs> {
     let mut repairs = Repairs::default();
     for number in numbers()? {
-        let Some(fd) = sys::inherited(number) else {
+        let Some(fd) = sys::handed_on(number) else {
             continue;
         };
-        let closes = fcntl(fd, FcntlArg::F_GETFD)
-            .is_ok_and(|flags| FdFlag::from_bits_truncate(flags).contains(FdFlag::FD_CLOEXEC));
         let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).unwrap_or(0));
-        if closes || flags.contains(OFlag::O_PATH) {
+        if flags.contains(OFlag::O_PATH) {
             continue;
         }
         let object = readlink(&PathBuf::from(format!("/proc/self/fd/{number}")))

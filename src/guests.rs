@@ -18,7 +18,7 @@ use crate::host::{Host, ProcessLabels, RealHost};
 use crate::journal::{Entry, Journal, Record};
 use crate::keeper;
 use crate::label::Context;
-use crate::launch;
+use crate::own_domain;
 use crate::pinned;
 use crate::qemu;
 use crate::recorded;
@@ -348,7 +348,7 @@ pub fn view(host: &RealHost) -> io::Result<View> {
             continue;
         };
         // A keeper claims the pair of its guest, and is in no cage of its own.
-        let own = [launch::OWN_DOMAIN, keeper::DOMAIN].contains(&context.kind.as_str());
+        let own = [own_domain::OWN_DOMAIN, keeper::DOMAIN].contains(&context.kind.as_str());
         if own || context.cage().is_empty() && !is_guest(context) {
             continue;
         }

@@ -3,6 +3,8 @@
 //! The real one speaks to the kernel through `selinux` and procfs; tests have
 //! one that keeps labels in a table. Code that takes `&dyn Host` never asks which.
 
+use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
@@ -123,6 +125,9 @@ pub struct VirtualContexts {
 /// The initial PID namespace: its number is `PROC_PID_INIT_INO` of linux/proc_ns.h.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
+/// The thread that all others of the kernel are children of, in the initial PID namespace.
+const KTHREADD: i32 = 2;
+
 /// Passes over /proc before giving up on a host where new processes never cease.
 const PASSES: usize = 1000;
 
@@ -133,6 +138,7 @@ pub struct RealHost {
     /// put in the place of attr/exec (the mistake behind CVE-2025-52881).
     proc: OwnedFd,
     assistants: Assistants,
+    boot: OnceCell<String>,
 }
 
 /// A label as the kernel shows it; none where it shows none.
@@ -159,7 +165,20 @@ impl RealHost {
         Ok(Self {
             proc,
             assistants: Assistants::default(),
+            boot: OnceCell::new(),
         })
+    }
+
+    /// Which boot of the host this is.
+    ///
+    /// # Errors
+    /// Where /proc does not tell.
+    pub fn boot(&self) -> io::Result<&str> {
+        if self.boot.get().is_none() {
+            let boot = self.read_proc("sys/kernel/random/boot_id")?;
+            let _ = self.boot.set(boot.trim().to_owned());
+        }
+        Ok(self.boot.get().map_or("", String::as_str))
     }
 
     /// Text of a file below /proc.
@@ -225,10 +244,25 @@ impl RealHost {
     /// Whether /proc shows every process of the host: not in a PID namespace, and not
     /// where it is mounted with hidepid=; proc(5).
     pub fn sees_all(&self) -> bool {
-        let first =
-            readlink("/proc/self/ns/pid").is_ok_and(|namespace| namespace == INITIAL_PID_NAMESPACE);
-        let init = self.read_proc("1/attr/current").is_ok();
-        first && init
+        self.is_first() && self.read_proc("1/attr/current").is_ok()
+    }
+
+    /// The kernel's own threads, which ask for nothing at an execve(2), and the context that all of
+    /// them have. The kernel's other children (`call_usermodehelper`) are among them: whoever claims a
+    /// pair, a launcher, a keeper or a daemon such as libvirt's, has a context of its own.
+    fn kernel_threads(&self) -> Option<(HashSet<Pid>, Context)> {
+        let name = format!("{KTHREADD}/task/{KTHREADD}/children");
+        let children = self.read_proc(&name).ok().filter(|_| self.is_first())?;
+        let context = self.context_in_proc(&format!("{KTHREADD}/attr/current"));
+        let pids = children
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok());
+        Some((pids.map(Pid::from_raw).collect(), context.ok()??))
+    }
+
+    /// Whether this is the initial PID namespace.
+    fn is_first(&self) -> bool {
+        readlink("/proc/self/ns/pid").is_ok_and(|namespace| namespace == INITIAL_PID_NAMESPACE)
     }
 
     fn pids(&self) -> io::Result<Vec<Pid>> {
@@ -346,7 +380,19 @@ impl Host for RealHost {
 
     fn processes(&self) -> io::Result<Vec<ProcessLabels>> {
         let own = Pid::this();
-        let mut seen = std::collections::HashSet::new();
+        let kernel = self.kernel_threads();
+        let of_kernel = |pid| {
+            let (_, context) = kernel.as_ref().filter(|(pids, _)| pids.contains(&pid))?;
+            let current = self.context_in_proc(&format!("{pid}/attr/current"));
+            let current = current.ok()?.filter(|current| current == context)?;
+            Some(ProcessLabels {
+                pid,
+                pending: None,
+                current: Some(current),
+                hidden: false,
+            })
+        };
+        let mut seen = HashSet::new();
         let mut found = Vec::new();
         // A process that started while the list was read may have claimed a pair
         // already: list again until a whole pass finds nobody new.
@@ -358,7 +404,7 @@ impl Host for RealHost {
                 }
                 // One that is in no cage and claims one later will see the claim of the
                 // caller, made before this; one that is in a cage may have left others behind.
-                if let Some(labels) = self.labels_of(pid) {
+                if let Some(labels) = of_kernel(pid).or_else(|| self.labels_of(pid)) {
                     fresh |= labels.is_caged();
                     found.push(labels);
                 }
@@ -399,9 +445,8 @@ impl Host for RealHost {
                  where it is not",
             ));
         }
-        let mut text = String::new();
-        File::from(noted).read_to_string(&mut text)?;
-        let set = parsed(&text)?;
+        let text = sys::rest_at_once(noted.as_fd())?;
+        let set = parsed(&String::from_utf8(text).map_err(io::Error::other)?)?;
         if set.as_ref() != Some(context) {
             return Err(io::Error::other(format!(
                 "the kernel has noted '{}' instead",

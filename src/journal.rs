@@ -336,10 +336,7 @@ impl Journal {
     pub fn read_of(path: &Path, owner: Option<u32>) -> Result<Entry, JournalError> {
         let read = || -> io::Result<Entry> {
             use std::io::Read;
-            let file = OpenOptions::new()
-                .read(true)
-                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-                .open(path)?;
+            let file = open(path)?;
             let metadata = file.metadata()?;
             if !metadata.is_file() || owner.is_some_and(|owner| metadata.uid() != owner) {
                 return Err(io::Error::other(format!(
@@ -422,6 +419,14 @@ impl Journal {
     pub fn holds(&self, entry: &Path) -> bool {
         entry.parent() == Some(&self.directory)
     }
+}
+
+/// Opens an entry, whatever has been put in its place.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
 }
 
 /// Paths as text where they are text, and in hexadecimal where they are not.

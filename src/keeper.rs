@@ -21,6 +21,7 @@ use crate::ended;
 use crate::escape::quoted;
 use crate::host::{Host, RealHost};
 use crate::journal::Journal;
+use crate::kept::Kept;
 use crate::label::Context;
 use crate::private;
 use crate::relay;
@@ -375,6 +376,7 @@ fn keep(attends: bool) -> u8 {
         }
     };
     let door = Door::open(path);
+    let mut kept = Kept::lock(path);
     say(talk, READY, "");
     sys::let_go_of_code();
 
@@ -387,12 +389,16 @@ fn keep(attends: bool) -> u8 {
                     }
                     Verb::Share => private::open_up(&mut hold, (&journal, path), &call),
                 }
+                kept.renew();
                 return false;
             }
             Asked::ToLeave => hold.stands_alone(),
             Asked::ForMore => Journal::read(path)
                 .map_err(|error| error.to_string())
-                .and_then(|entry| hold.grow(&host, entry)),
+                .and_then(|entry| {
+                    kept.renew();
+                    hold.grow(&host, entry)
+                }),
         };
         match &done {
             Ok(()) => say(talk, READY, ""),
@@ -417,6 +423,7 @@ fn keep(attends: bool) -> u8 {
     let mut failures = hold.put_back(&host, Wait::Never);
     failures.extend(removed.err());
     failures.extend(hold.settle(&journal, path).err());
+    kept.renew();
     if undo {
         report(talk, &failures);
     }

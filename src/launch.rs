@@ -14,7 +14,6 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fmt;
-use std::path::Path;
 use std::time::Instant;
 
 use nix::unistd::Uid;
@@ -28,32 +27,22 @@ use crate::ended;
 use crate::escape::quoted;
 use crate::fds;
 use crate::host::{Host, RealHost};
-use crate::journal::Journal;
+use crate::journal::{Entry, Journal};
 use crate::keeper::{Keeper, Starting};
+use crate::kept;
 use crate::label::{Categories, Context};
 use crate::mcs::{self, Sharing};
+use crate::own_domain;
 use crate::pinned::Pinned;
 use crate::plan::{Action, GuestLabels, Plan};
 use crate::preflight::{self, Privilege};
 use crate::private;
 use crate::qemu::Purpose;
 use crate::refusal::{Refusal, refuse, say};
-use crate::selinux::{self, Mode};
+use crate::selinux::Mode;
 use crate::settings;
 use crate::survey;
 use crate::sys;
-
-/// The launcher's own domain, of the svirt_launcher module.
-pub const OWN_DOMAIN: &str = "svirt_launcher_t";
-
-/// Where the packages install it, which the module's file contexts name.
-pub(crate) const INSTALLED: &str = "/usr/bin/svirt-exec";
-
-/// The type of its program.
-const OWN_TYPE: &str = "svirt_launcher_exec_t";
-
-/// The domain of lines that start no guest (`-version`, capability probes).
-pub const INFO_DOMAIN: &str = "svirt_launcher_info_t";
 
 /// Launches. Returns only when nothing was launched.
 ///
@@ -69,8 +58,9 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
             .is_some_and(|value| value == "allow");
     let step = Steps::new(options.verbose);
     // Before anything else: a guest's domain may ask SELinux nothing.
-    if let Ok(own) = host.own_context()
-        && domain::is_cage(&host, &own)
+    let own = host.own_context();
+    if let Ok(own) = &own
+        && domain::is_cage(&host, own)
     {
         step.tell(format_args!("already confined as {own}"));
         return Err(command.execute(environment));
@@ -79,8 +69,8 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     if mode == Mode::Disabled {
         return without_selinux(&host, &command, environment, unconfined);
     }
-    let own = host.own_context()?;
-    check_own_domain(&own, mode)?;
+    let own = own?;
+    own_domain::check(&own, mode)?;
     if mode == Mode::Permissive {
         say(
             "warning: SELinux is permissive on this host: QEMU gets its label, and nothing holds it \
@@ -113,7 +103,9 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
             );
         }
     }
-    clean_up(&host, &own, &step);
+    let journal = Journal::open();
+    let loose = journal.as_ref().map_or_else(|_| Vec::new(), kept::loose);
+    clean_up(&host, &loose, &own, &step);
 
     let starting = Starting::begin(&own)
         .map_err(|error| refuse(format!("cannot start the keeper of the labels: {error}")))?;
@@ -126,6 +118,8 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     let cwd = reading.cwd.clone();
     let chosen = survey::chosen_level(options, &own)?;
     let types = domain::guest_types(&host, &own, reading.accelerator, options.label.as_ref())?;
+    // What is there no more needs nobody to look at it.
+    sys::wait_for_starters();
     let claim = match chosen {
         Some(level) => {
             let sharing = if options.share_level {
@@ -137,7 +131,8 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
         }
         None => {
             let range = mcs::range(&own, options.mcs_range)?;
-            mcs::claim(&host, &types.domain, &range, &still_carried(&collected))?
+            let avoid = still_carried(&collected, &loose);
+            mcs::claim(&host, &types.domain, &range, &avoid)?
         }
     };
     if claim.hidden() > 0 || !host.sees_all() {
@@ -190,6 +185,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
         &claim.context,
         name.as_deref(),
         directory,
+        journal,
     )?;
     step.tell(format_args!("wrote the journal, the keeper has it"));
     let change = || -> Result<(), Refusal> {
@@ -254,17 +250,15 @@ pub(crate) fn privilege() -> Privilege {
 
 /// Pairs that files about to be used, or journal entries, still carry: their owners may
 /// have ended, and still nobody else shall get them.
-fn still_carried(collected: &Collected) -> Vec<Categories> {
+fn still_carried(collected: &Collected, loose: &[Entry]) -> Vec<Categories> {
     let on_files = collected
         .resources
         .iter()
         .filter_map(|resource| resource.current.as_ref())
         .map(Context::cage);
-    let journal = Journal::open().map(|journal| journal.entries().unwrap_or_default());
-    let in_entries = journal
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(|path| Journal::read(&path).ok()?.context.parse::<Context>().ok())
+    let in_entries = loose
+        .iter()
+        .filter_map(|entry| entry.context.parse::<Context>().ok())
         .map(|context| context.cage());
     on_files.chain(in_entries).collect()
 }
@@ -310,7 +304,7 @@ fn without_selinux(
     environment: &[CString],
     allowed: bool,
 ) -> Result<Infallible, Refusal> {
-    if hides_selinux(host) {
+    if own_domain::hides_selinux(host) {
         return Err(refuse(
             "cannot confine QEMU: this process has an SELinux label, but selinuxfs is not visible \
              here (a container hides it); run svirt-exec outside the container, or mount \
@@ -327,59 +321,6 @@ fn without_selinux(
     Err(command.execute(environment))
 }
 
-/// Whether a container hides selinuxfs: the process is labelled all the same.
-pub fn hides_selinux(host: &RealHost) -> bool {
-    host.read_proc("self/attr/current")
-        .is_ok_and(|label| label.trim_end_matches('\0').matches(':').count() >= 2)
-}
-
-/// The launcher must run in its own domain: an automatic transition that
-/// no_new_privs or a nosuid mount forbids falls away silently.
-pub(crate) fn check_own_domain(own: &Context, mode: Mode) -> Result<(), Refusal> {
-    if own.kind == OWN_DOMAIN {
-        return Ok(());
-    }
-    let message = format!(
-        "svirt-exec itself runs as {}, not in {OWN_DOMAIN}: {}",
-        own.short(),
-        why_not_own_domain(own)
-    );
-    if mode == Mode::Enforcing {
-        return Err(refuse(message));
-    }
-    say(format_args!("warning: {message}"));
-    Ok(())
-}
-
-/// What loads the policy module; semodule(8).
-pub const LOAD: &str = "semodule -X 200 -i /usr/share/selinux/packages/svirt_launcher.cil";
-
-/// Why this program was not put into its own domain, and what helps.
-pub(crate) fn why_not_own_domain(own: &Context) -> String {
-    if !selinux::is_valid(&own.with_type(OWN_DOMAIN)) {
-        return format!(
-            "the policy module svirt_launcher is not loaded, or does not know role {}, or this domain may \
-             not ask for it; {LOAD} && \
-             restorecon -RF /usr/bin/svirt-exec /usr/libexec/svirt-exec /var/lib/svirt-exec (the file is \
-             in the package svirt-exec-selinux)",
-            own.role
-        );
-    }
-    let program = std::env::current_exe().unwrap_or_else(|_| INSTALLED.into());
-    let label = selinux::label_of_path(&program).ok().flatten();
-    if label.is_none_or(|label| label.kind != OWN_TYPE) {
-        let type_it = if program == Path::new(INSTALLED) {
-            format!("restorecon -F {INSTALLED}")
-        } else {
-            preflight::giving_type(OWN_TYPE, &program)
-        };
-        return format!("the program is not labelled {OWN_TYPE}; {type_it}");
-    }
-    "NoNewPrivileges, a nosuid mount or the policy for that domain kept it out; start it without \
-     NoNewPrivileges from a domain that may (root login, systemd service, cron)"
-        .to_owned()
-}
-
 /// A line that starts no guest: no pair, no labels, a domain that may open next to nothing.
 fn without_guest(
     host: &RealHost,
@@ -390,10 +331,14 @@ fn without_guest(
     mode: Mode,
     privilege: Privilege,
 ) -> Result<Infallible, Refusal> {
-    let domain = own.with_type(INFO_DOMAIN);
-    let mut failures = preflight::entry(host, own, program, &domain, privilege)?;
+    let domain = own.with_type(own_domain::INFO_DOMAIN);
+    let entry = || preflight::entry(host, own, program, &domain, privilege);
     let mut repairs = fds::inspect(host, &domain)?;
-    failures.append(&mut repairs.failures);
+    let mut failures = std::mem::take(&mut repairs.failures);
+    // Nothing is changed for such a line, so the kernel may be the first to say no.
+    if mode == Mode::Permissive {
+        failures.append(&mut entry()?);
+    }
     stop_or_warn(failures, mode)?;
     host.claim(&domain).map_err(|error| {
         refuse(format!(
@@ -402,7 +347,13 @@ fn without_guest(
     })?;
     let replacements = repairs.apply(host, own, &domain).map_err(refuse)?;
     fds::place(&replacements)?;
-    Err(command.execute(environment))
+    let refusal = command.execute(environment);
+    let why = entry()?;
+    Err(if why.is_empty() {
+        refusal
+    } else {
+        Refusal::new(why)
+    })
 }
 
 pub(crate) fn stop_or_warn(failures: Vec<String>, mode: Mode) -> Result<(), Refusal> {
@@ -419,14 +370,8 @@ pub(crate) fn stop_or_warn(failures: Vec<String>, mode: Mode) -> Result<(), Refu
 }
 
 /// Labels that guests left which ended without a keeper go back first.
-fn clean_up(host: &RealHost, own: &Context, step: &Steps) {
-    let Ok(journal) = Journal::open() else { return };
-    let left = journal
-        .entries()
-        .unwrap_or_default()
-        .iter()
-        .any(|path| Journal::read(path).is_ok_and(|entry| !ended::runs(host, &entry)));
-    if !left {
+fn clean_up(host: &RealHost, loose: &[Entry], own: &Context, step: &Steps) {
+    if loose.iter().all(|entry| ended::runs(host, entry)) {
         return;
     }
     step.tell(format_args!("putting back what ended guests left"));

@@ -1,5 +1,6 @@
 //! Files that are opened once, and are what they were checked to be from then on.
 
+use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -75,6 +76,7 @@ pub struct Pinned {
     pub uid: u32,
     /// Which device a node is (`st_rdev`).
     pub device: u64,
+    real_path: OnceCell<PathBuf>,
 }
 
 impl Pinned {
@@ -94,9 +96,10 @@ impl Pinned {
         crate::sys::mount_id(self.fd.as_fd()).ok()
     }
 
-    /// Its path without symbolic links, as the kernel knows it now.
+    /// Its path without symbolic links, as the kernel knew it when it was asked first.
     pub fn real_path(&self) -> PathBuf {
-        readlink(&self.proc_path()).map_or_else(|_| self.path.clone(), PathBuf::from)
+        let ask = || readlink(&self.proc_path()).map_or_else(|_| self.path.clone(), PathBuf::from);
+        self.real_path.get_or_init(ask).clone()
     }
 }
 
@@ -175,6 +178,7 @@ fn look_at(fd: OwnedFd, path: &Path) -> io::Result<(Pinned, bool)> {
         links: metadata.nlink(),
         uid: metadata.uid(),
         device: metadata.rdev(),
+        real_path: OnceCell::new(),
         fd: file.into(),
     };
     Ok((pinned, metadata.is_symlink()))

@@ -40,8 +40,17 @@ pub fn same(pinned: &Pinned, record: &Record) -> bool {
     now.ino == then.ino && now.born == then.born && (then.born.is_some() || now.dev == then.dev)
 }
 
-/// Finds and locks the file of a record, where it is still the one. With an `owner`, the entry is that
-/// user's word: nothing of anybody else is touched.
+/// What a file is locked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Purpose {
+    /// To be labelled for a guest: nobody's QEMU may have it open.
+    Guest,
+    /// To have its label put back. With an owner the entry is that user's word: nothing of anybody else
+    /// is touched.
+    PuttingBack(Option<u32>),
+}
+
+/// Finds and locks the file of a record, where it is still the one.
 ///
 /// # Errors
 /// Where somebody holds it, or it cannot be had, in words.
@@ -49,9 +58,13 @@ pub fn find(
     host: &RealHost,
     entry: &Entry,
     record: &Record,
-    owner: Option<u32>,
+    purpose: Purpose,
 ) -> Result<Found, String> {
     let name = || quoted(&record.path);
+    let owner = match purpose {
+        Purpose::Guest => None,
+        Purpose::PuttingBack(owner) => owner,
+    };
     let pinned = match pinned::pin(&record.path) {
         Ok(pinned) if same(&pinned, record) && owner.is_some_and(|owner| owner != pinned.uid) => {
             return Err(format!(
@@ -90,6 +103,12 @@ pub fn find(
     let file = host
         .open(&pinned)
         .map_err(|error| format!("cannot open {} to lock it: {error}", name()))?;
+    if matches!(purpose, Purpose::Guest)
+        && record.label != record.original
+        && let Some(why) = imagelock::in_the_way(host, &pinned, &file, record.class)
+    {
+        return Err(format!("cannot label {}: {why}", name()));
+    }
     let how = match record.class {
         Class::Content if private::is_private(record) => FlockArg::LockExclusiveNonblock,
         Class::Exclusive => FlockArg::LockExclusiveNonblock,
@@ -146,8 +165,7 @@ pub fn free(host: &RealHost, found: &[(Record, Found)]) -> Result<(), String> {
 
 /// Whether an entry was written since this host was booted.
 pub fn this_boot(host: &RealHost, entry: &Entry) -> bool {
-    host.read_proc("sys/kernel/random/boot_id")
-        .is_ok_and(|boot| boot.trim() == entry.boot)
+    host.boot().is_ok_and(|boot| boot == entry.boot)
 }
 
 /// Whether no QEMU reads a file that svirt-exec knows nothing of: content that libvirt's guests use
@@ -206,9 +224,9 @@ mod tests {
 
     fn recorded(path: &std::path::Path) -> (Entry, Record) {
         let host = RealHost::new().unwrap();
-        let boot = host.read_proc("sys/kernel/random/boot_id").unwrap();
+        let boot = host.boot().unwrap().to_owned();
         let context = "u:r:svirt_t:s0:c1,c2".to_owned();
-        let entry = Entry::new("x".to_owned(), 1, 1, boot.trim().to_owned(), context);
+        let entry = Entry::new("x".to_owned(), 1, 1, boot, context);
         let record = Record {
             path: path.to_path_buf(),
             identity: pinned::pin(path).unwrap().identity,
@@ -232,11 +250,11 @@ mod tests {
         let host = RealHost::new().unwrap();
         let (entry, mut record) = recorded(&path);
         fs::remove_dir_all(directory.path().join("guest")).unwrap();
-        let found = find(&host, &entry, &record, None).unwrap();
+        let found = find(&host, &entry, &record, Purpose::Guest).unwrap();
         assert!(matches!(found, Found::Gone));
         // What is left of the path is on another file system than the file was.
         record.identity.dev += 1;
-        let found = find(&host, &entry, &record, None).unwrap();
+        let found = find(&host, &entry, &record, Purpose::Guest).unwrap();
         assert!(matches!(found, Found::Absent));
     }
 }

@@ -5,10 +5,11 @@
 //! that the launcher gave it; and it never gives a label with categories.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::FlockArg;
 
@@ -18,7 +19,7 @@ use crate::journal::{Entry, Journal, Record};
 use crate::label::Context;
 use crate::pinned::{self, Pinned};
 use crate::private;
-use crate::recorded::{Found, all_there, alone, find, free, same, unused};
+use crate::recorded::{Found, Purpose, all_there, alone, find, free, same, unused};
 use crate::resource::Class;
 use crate::runtime;
 use crate::selinux;
@@ -44,6 +45,23 @@ pub struct Hold {
     found: Vec<(Record, Found)>,
 }
 
+/// What has been done so far.
+#[derive(Default)]
+struct Progress {
+    /// A file of each file system, by device, to sync it by.
+    touched: HashMap<u64, File>,
+    /// Files that are back, by their paths: their inode numbers.
+    back: HashMap<PathBuf, u64>,
+}
+
+impl Progress {
+    fn done(&mut self, record: &Record, found: &Found) {
+        if let Found::Locked(_) = found {
+            self.back.insert(record.path.clone(), record.identity.ino);
+        }
+    }
+}
+
 /// How a file's record stands.
 enum Standing {
     Done,
@@ -55,13 +73,10 @@ impl Hold {
     /// Locks every regular file of an entry.
     ///
     /// # Errors
-    /// Where somebody holds one, or one cannot be opened.
+    /// Where somebody holds some, or some cannot be opened: a line for each.
     pub fn take(host: &RealHost, entry: Entry) -> Result<Self, String> {
         let cage = parse(&entry.context)?.cage();
-        let mut found = Vec::with_capacity(entry.records.len());
-        for record in &entry.records {
-            found.push((record.clone(), find(host, &entry, record, None)?));
-        }
+        let found = find_all(host, &entry, &entry.records)?;
         Ok(Self {
             entry,
             owner: None,
@@ -88,7 +103,8 @@ impl Hold {
             .records
             .iter()
             .map(|record| {
-                let found = find(host, &entry, record, owner).unwrap_or_else(Found::Unusable);
+                let found = find(host, &entry, record, Purpose::PuttingBack(owner))
+                    .unwrap_or_else(Found::Unusable);
                 (record.clone(), found)
             })
             .collect();
@@ -111,10 +127,7 @@ impl Hold {
         if entry.context != self.entry.context || !begins_alike {
             return Err("the entry is no longer that of this guest".to_owned());
         }
-        let mut found = Vec::new();
-        for record in entry.records.iter().skip(known) {
-            found.push((record.clone(), find(host, &entry, record, None)?));
-        }
+        let mut found = find_all(host, &entry, entry.records.get(known..).unwrap_or_default())?;
         all_there(&found)?;
         if self.shared {
             free(host, &found)?;
@@ -226,7 +239,7 @@ impl Hold {
         step: &mut dyn FnMut(),
     ) -> Vec<String> {
         let mut failures = Vec::new();
-        let mut touched: HashMap<u64, File> = HashMap::new();
+        let mut progress = Progress::default();
         let mut left = Vec::new();
         for (record, found) in std::mem::take(&mut self.found).into_iter().rev() {
             if !wanted(&record) {
@@ -234,8 +247,8 @@ impl Hold {
                 continue;
             }
             step();
-            match self.one(host, &record, &found, wait, &mut touched) {
-                Ok(Standing::Done) => {}
+            match self.one(host, &record, &found, wait, &mut progress) {
+                Ok(Standing::Done) => progress.done(&record, &found),
                 Ok(Standing::InUse | Standing::Later) => left.push((record, found)),
                 Err(why) => {
                     failures.push(not_back(&record, &why));
@@ -246,7 +259,7 @@ impl Hold {
         left.reverse();
         self.found = left;
         // On disk before the entry that could repeat it is gone.
-        for file in touched.values() {
+        for file in progress.touched.values() {
             if let Err(error) = nix::unistd::syncfs(file) {
                 failures.push(format!("cannot sync the labels to disk: {error}"));
             }
@@ -260,7 +273,7 @@ impl Hold {
         record: &Record,
         found: &Found,
         wait: Wait,
-        touched: &mut HashMap<u64, File>,
+        progress: &mut Progress,
     ) -> Result<Standing, String> {
         let (given, original) = (parse(&record.label)?, parse(&record.original)?);
         // Only its lock was needed.
@@ -285,16 +298,20 @@ impl Hold {
             Found::Gone => {}
             Found::Absent | Found::Unusable(_) => return Ok(Standing::Later),
             Found::Locked(lock) => {
-                if !alone(lock, wait).map_err(|error| error.to_string())?
-                    || record.class != Class::Exclusive && !unused(host, record, lock, wait)?
+                // An exclusive disk is held alone from the start.
+                if record.class != Class::Exclusive
+                    && (!alone(lock, wait).map_err(|error| error.to_string())?
+                        || !unused(host, record, lock, wait)?)
                 {
                     return Ok(Standing::InUse);
                 }
                 let label = selinux::label_of_fd(lock.as_fd()).map_err(|e| e.to_string())?;
                 if label.is_some_and(|label| ours(&label)) {
                     selinux::set_label_of_fd(lock.as_fd(), &original).map_err(failed)?;
-                    if let Ok(file) = lock.try_clone() {
-                        touched.insert(record.identity.dev, file);
+                    if let MapEntry::Vacant(first) = progress.touched.entry(record.identity.dev)
+                        && let Ok(file) = lock.try_clone()
+                    {
+                        first.insert(file);
                     }
                 }
             }
@@ -313,7 +330,7 @@ impl Hold {
                     host.set_label(&pinned, &original).map_err(failed)?;
                 }
                 if record.tree {
-                    let failures = tree::sweep(host, pinned, &self.cage);
+                    let failures = tree::sweep(host, pinned, &self.cage, &progress.back);
                     if !failures.is_empty() {
                         return Err(failures.join("; "));
                     }
@@ -396,6 +413,27 @@ impl Hold {
     }
 }
 
+/// Finds and locks the files of these records, or says what is wrong with each that is not to be had.
+fn find_all(
+    host: &RealHost,
+    entry: &Entry,
+    records: &[Record],
+) -> Result<Vec<(Record, Found)>, String> {
+    let mut found = Vec::with_capacity(records.len());
+    let mut failures = Vec::new();
+    for record in records {
+        match find(host, entry, record, Purpose::Guest) {
+            Ok(it) => found.push((record.clone(), it)),
+            Err(why) => failures.push(why),
+        }
+    }
+    if failures.is_empty() {
+        Ok(found)
+    } else {
+        Err(failures.join("\n"))
+    }
+}
+
 fn not_back(record: &Record, why: &str) -> String {
     format!(
         "cannot put back the label of {}: {why}",
@@ -422,9 +460,9 @@ mod tests {
         let path = directory.path().join("disk.img");
         fs::write(&path, "").unwrap();
         let host = RealHost::new().unwrap();
-        let boot = host.read_proc("sys/kernel/random/boot_id").unwrap();
+        let boot = host.boot().unwrap().to_owned();
         let context = "u:r:svirt_t:s0:c1,c2".to_owned();
-        let mut entry = Entry::new("x".to_owned(), 1, 1, boot.trim().to_owned(), context);
+        let mut entry = Entry::new("x".to_owned(), 1, 1, boot, context);
         entry.records.push(Record {
             path: path.clone(),
             identity: pinned::pin(&path).unwrap().identity,

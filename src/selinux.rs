@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use selinux::{KernelSupport, SELinuxMode, SecurityClass, SecurityContext};
 
@@ -48,7 +49,9 @@ fn with<T>(context: &Context, f: impl FnOnce(&SecurityContext<'_>) -> T) -> io::
 
 /// Whether SELinux is on, and enforcing; `is_selinux_enabled(3)`, `security_getenforce(3)`.
 pub fn mode() -> Mode {
-    if selinux::kernel_support() == KernelSupport::Unsupported {
+    // Stays as it is while this process runs.
+    static SUPPORT: OnceLock<bool> = OnceLock::new();
+    if !SUPPORT.get_or_init(|| selinux::kernel_support() != KernelSupport::Unsupported) {
         return Mode::Disabled;
     }
     match selinux::current_mode() {

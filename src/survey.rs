@@ -203,8 +203,8 @@ pub fn look(
     ))
 }
 
-/// What [`plan::decide`] says, and what this host does of devices in use, files that cannot be
-/// labelled, and images that another QEMU has open.
+/// What [`plan::decide`] says, and what this host does of devices in use and files that cannot be
+/// labelled.
 ///
 /// `processes` are those of a time after the resources were collected: who has labelled one of them by
 /// then is among them.
@@ -228,7 +228,6 @@ pub fn decide(
         warnings.append(&mut fixed.warnings);
         obstacles.append(&mut fixed.obstacles);
     }
-    obstacles.append(&mut imagelock::obstacles(host, steps));
     decision
 }
 
@@ -378,6 +377,9 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
         &processes,
     )?;
     plan.obstacles.append(&mut problems);
+    // At a launch its keeper looks, which opens every file anyway, to lock it.
+    let mut in_use = imagelock::obstacles(&host, &plan.steps);
+    plan.obstacles.append(&mut in_use);
     if options.preflight != Some(Preflight::Off) {
         let mut failures = preflight::guest(&host, &plan)?;
         plan.obstacles.append(&mut failures);

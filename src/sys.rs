@@ -4,8 +4,9 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::{Mutex, PoisonError};
 
 use nix::unistd::Pid;
 
@@ -54,6 +55,18 @@ pub fn inherited(number: RawFd) -> Option<BorrowedFd<'static>> {
     }
     // SAFETY: F_GETFD only looks the number up.
     if unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
+        return None;
+    }
+    // SAFETY: it is open, and this program closes no descriptor that it was handed
+    // before it becomes another program.
+    Some(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// A descriptor that the program keeps which this process becomes: open, and without FD_CLOEXEC.
+pub fn handed_on(number: RawFd) -> Option<BorrowedFd<'static>> {
+    // SAFETY: F_GETFD only looks the number up.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if flags == -1 || flags & libc::FD_CLOEXEC != 0 {
         return None;
     }
     // SAFETY: it is open, and this program closes no descriptor that it was handed
@@ -165,15 +178,27 @@ pub fn start_detached(
     })
 }
 
+/// Children that have done nothing but start a process of [`apart`].
+static STARTERS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+/// Waits for what [`apart`] has left to be waited for: before this process becomes QEMU.
+pub fn wait_for_starters() {
+    let mut starters = STARTERS.lock().unwrap_or_else(PoisonError::into_inner);
+    for starter in starters.drain(..) {
+        // Where the caller has SIGCHLD ignored, the kernel has waited for it.
+        let _ = nix::sys::wait::waitpid(starter, None);
+    }
+}
+
 /// Does something in a process that is nobody's child: init reaps it, and QEMU, which this
-/// process becomes, never sees an end of a child that it did not start.
+/// process becomes after [`wait_for_starters`], never sees an end of a child that it did not start.
 ///
 /// `fds` become its descriptors 0, 1, 2 …; it has no others. Its status is 126 when it fails.
 ///
 /// # Errors
-/// Where fork(2) fails.
+/// Where fork(2) fails. That it fails in the child which starts the process shows only by the end of
+/// the descriptors.
 pub fn apart(fds: &[BorrowedFd<'_>], work: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
-    use nix::sys::wait::waitpid;
     use nix::unistd::{ForkResult, fork};
     use std::os::fd::AsRawFd;
 
@@ -194,14 +219,10 @@ pub fn apart(fds: &[BorrowedFd<'_>], work: &dyn Fn() -> io::Result<()>) -> io::R
     // SAFETY: the program has one thread, so the child may do what the parent may.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => {
-            // The first child only starts the second one. Where the caller has SIGCHLD
-            // ignored, the kernel has waited for it.
-            match waitpid(child, None) {
-                Ok(nix::sys::wait::WaitStatus::Exited(_, 0)) | Err(nix::errno::Errno::ECHILD) => {
-                    Ok(())
-                }
-                _ => Err(io::Error::other("could not fork twice")),
-            }
+            // It only starts another one, which takes longer than this process has time to wait.
+            let mut starters = STARTERS.lock().unwrap_or_else(PoisonError::into_inner);
+            starters.push(child);
+            Ok(())
         }
         ForkResult::Child => {
             // SAFETY: as above.
@@ -212,7 +233,7 @@ pub fn apart(fds: &[BorrowedFd<'_>], work: &dyn Fn() -> io::Result<()>) -> io::R
             }
             let run = || -> io::Result<()> {
                 for (number, source) in (0..).zip(&sources) {
-                    place(std::os::fd::AsFd::as_fd(source), number)?;
+                    place(source.as_fd(), number)?;
                 }
                 close_from(u32::try_from(sources.len()).unwrap_or(3));
                 work()
@@ -366,10 +387,18 @@ pub fn read_at_once(directory: BorrowedFd<'_>, name: &str) -> io::Result<Vec<u8>
     use nix::fcntl::{OFlag, openat};
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let file = openat(directory, name, flags, nix::sys::stat::Mode::empty())?;
+    rest_at_once(file.as_fd())
+}
+
+/// As [`read_at_once`], of a file that is open.
+///
+/// # Errors
+/// Those of read(2).
+pub fn rest_at_once(file: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     let mut page = [0; 4096];
     let mut bytes = Vec::new();
     loop {
-        let count = nix::unistd::read(&file, &mut page)?;
+        let count = nix::unistd::read(file, &mut page)?;
         bytes.extend_from_slice(page.get(..count).unwrap_or_default());
         if count < page.len() {
             return Ok(bytes);
@@ -385,7 +414,7 @@ pub fn read_at_once(directory: BorrowedFd<'_>, name: &str) -> io::Result<Vec<u8>
 /// # Errors
 /// Where /proc/self/environ cannot be read.
 pub fn caller_environment() -> io::Result<Vec<CString>> {
-    let bytes = std::fs::read("/proc/self/environ")?;
+    let bytes = read_at_once(nix::fcntl::AT_FDCWD, "/proc/self/environ")?;
     Ok(bytes
         .split_inclusive(|byte| *byte == 0)
         .filter_map(|entry| std::ffi::CStr::from_bytes_until_nul(entry).ok())

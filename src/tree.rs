@@ -4,8 +4,11 @@
 //! The way down is by descriptors, without following symbolic links and without leaving the file
 //! system, so that nobody who may write in the tree can lead it elsewhere.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 
 use crate::collect::{Collected, Resource};
@@ -52,7 +55,7 @@ pub fn collect(
     while let Some((directory, depth)) = waiting.pop() {
         let names = names(&directory)
             .map_err(|error| fail(format!("cannot list {}: {error}", quoted(&directory.path))))?;
-        for name in names {
+        for (name, _) in names {
             let entry = match pinned::pin_below(&directory, &name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 entry => entry.map_err(|error| {
@@ -101,9 +104,10 @@ pub fn collect(
     Ok(found)
 }
 
-fn names(directory: &Pinned) -> io::Result<Vec<std::ffi::OsString>> {
+/// The names in a directory, and the inode numbers that it has for them.
+fn names(directory: &Pinned) -> io::Result<Vec<(OsString, u64)>> {
     fs::read_dir(directory.proc_path())?
-        .map(|entry| Ok(entry?.file_name()))
+        .map(|entry| entry.map(|entry| (entry.file_name(), entry.ino())))
         .collect()
 }
 
@@ -138,8 +142,14 @@ fn resource(host: &dyn Host, pinned: Pinned, root: &Path, out: &mut Collected) -
 }
 
 /// Gives what a guest has made in its tree, and what has been moved there, the label of the
-/// directory that it is in. Returns what failed, a line each.
-pub fn sweep(host: &dyn Host, root: Pinned, cage: &Categories) -> Vec<String> {
+/// directory that it is in. `back` are files that have their labels already, by path: their inode
+/// numbers. Returns what failed, a line each.
+pub fn sweep(
+    host: &dyn Host,
+    root: Pinned,
+    cage: &Categories,
+    back: &HashMap<PathBuf, u64>,
+) -> Vec<String> {
     let mut failures = Vec::new();
     let device = root.identity.dev;
     let mut waiting = vec![root];
@@ -166,8 +176,11 @@ pub fn sweep(host: &dyn Host, root: Pinned, cage: &Categories) -> Vec<String> {
                 continue;
             }
         };
-        for name in names {
+        for (name, inode) in names {
             let path = directory.path.join(&name);
+            if back.get(&path) == Some(&inode) {
+                continue;
+            }
             let entry = match pinned::pin_below(&directory, &name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {

@@ -15,8 +15,8 @@ use crate::guests::{self, Guest, View};
 use crate::host::{Host, RealHost};
 use crate::keeper;
 use crate::label::Context;
-use crate::launch;
 use crate::list as list_report;
+use crate::own_domain;
 use crate::refusal::{Refusal, refuse, say};
 use crate::selinux::{self, Mode};
 use crate::verify::{self, Facts};
@@ -30,7 +30,7 @@ const FOUND: u8 = 1;
 fn selinux_host() -> Result<RealHost, Refusal> {
     let host = RealHost::new()?;
     if host.mode() == Mode::Disabled {
-        return Err(refuse(if launch::hides_selinux(&host) {
+        return Err(refuse(if own_domain::hides_selinux(&host) {
             "cannot look for confined guests: selinuxfs is not visible here (a container hides it); \
              run svirt-exec outside the container"
         } else {
@@ -147,7 +147,11 @@ pub fn denials(
     let view = if on { look(&host)? } else { View::default() };
     let stated = host.virtual_contexts().unwrap_or_default();
     let is_ours = |context: &Context| {
-        let own = [launch::OWN_DOMAIN, launch::INFO_DOMAIN, keeper::DOMAIN];
+        let own = [
+            own_domain::OWN_DOMAIN,
+            own_domain::INFO_DOMAIN,
+            keeper::DOMAIN,
+        ];
         own.contains(&context.kind.as_str())
             || domain::is_among(&stated, context)
             // Where the policy's files are not at hand, for a log from elsewhere.
