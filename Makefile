@@ -28,7 +28,7 @@ EMULATORS = qemu-kvm $(addprefix qemu-system-,aarch64 alpha arm avr hppa i386 lo
 HOOK  = svirt-exec-libvirt-hook
 MAN1  = man/svirt-exec.1
 MAN8  = man/svirt-exec_selinux.8 man/svirt-exec@.service.8
-DOCS  = LICENSE README.md SECURITY.md
+DOCS  = LICENSE README.md SECURITY.md CHANGELOG.md
 UNITS = packaging/svirt-exec-restore.service packaging/svirt-exec-restore.path packaging/svirt-exec@.service
 SUDO   = $(shell [ "$$(id -u)" = 0 ] || echo "sudo --preserve-env=BED_MIRROR,BED_SUITE,BED_ACCEL,BED_TIMEOUT,BED_MEMORY,CARGO_TARGET_DIR")
 TARGET = $(or $(CARGO_TARGET_DIR),target)
@@ -127,7 +127,9 @@ install:
 	install -D -m 644 policy/svirt_launcher.cil $(DESTDIR)$(prefix)/share/selinux/packages/svirt_launcher.cil
 	install -D -m 644 packaging/svirt-exec.tmpfiles $(DESTDIR)$(prefix)/lib/tmpfiles.d/svirt-exec.conf
 	install -d $(DESTDIR)$(prefix)/lib/systemd/system
-	install -m 644 $(UNITS) $(DESTDIR)$(prefix)/lib/systemd/system
+	for unit in $(UNITS); do \
+		sed 's|/usr/\(bin\|libexec\)/|$(prefix)/\1/|g' $$unit >$(DESTDIR)$(prefix)/lib/systemd/system/$${unit##*/}; done
+	chmod 644 $(addprefix $(DESTDIR)$(prefix)/lib/systemd/system/,$(notdir $(UNITS)))
 	install -d -m 755 $(DESTDIR)/etc/svirt-exec $(DESTDIR)/etc/libvirt/hooks/qemu.d
 	install -d $(addprefix $(DESTDIR)$(prefix)/share/,man/man1 man/man8 doc/svirt-exec)
 	install -m 644 $(MAN1) $(DESTDIR)$(prefix)/share/man/man1
@@ -155,6 +157,8 @@ uninstall:
 	rm -f $(DESTDIR)$(prefix)/share/zsh/site-functions/_svirt-exec
 	rm -f $(DESTDIR)$(prefix)/share/fish/vendor_completions.d/svirt-exec.fish
 	rm -f $(DESTDIR)/etc/libvirt/hooks/qemu.d/$(HOOK)
+	for directory in svirt-exec libvirt/hooks/qemu.d libvirt/hooks; do \
+		[ ! -d $(DESTDIR)/etc/$$directory ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)/etc/$$directory; done
 
 clean:
 	$(CARGO) clean

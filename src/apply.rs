@@ -17,8 +17,9 @@ use crate::journal::{Entry, Journal, JournalError, Record};
 use crate::keeper::{Keeper, Starting};
 use crate::label::Context;
 use crate::pinned::{self, Kind, Pinned};
-use crate::plan::{Action, Plan};
+use crate::plan::{Action, Plan, Step};
 use crate::preflight;
+use crate::progress::Pace;
 use crate::refusal::{Refusal, refuse, say};
 use crate::resource::Class;
 use crate::runtime;
@@ -46,10 +47,11 @@ pub fn prepare(
         host.boot()?.to_owned(),
         guest.to_string(),
     );
-    entry.records = records(plan);
+    entry.records = records(&plan.steps);
     entry.runtime = runtime;
+    let makes = plan.steps.iter().any(|step| step.action == Action::Create);
     // A guest that has a name is found by it, whatever it uses now.
-    if entry.records.is_empty() && entry.runtime.is_none() && name.is_none() {
+    if entry.records.is_empty() && !makes && entry.runtime.is_none() && name.is_none() {
         return Ok(None);
     }
     let journal = journal?;
@@ -74,13 +76,12 @@ fn not_kept(why: &str) -> String {
     }
 }
 
-/// Writes down what was found behind block devices after they were labelled, and has the keeper
-/// hold it too.
+/// Writes down what came after [`prepare`], and has the keeper hold it too: files that were made, and
+/// what was found behind block devices after these were labelled.
 ///
 /// # Errors
 /// As [`prepare`]; nothing of it is labelled then.
-pub fn prepare_more(plan: &Plan, keeper: &mut Keeper) -> Result<(), Refusal> {
-    let mut more = records(plan);
+pub fn prepare_more(mut more: Vec<Record>, keeper: &mut Keeper, what: &str) -> Result<(), Refusal> {
     if more.is_empty() {
         return Ok(());
     }
@@ -89,21 +90,20 @@ pub fn prepare_more(plan: &Plan, keeper: &mut Keeper) -> Result<(), Refusal> {
     Journal::open()?.replace(&keeper.entry, &entry)?;
     keeper.grow().map_err(|error| {
         let why = error.to_string().replace('\n', "; ");
-        refuse(format!("cannot hold what a disk's header names: {why}"))
+        refuse(format!("cannot hold {what}: {why}"))
     })
 }
 
-/// What has to be put back for a plan.
-pub(crate) fn records(plan: &Plan) -> Vec<Record> {
+/// What has to be put back of a plan.
+pub(crate) fn records<'a>(steps: impl IntoIterator<Item = &'a Step> + Copy) -> Vec<Record> {
     let mut records = Vec::new();
     let mut file_systems = HashMap::new();
-    let directories: HashSet<PathBuf> = plan
-        .steps
-        .iter()
+    let directories: HashSet<PathBuf> = steps
+        .into_iter()
         .filter(|step| step.resource.handed_over && step.resource.kind == Kind::Dir)
         .filter_map(|step| Some(step.resource.pinned.as_ref()?.real_path()))
         .collect();
-    for step in &plan.steps {
+    for step in steps {
         let Some(label) = &step.label else { continue };
         let record = match (step.action, &step.resource.pinned, &step.resource.current) {
             // Already labelled: in use by another guest, perhaps. The lock is what
@@ -171,11 +171,13 @@ fn create(host: &RealHost, path: &Path, caller: &Context) -> io::Result<Pinned> 
     pinned::pin_made(&directory, name)
 }
 
-/// Makes every file that the plan says to make; from then on they are files like others.
+/// Makes every file that the plan says to make; from then on they are files like others. Returns their
+/// records.
 ///
 /// # Errors
 /// At the first that cannot be made.
-pub fn make_files(host: &RealHost, plan: &mut Plan, own: &Context) -> Result<(), Refusal> {
+pub fn make_files(host: &RealHost, plan: &mut Plan, own: &Context) -> Result<Vec<Record>, Refusal> {
+    let mut records = Vec::new();
     let caller = selinux::previous_context().unwrap_or_else(|_| own.clone());
     for step in &mut plan.steps {
         let (Action::Create, Some(path)) = (step.action, &step.resource.path) else {
@@ -197,8 +199,9 @@ pub fn make_files(host: &RealHost, plan: &mut Plan, own: &Context) -> Result<(),
         step.resource.pinned = Some(pinned);
         step.resource.current = label;
         step.action = Action::Relabel;
+        records.append(&mut self::records([&*step]));
     }
-    Ok(())
+    Ok(records)
 }
 
 /// Checks that nothing has changed between the look at the files and the keeper's locks.
@@ -230,7 +233,12 @@ pub fn recheck(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
 /// # Errors
 /// At the first label that cannot be set, or is another one afterwards.
 pub fn label(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
-    for step in &plan.steps {
+    let mut pace = Pace::default();
+    for (number, step) in plan.steps.iter().enumerate() {
+        if pace.is_due() {
+            let all = plan.steps.len();
+            say(format_args!("setting labels: {number} of {all} so far"));
+        }
         let (Action::Relabel, Some(pinned), Some(label)) =
             (step.action, &step.resource.pinned, &step.label)
         else {

@@ -193,7 +193,7 @@ fn prepare(
         host.boot()?.to_owned(),
         guest.context.to_string(),
     );
-    entry.records = apply::records(plan);
+    entry.records = apply::records(&plan.steps);
     // The guest's own already, and in another entry of it.
     entry
         .records

@@ -145,9 +145,12 @@ pub fn descriptors() -> Check {
         Ok((_, hard)) => Check::bad(
             name,
             format!("no more than {hard} files may be open"),
-            "ulimit -Hn, or LimitNOFILE= of the service",
+            format!(
+                "LimitNOFILE={FEWEST_DESCRIPTORS} in the service, or for a login a line `USER hard nofile \
+                 {FEWEST_DESCRIPTORS}` in /etc/security/limits.d/svirt-exec.conf"
+            ),
         ),
-        Err(error) => Check::bad(name, error.desc(), "see getrlimit(2)"),
+        Err(error) => Check::bad(name, error.desc(), "start it where getrlimit(2) is allowed"),
     }
 }
 

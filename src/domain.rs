@@ -34,7 +34,10 @@ pub enum DomainError {
     )]
     Files(#[source] io::Error),
     /// A file without the line that is needed.
-    #[error("cannot tell which {0}: the policy's file for it is empty")]
+    #[error(
+        "cannot tell which {0}: the policy's file for it is empty; install the policy's package anew \
+         (selinux-policy-default, selinux-policy-targeted)"
+    )]
     Empty(&'static str),
     /// The first line's domain is not in the policy.
     #[error(
@@ -50,7 +53,10 @@ pub enum DomainError {
     )]
     NoExecmem,
     /// No image type suits the domain.
-    #[error("cannot label images for {domain}: the policy lets it write none of {tried}")]
+    #[error(
+        "cannot label images for {domain}: the policy lets it write none of {tried}; name another domain \
+         with --label, or none, and svirt-exec finds one"
+    )]
     NoImageType {
         /// The domain.
         domain: String,
@@ -58,7 +64,10 @@ pub enum DomainError {
         tried: String,
     },
     /// The policy could not be asked.
-    #[error("cannot ask the policy: {0}")]
+    #[error(
+        "cannot ask the policy: {0}; /sys/fs/selinux has to be mounted, and the svirt_launcher module be \
+         of this version: {LOAD}"
+    )]
     Ask(#[source] io::Error),
 }
 
@@ -107,17 +116,14 @@ pub fn may_any_read(host: &dyn Host, guest: &Context, label: &Context) -> bool {
     let kinds = stated.domains.iter().map(|domain| domain.kind.as_str());
     kinds.chain(TCG_DOMAINS).any(|kind| {
         let domain = guest.with_type(kind);
-        host.is_valid(&domain)
-            && host
-                .denied(&domain, label, "file", &["open", "read"])
-                .is_ok_and(|denied| denied.is_empty())
+        ask(host, &domain, label, "file", &["open", "read"]).unwrap_or(false)
     })
 }
 
 /// What a writable image needs of its type.
 const IMAGE_PERMISSIONS: [&str; 5] = ["getattr", "lock", "open", "read", "write"];
 
-/// Whether the policy gives all of these.
+/// Whether the policy knows both contexts, and gives all of these.
 fn ask(
     host: &dyn Host,
     source: &Context,
@@ -125,9 +131,13 @@ fn ask(
     class: &str,
     permissions: &[&'static str],
 ) -> Result<bool, DomainError> {
-    host.denied(source, target, class, permissions)
-        .map(|denied| denied.is_empty())
-        .map_err(DomainError::Ask)
+    match host.denied(source, target, class, permissions) {
+        // security_compute_av(3) of a context that the policy does not know.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        answer => answer
+            .map(|denied| denied.is_empty())
+            .map_err(DomainError::Ask),
+    }
 }
 
 /// Finds the domain and image types for a guest started by `own`. With a `stated` context, its
@@ -172,7 +182,7 @@ pub fn guest_types(
         let mut found = None;
         for kind in candidates {
             let domain = domain_of(kind);
-            if host.is_valid(&domain) && ask(host, &domain, &domain, "process", &["execmem"])? {
+            if ask(host, &domain, &domain, "process", &["execmem"])? {
                 found = Some(domain);
                 break;
             }
@@ -225,7 +235,7 @@ fn types_with(
         let mut candidate = stated.with_type(kind);
         candidate.user.clone_from(&domain.user);
         candidate.range.clone_from(&domain.range);
-        if host.is_valid(&candidate) && ask(host, domain, &candidate, "file", &IMAGE_PERMISSIONS)? {
+        if ask(host, domain, &candidate, "file", &IMAGE_PERMISSIONS)? {
             image = Some(candidate);
             break;
         }
@@ -244,4 +254,28 @@ fn types_with(
         image,
         content,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_says_what_to_do() {
+        let error = || io::Error::from(io::ErrorKind::PermissionDenied);
+        for message in [
+            DomainError::Files(error()),
+            DomainError::Empty("label images get"),
+            DomainError::Unknown("u:r:svirt_t:s0".to_owned()),
+            DomainError::NoExecmem,
+            DomainError::NoImageType {
+                domain: "svirt_t".to_owned(),
+                tried: "svirt_image_t".to_owned(),
+            },
+            DomainError::Ask(error()),
+        ] {
+            let message = message.to_string();
+            assert!(message.contains("; "), "{message}");
+        }
+    }
 }

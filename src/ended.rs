@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, Uid, User};
 
-use crate::errand::{self, LINE, REFUSED};
+use crate::errand::{self, LINE, PROGRESS, REFUSED};
 use crate::escape::quoted;
 use crate::host::{Host, ProcessLabels, RealHost};
 use crate::journal::{Entry, Journal, Record};
 use crate::kept;
 use crate::label::Context;
 use crate::pinned::{self, Pinned};
+use crate::progress::Pace;
 use crate::recorded::{same, this_boot};
 use crate::refusal::{Refusal, refuse};
 use crate::restore::{Hold, Wait};
@@ -34,9 +35,6 @@ const WANTED: &[u8] = b"--";
 
 /// The users that the packages of libvirt make for its guests.
 const OF_LIBVIRT: [&str; 2] = ["libvirt-qemu", "qemu"];
-
-/// How long to work without a word.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// How long a keeper may take that is at work on what its guest left.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -195,8 +193,7 @@ struct Work<'a> {
     host: &'a RealHost,
     scope: &'a Scope,
     tell: &'a mut dyn FnMut(u8, &str),
-    /// When something was said last.
-    said: Instant,
+    pace: Pace,
     /// Labels looked at.
     done: usize,
     /// Whether nothing has failed.
@@ -228,7 +225,7 @@ pub fn put_back(
         host,
         scope,
         tell,
-        said: Instant::now(),
+        pace: Pace::default(),
         done: 0,
         back: true,
     };
@@ -240,7 +237,7 @@ pub fn put_back(
     } else {
         host.processes()?
     };
-    if scope.patient && keepers_at_work(host, &listed, wanted, &mut processes)? {
+    if scope.patient && keepers_at_work(host, &listed, wanted, &mut processes, work.tell)? {
         listed = work.list(&journals, wanted)?;
         processes = host.processes()?;
     }
@@ -374,9 +371,9 @@ impl Work<'_> {
         let host = self.host;
         let failures = hold.put_back_some(host, Wait::Never, selected, &mut || {
             self.done = self.done.saturating_add(1);
-            if self.said.elapsed() >= QUIET {
-                self.said = Instant::now();
-                (self.tell)(LINE, &format!("putting labels back: {} so far", self.done));
+            if self.pace.is_due() {
+                let text = format!("putting labels back: {} so far", self.done);
+                (self.tell)(PROGRESS, &text);
             }
         });
         let mut left = hold.left(&path, selected);
@@ -438,7 +435,9 @@ fn keepers_at_work(
     listed: &[Listed<'_>],
     wanted: &[Wanted],
     processes: &mut Vec<ProcessLabels>,
+    tell: &mut dyn FnMut(u8, &str),
 ) -> io::Result<bool> {
+    let mut pace = Pace::default();
     let until = Instant::now().checked_add(PATIENCE);
     let mut some = false;
     let meant = |entry: &Entry| {
@@ -458,6 +457,10 @@ fn keepers_at_work(
             return Ok(some);
         };
         some = true;
+        if pace.is_due() {
+            let text = format!("waiting for process {pid}, which puts labels back");
+            tell(PROGRESS, &text);
+        }
         // It may give its claim up before it ends.
         if let Ok(end) = sys::pidfd(pid) {
             let mut end = [PollFd::new(end.as_fd(), PollFlags::POLLIN)];

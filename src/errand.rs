@@ -7,11 +7,13 @@ use std::os::unix::net::UnixStream;
 
 use crate::keeper::{self, DONE, END, FAILED, TALK};
 use crate::label::Context;
-use crate::refusal::{Refusal, refuse};
+use crate::refusal::{Refusal, refuse, say};
 use crate::sys;
 
-/// What the process at work says: a line for the caller; that it refuses, and why.
+/// What the process at work says: a line for the caller; how far it is, for whoever waits; that it
+/// refuses, and why.
 pub(crate) const LINE: u8 = b'L';
+pub(crate) const PROGRESS: u8 = b'P';
 pub(crate) const REFUSED: u8 = b'X';
 
 /// Sends a process on an errand: `args` say on which. True when it has done everything.
@@ -43,6 +45,7 @@ pub fn listen(talk: &UnixStream, tell: &mut dyn FnMut(&str)) -> Result<bool, Ref
         let said = String::from_utf8_lossy(said.strip_suffix(&[END]).unwrap_or(&said)).into_owned();
         match what {
             [LINE] => tell(&said),
+            [PROGRESS] => say(&said),
             [REFUSED] => refused.push(said),
             _ if !refused.is_empty() => return Err(Refusal::new(refused)),
             what => return Ok(what == [DONE]),

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use crate::escape::quoted;
 use crate::guests;
 use crate::host::{Host, RealHost};
+use crate::own_domain::OWN_DOMAIN;
 use crate::pinned::{Kind, Pinned};
 use crate::plan::{Action, Step};
 use crate::resource::Class;
@@ -68,12 +69,17 @@ pub fn user(host: &RealHost, file: &Pinned) -> Option<(Pid, Option<String>)> {
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let line = guests::line(host, Pid::from_raw(pid))?;
+        // A launcher that names it has not opened it.
+        let labels = host.labels_of(Pid::from_raw(pid));
+        let current = labels.and_then(|labels| labels.current);
+        if current.is_some_and(|context| context.kind == OWN_DOMAIN) {
+            return None;
+        }
         let named = |path: PathBuf| {
             names.contains(&path) || fs::canonicalize(&path).is_ok_and(|real| names.contains(&real))
         };
         let mut paths = line.paths();
-        paths.any(named).then_some(())?;
-        (pid != Pid::this().as_raw()).then(|| (Pid::from_raw(pid), line.name()))
+        paths.any(named).then(|| (Pid::from_raw(pid), line.name()))
     })
 }
 

@@ -436,6 +436,7 @@ fn keep(attends: bool) -> u8 {
         failures = hold.put_back(&host, Wait::ForOthers);
         failures.extend(hold.settle(&journal, path).err());
     }
+    drop(kept);
     // What a keeper that was ended left to whoever is last.
     let _ = ended::put_back(&host, &[], &ended::Scope::default(), &mut |_, _| ());
     if !failures.is_empty() {

@@ -4,7 +4,8 @@
 //! 2. choose the domain, claim a pair, decide every label;
 //! 3. ask the policy about everything that will be done, and stop at the first
 //!    doubt, with all of them: nothing has changed so far;
-//! 4. write the original labels down, start the keeper that will put them back;
+//! 4. write the original labels down, give them to the keeper that will put them back, and has locked
+//!    every file by then;
 //! 5. make files, set labels, read each one back;
 //! 6. make inherited pipes usable for the guest;
 //! 7. become QEMU. The claim of step 2 is what the kernel applies now.
@@ -13,8 +14,6 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::fmt;
-use std::time::Instant;
 
 use nix::unistd::Uid;
 
@@ -27,16 +26,17 @@ use crate::ended;
 use crate::escape::quoted;
 use crate::fds;
 use crate::host::{Host, RealHost};
-use crate::journal::{Entry, Journal};
+use crate::journal::Journal;
 use crate::keeper::{Keeper, Starting};
 use crate::kept;
 use crate::label::{Categories, Context};
 use crate::mcs::{self, Sharing};
 use crate::own_domain;
 use crate::pinned::Pinned;
-use crate::plan::{Action, GuestLabels, Plan};
+use crate::plan::{Action, GuestLabels, Plan, Step};
 use crate::preflight::{self, Privilege};
 use crate::private;
+use crate::progress::Steps;
 use crate::qemu::Purpose;
 use crate::refusal::{Refusal, refuse, say};
 use crate::selinux::Mode;
@@ -104,8 +104,9 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
         }
     }
     let journal = Journal::open();
-    let loose = journal.as_ref().map_or_else(|_| Vec::new(), kept::loose);
-    clean_up(&host, &loose, &own, &step);
+    if let Ok(journal) = &journal {
+        clean_up(&host, journal, &own, &step);
+    }
 
     let starting = Starting::begin(&own)
         .map_err(|error| refuse(format!("cannot start the keeper of the labels: {error}")))?;
@@ -119,7 +120,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     let chosen = survey::chosen_level(options, &own)?;
     let types = domain::guest_types(&host, &own, reading.accelerator, options.label.as_ref())?;
     // What is there no more needs nobody to look at it.
-    sys::wait_for_starters();
+    sys::wait_for_starters()?;
     let claim = match chosen {
         Some(level) => {
             let sharing = if options.share_level {
@@ -131,7 +132,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
         }
         None => {
             let range = mcs::range(&own, options.mcs_range)?;
-            let avoid = still_carried(&collected, &loose);
+            let avoid = still_carried(&collected, journal.as_ref().ok());
             mcs::claim(&host, &types.domain, &range, &avoid)?
         }
     };
@@ -177,7 +178,6 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
             .count()
     ));
 
-    apply::make_files(&host, &mut plan, &own)?;
     let mut keeper = apply::prepare(
         &host,
         &plan,
@@ -189,6 +189,10 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     )?;
     step.tell(format_args!("wrote the journal, the keeper has it"));
     let change = || -> Result<(), Refusal> {
+        let made = apply::make_files(&host, &mut plan, &own)?;
+        if let Some(keeper) = keeper.as_mut() {
+            apply::prepare_more(made, keeper, "what was made for QEMU")?;
+        }
         apply::recheck(&host, &plan)?;
         apply::label(&host, &plan)?;
         if let Some(keeper) = keeper.as_mut().filter(|_| !unread.is_empty()) {
@@ -206,9 +210,13 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
                 options,
             )?;
             stop_or_warn(refused, mode)?;
-            apply::prepare_more(&further, keeper)?;
+            let more = apply::records(&further.steps);
+            apply::prepare_more(more, keeper, "what a disk's header names")?;
             apply::recheck(&host, &further)?;
             apply::label(&host, &further)?;
+        }
+        for (path, label) in plan.steps.iter().filter_map(labelled) {
+            step.tell(format_args!("{path} has {label}"));
         }
         step.tell(format_args!("set the labels"));
         let replacements = repairs.apply(&host, &own, &claim.context).map_err(refuse)?;
@@ -238,6 +246,15 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     Err(roll_back(keeper, refusal))
 }
 
+/// A resource that gets a label, and which.
+fn labelled(step: &Step) -> Option<(String, &Context)> {
+    let label = step
+        .label
+        .as_ref()
+        .filter(|_| step.action == Action::Relabel)?;
+    Some((step.resource.name(), label))
+}
+
 /// What this process can do to files of others.
 pub(crate) fn privilege() -> Privilege {
     Privilege {
@@ -250,15 +267,17 @@ pub(crate) fn privilege() -> Privilege {
 
 /// Pairs that files about to be used, or journal entries, still carry: their owners may
 /// have ended, and still nobody else shall get them.
-fn still_carried(collected: &Collected, loose: &[Entry]) -> Vec<Categories> {
+fn still_carried(collected: &Collected, journal: Option<&Journal>) -> Vec<Categories> {
     let on_files = collected
         .resources
         .iter()
         .filter_map(|resource| resource.current.as_ref())
         .map(Context::cage);
-    let in_entries = loose
-        .iter()
-        .filter_map(|entry| entry.context.parse::<Context>().ok())
+    let in_entries = journal
+        .and_then(|journal| journal.entries().ok())
+        .into_iter()
+        .flatten()
+        .filter_map(|path| Journal::read(&path).ok()?.context.parse::<Context>().ok())
         .map(|context| context.cage());
     on_files.chain(in_entries).collect()
 }
@@ -273,28 +292,6 @@ pub(crate) fn roll_back(keeper: Option<Keeper>, mut refusal: Refusal) -> Refusal
         ));
     }
     refusal
-}
-
-/// Says what each step did and when, with `-v`.
-struct Steps {
-    since: Option<Instant>,
-}
-
-impl Steps {
-    fn new(verbose: bool) -> Self {
-        Self {
-            since: verbose.then(Instant::now),
-        }
-    }
-
-    fn tell(&self, what: fmt::Arguments<'_>) {
-        if let Some(since) = self.since {
-            say(format_args!(
-                "{:6.1} ms  {what}",
-                since.elapsed().as_secs_f64() * 1e3
-            ));
-        }
-    }
 }
 
 /// No SELinux: nothing can be confined, and only a caller who says so gets QEMU.
@@ -348,12 +345,13 @@ fn without_guest(
     let replacements = repairs.apply(host, own, &domain).map_err(refuse)?;
     fds::place(&replacements)?;
     let refusal = command.execute(environment);
-    let why = entry()?;
-    Err(if why.is_empty() {
-        refusal
-    } else {
-        Refusal::new(why)
-    })
+    if mode == Mode::Enforcing {
+        let why = entry().unwrap_or_default();
+        if !why.is_empty() {
+            return Err(Refusal::new(why));
+        }
+    }
+    Err(refusal)
 }
 
 pub(crate) fn stop_or_warn(failures: Vec<String>, mode: Mode) -> Result<(), Refusal> {
@@ -370,8 +368,14 @@ pub(crate) fn stop_or_warn(failures: Vec<String>, mode: Mode) -> Result<(), Refu
 }
 
 /// Labels that guests left which ended without a keeper go back first.
-fn clean_up(host: &RealHost, loose: &[Entry], own: &Context, step: &Steps) {
-    if loose.iter().all(|entry| ended::runs(host, entry)) {
+fn clean_up(host: &RealHost, journal: &Journal, own: &Context, step: &Steps) {
+    let paths = journal.entries().unwrap_or_default();
+    let left = paths
+        .iter()
+        .filter(|path| !kept::is_kept(path))
+        .filter_map(|path| Journal::read(path).ok())
+        .any(|entry| !ended::runs(host, &entry));
+    if !left {
         return;
     }
     step.tell(format_args!("putting back what ended guests left"));

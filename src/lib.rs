@@ -46,6 +46,7 @@ pub mod pinned;
 pub mod plan;
 pub mod preflight;
 pub mod private;
+pub mod progress;
 pub mod qemu;
 pub mod recorded;
 pub mod refusal;

@@ -107,6 +107,13 @@ pub fn find(
         && record.label != record.original
         && let Some(why) = imagelock::in_the_way(host, &pinned, &file, record.class)
     {
+        let label = selinux::label_of_fd(file.as_fd()).ok().flatten();
+        if label.is_some_and(|label| label.to_string() != record.original) {
+            return Err(format!(
+                "cannot label {}: another guest that uses it has just started; start again",
+                name()
+            ));
+        }
         return Err(format!("cannot label {}: {why}", name()));
     }
     let how = match record.class {

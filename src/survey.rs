@@ -26,6 +26,7 @@ use crate::mounts;
 use crate::pinned::Kind;
 use crate::plan::{self, Decision, GuestLabels, Plan, Relabel};
 use crate::preflight;
+use crate::progress::Steps;
 use crate::qemu::{self, Invocation, Purpose};
 use crate::refusal::{Refusal, refuse};
 use crate::runtime;
@@ -321,6 +322,7 @@ pub fn chosen_level(options: &Launch, own: &Context) -> Result<Option<Level>, mc
 pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> {
     let host = RealHost::new()?;
     let options = &settings::complete(options, &host, environment)?;
+    let step = Steps::new(options.verbose);
     let path = sys::variable(environment, "PATH");
     let command = match Command::find(&options.qemu, path.as_deref()) {
         Ok(command) => command,
@@ -333,10 +335,15 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
         },
     };
     let mut reading = read(&host, &command, options, environment)?;
+    step.tell(format_args!(
+        "read the command line: {} resources named",
+        reading.invocation.requests.len()
+    ));
     // Every resource is held open while the plan is made.
     sys::raise_descriptor_limit();
     let mut collected = look(&host, &command, &mut reading)?;
     chains_unknown(&mut collected);
+    step.tell(format_args!("looked at what it names"));
     let mut problems = Vec::new();
     let mut labels = None;
     let mut processes = Vec::new();
@@ -384,6 +391,7 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
         let mut failures = preflight::guest(&host, &plan)?;
         plan.obstacles.append(&mut failures);
     }
+    step.tell(format_args!("decided, and asked the policy"));
     Ok(plan)
 }
 

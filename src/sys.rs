@@ -182,12 +182,25 @@ pub fn start_detached(
 static STARTERS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 /// Waits for what [`apart`] has left to be waited for: before this process becomes QEMU.
-pub fn wait_for_starters() {
+///
+/// # Errors
+/// Where one of them could not start what it was for.
+pub fn wait_for_starters() -> io::Result<()> {
+    use nix::sys::wait::{WaitStatus, waitpid};
     let mut starters = STARTERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut done = Ok(());
     for starter in starters.drain(..) {
-        // Where the caller has SIGCHLD ignored, the kernel has waited for it.
-        let _ = nix::sys::wait::waitpid(starter, None);
+        match waitpid(starter, None) {
+            // Where the caller has SIGCHLD ignored, the kernel has waited for it.
+            Ok(WaitStatus::Exited(_, 0)) | Err(nix::errno::Errno::ECHILD) => {}
+            _ => {
+                done = Err(io::Error::other(
+                    "a process cannot be started (RLIMIT_NPROC, pids.max)",
+                ))
+            }
+        }
     }
+    done
 }
 
 /// Does something in a process that is nobody's child: init reaps it, and QEMU, which this
@@ -196,8 +209,8 @@ pub fn wait_for_starters() {
 /// `fds` become its descriptors 0, 1, 2 …; it has no others. Its status is 126 when it fails.
 ///
 /// # Errors
-/// Where fork(2) fails. That it fails in the child which starts the process shows only by the end of
-/// the descriptors.
+/// Where fork(2) fails. That it fails in the child which starts the process shows by the end of the
+/// descriptors, and in [`wait_for_starters`].
 pub fn apart(fds: &[BorrowedFd<'_>], work: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
     use nix::unistd::{ForkResult, fork};
     use std::os::fd::AsRawFd;

@@ -393,6 +393,49 @@ fn an_image_whose_probed_header_names_a_file_is_refused_cve_2010_2237() {
 
 #[test]
 #[ignore = "needs the bed: make test"]
+fn a_json_name_in_a_header_gives_away_no_file_of_the_hosts_cve_2024_4467() {
+    let shadow = Path::new("/etc/shadow");
+    let of_shadow = label(shadow);
+    let json = r#"json:{"driver":"file","filename":"/etc/shadow"}"#;
+    let directory = directory();
+    let create = |words: &[&str]| {
+        let status = Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2"])
+            .args(words)
+            .current_dir(directory.path())
+            .status();
+        assert!(status.unwrap().success(), "{words:?}");
+    };
+    create(&["-u", "-F", "raw", "-b", json, "backing.qcow2", "1M"]);
+    // qemu-img makes no such data file; its name in the header is as long as the other.
+    let stand_in = "d".repeat(json.len());
+    let data_file = format!("data_file={stand_in}");
+    create(&["-o", &data_file, "data.qcow2", "1M"]);
+    let disk = directory.path().join("data.qcow2");
+    let mut image = fs::read(&disk).unwrap();
+    let at = image
+        .windows(stand_in.len())
+        .position(|window| window == stand_in.as_bytes())
+        .unwrap();
+    image[at..at + json.len()].copy_from_slice(json.as_bytes());
+    fs::write(&disk, image).unwrap();
+    for name in ["backing.qcow2", "data.qcow2"] {
+        let disk = directory.path().join(name);
+        let before = label(&disk);
+        let output = svirt_exec([STUB, "-drive"])
+            .arg(format!("file={},format=qcow2", disk.display()))
+            .env("STUB", "exit 0")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(125), "{name}: {output:?}");
+        assert!(stderr(&output).contains("/etc"), "{name}: {output:?}");
+        nothing_happened(&disk, &before);
+        assert_eq!(label(shadow), of_shadow, "{name}");
+    }
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
 fn a_proc_that_is_not_the_kernels_is_refused_cve_2025_52881() {
     let directory = directory();
     let disk = image(directory.path(), "a.img");

@@ -473,6 +473,7 @@ fn a_guest_that_was_taken_over_is_denied() {
         "read /root/.bashrc".into(),
         "make /etc/cron.d/ours".into(),
         "open-rw /usr/bin/svirt-exec".into(),
+        format!("open-rw /proc/{keeper}/exe"),
         "read /dev/vda".into(),
         "read /dev/mem".into(),
         "exec-as system_u:system_r:unconfined_t:s0 /usr/bin/id".into(),

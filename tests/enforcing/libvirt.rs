@@ -145,11 +145,15 @@ fn a_disk_of_a_libvirt_guest_is_refused_and_the_guest_named() {
         let domain = Domain::create(name, &disk(&image), seclabel);
         let before = label(&image.0);
         for use_as in ["-hda", "-cdrom"] {
-            let output = svirt_exec([STUB, use_as, image.text()])
+            // What it would make otherwise.
+            let log = image.0.with_extension("log");
+            let serial = format!("file:{}", log.display());
+            let output = svirt_exec([STUB, use_as, image.text(), "-serial", &serial])
                 .env("STUB", "exit 0")
                 .output()
                 .unwrap();
             assert_eq!(output.status.code(), Some(125), "{name} {use_as}");
+            assert!(!log.exists(), "{name} {use_as}");
             let said = stderr(&output);
             for part in [
                 &format!("process {}", domain.pid()),
