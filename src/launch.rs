@@ -77,13 +77,6 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
              to that; setenforce 1",
         );
     }
-    let program = host.pin(&command.program).map_err(|error| {
-        refuse(format!(
-            "cannot look at {}: {error}",
-            quoted(command.program.as_os_str())
-        ))
-    })?;
-    let privilege = privilege();
     let mut reading = survey::read(&host, &command, options, environment)?;
     step.tell(format_args!(
         "read the command line: {} resources named",
@@ -92,17 +85,11 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     match reading.invocation.purpose {
         Purpose::Guest => {}
         Purpose::Information | Purpose::Probe => {
-            return without_guest(
-                &host,
-                &command,
-                environment,
-                &own,
-                &program,
-                mode,
-                privilege,
-            );
+            return without_guest(&host, &command, environment, &own, mode);
         }
     }
+    let program = pinned(&host, &command)?;
+    let privilege = privilege();
     let journal = Journal::open();
     if let Ok(journal) = &journal {
         clean_up(&host, journal, &own, &step);
@@ -318,18 +305,29 @@ fn without_selinux(
     Err(command.execute(environment))
 }
 
+/// The program, opened once.
+fn pinned(host: &RealHost, command: &Command) -> Result<Pinned, Refusal> {
+    host.pin(&command.program).map_err(|error| {
+        refuse(format!(
+            "cannot look at {}: {error}",
+            quoted(command.program.as_os_str())
+        ))
+    })
+}
+
 /// A line that starts no guest: no pair, no labels, a domain that may open next to nothing.
 fn without_guest(
     host: &RealHost,
     command: &Command,
     environment: &[CString],
     own: &Context,
-    program: &Pinned,
     mode: Mode,
-    privilege: Privilege,
 ) -> Result<Infallible, Refusal> {
     let domain = own.with_type(own_domain::INFO_DOMAIN);
-    let entry = || preflight::entry(host, own, program, &domain, privilege);
+    let entry = || -> Result<Vec<String>, Refusal> {
+        let program = pinned(host, command)?;
+        Ok(preflight::entry(host, own, &program, &domain, privilege())?)
+    };
     let mut repairs = fds::inspect(host, &domain)?;
     let mut failures = std::mem::take(&mut repairs.failures);
     // Nothing is changed for such a line, so the kernel may be the first to say no.

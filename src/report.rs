@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::domain::Accelerator;
 use crate::escape::quoted;
+use crate::label::Context;
 use crate::list::path_hex;
 use crate::pinned::Kind;
 use crate::plan::{Action, Plan, Step};
@@ -113,26 +114,39 @@ pub fn text(plan: &Plan) -> String {
     if let Some(directory) = &plan.runtime {
         let _ = writeln!(out, "directory    {}", quoted(directory.as_os_str()));
     }
-    let rows: Vec<[String; 4]> = plan
-        .steps
-        .iter()
-        .map(|step| {
-            let action = match (step.action, &step.label) {
-                (Action::None, _) => "keep".to_owned(),
-                (action, Some(label)) => format!("{} as {}", action.name(), label.short()),
-                (action, None) => action.name().to_owned(),
-            };
-            [
-                action,
-                step.resource.name(),
-                step.reason.clone(),
-                format!("({})", step.resource.origin),
-            ]
-        })
-        .collect();
-    if !rows.is_empty() {
-        out.push('\n');
+    if plan.steps.is_empty() {
+        return out;
     }
+    let nothing = || "-".to_owned();
+    let mut rows = vec![
+        [
+            "ACTION",
+            "LABEL NOW",
+            "LABEL THEN",
+            "RESOURCE",
+            "USED AS",
+            "NAMED BY",
+        ]
+        .map(str::to_owned),
+    ];
+    rows.extend(plan.steps.iter().map(|step| {
+        let action = match step.action {
+            Action::None => "keep",
+            action => action.name(),
+        };
+        [
+            action.to_owned(),
+            step.resource
+                .current
+                .as_ref()
+                .map_or_else(nothing, Context::short),
+            step.label.as_ref().map_or_else(nothing, Context::short),
+            step.resource.name(),
+            step.reason.clone(),
+            step.resource.origin.to_string(),
+        ]
+    }));
+    out.push('\n');
     out.push_str(&table::columns(&rows));
     out
 }

@@ -2,7 +2,7 @@
 //! files, and questions to the policy. Contexts are raw, never translated.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
@@ -193,9 +193,9 @@ const CLASSES: &str = "/sys/fs/selinux/class";
 
 thread_local! {
     /// Those numbers that this process has read.
-    static NUMBERS: RefCell<HashMap<String, u32>> = RefCell::default();
+    static NUMBERS: RefCell<BTreeMap<String, u32>> = RefCell::default();
     /// Access vectors that it was told.
-    static ANSWERS: RefCell<HashMap<String, u32>> = RefCell::default();
+    static ANSWERS: RefCell<BTreeMap<String, u32>> = RefCell::default();
 }
 
 /// A number that the kernel shows below [`CLASSES`]. libselinux reads all permissions of a class at

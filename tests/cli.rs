@@ -264,6 +264,33 @@ fn a_plan_needs_no_files_and_no_qemu() {
 }
 
 #[test]
+fn a_plan_for_people_is_a_table_and_minus_v_tells_its_steps() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("disk.img"), [0; 512]).unwrap();
+    let output = svirt_exec()
+        .args(["plan", "-v", "qemu-system-x86_64", "-hda", "disk.img"])
+        .args(["-serial", "file:serial.log"])
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let table: Vec<&str> = said.lines().skip_while(|line| !line.is_empty()).collect();
+    let heading = table[1];
+    let at = heading.find("RESOURCE").unwrap();
+    assert!(heading.starts_with("ACTION "), "{said}");
+    for (row, name) in table[2..].iter().zip(["disk.img", "serial.log"]) {
+        assert!(row[at..].starts_with('\'') && row.contains(name), "{said}");
+    }
+    assert_eq!(table.len(), 4, "{said}");
+    let told = String::from_utf8(output.stderr).unwrap();
+    for step in ["read the command line: 2 resources", "asked the policy"] {
+        let line = told.lines().find(|line| line.contains(step));
+        let line = line.unwrap_or_else(|| panic!("{step}: {told}"));
+        assert!(line.contains(" ms  "), "{line}");
+    }
+}
+
+#[test]
 fn names_of_one_file_are_one_resource() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("disk.img"), [0; 512]).unwrap();
