@@ -321,7 +321,7 @@ fn crowds() {
         quartiles(times.collect())[1]
     };
     let alone = time();
-    let (few, many) = (100, 5000);
+    let (few, many) = (1000, 5000);
     let with = |count: usize| {
         let _crowd = Crowd::of(count);
         time()
