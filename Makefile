@@ -128,7 +128,7 @@ install:
 	install -D -m 644 packaging/svirt-exec.tmpfiles $(DESTDIR)$(prefix)/lib/tmpfiles.d/svirt-exec.conf
 	install -d $(DESTDIR)$(prefix)/lib/systemd/system
 	for unit in $(UNITS); do \
-		sed 's|/usr/\(bin\|libexec\)/|$(prefix)/\1/|g' $$unit >$(DESTDIR)$(prefix)/lib/systemd/system/$${unit##*/}; done
+		sed 's,/usr/bin/,$(prefix)/bin/,g; s,/usr/libexec/,$(prefix)/libexec/,g' $$unit >$(DESTDIR)$(prefix)/lib/systemd/system/$${unit##*/}; done
 	chmod 644 $(addprefix $(DESTDIR)$(prefix)/lib/systemd/system/,$(notdir $(UNITS)))
 	install -d -m 755 $(DESTDIR)/etc/svirt-exec $(DESTDIR)/etc/libvirt/hooks/qemu.d
 	install -d $(addprefix $(DESTDIR)$(prefix)/share/,man/man1 man/man8 doc/svirt-exec)

@@ -95,8 +95,8 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
         clean_up(&host, journal, &own, &step);
     }
 
-    let starting = Starting::begin(&own)
-        .map_err(|error| refuse(format!("cannot start the keeper of the labels: {error}")))?;
+    let no_keeper = |error| refuse(format!("cannot start the keeper of the labels: {error}"));
+    let starting = Starting::begin(&own).map_err(no_keeper)?;
     let limit = sys::raise_descriptor_limit();
     let mut collected = survey::look(&host, &command, &mut reading)?;
     if options.no_relabel {
@@ -107,7 +107,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     let chosen = survey::chosen_level(options, &own)?;
     let types = domain::guest_types(&host, &own, reading.accelerator, options.label.as_ref())?;
     // What is there no more needs nobody to look at it.
-    sys::wait_for_starters()?;
+    sys::wait_for_starters().map_err(no_keeper)?;
     let claim = match chosen {
         Some(level) => {
             let sharing = if options.share_level {
