@@ -202,8 +202,10 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
             apply::recheck(&host, &further)?;
             apply::label(&host, &further)?;
         }
-        for (path, label) in plan.steps.iter().filter_map(labelled) {
-            step.tell(format_args!("{path} has {label}"));
+        if step.are_told() {
+            for (path, label) in plan.steps.iter().filter_map(labelled) {
+                step.tell(format_args!("{path} has {label}"));
+            }
         }
         step.tell(format_args!("set the labels"));
         let replacements = repairs.apply(&host, &own, &claim.context).map_err(refuse)?;

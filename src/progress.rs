@@ -23,6 +23,11 @@ impl Steps {
         }
     }
 
+    /// Whether anything is said.
+    pub fn are_told(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// Says that a step is done.
     pub fn tell(&self, what: fmt::Arguments<'_>) {
         if let Some(since) = self.since {

@@ -50,16 +50,8 @@ pub struct Hold {
 struct Progress {
     /// A file of each file system, by device, to sync it by.
     touched: HashMap<u64, File>,
-    /// Files that are back, by their paths: their inode numbers.
+    /// For the sweep of a tree, files that are back, by their paths: their inode numbers.
     back: HashMap<PathBuf, u64>,
-}
-
-impl Progress {
-    fn done(&mut self, record: &Record, found: &Found) {
-        if let Found::Locked(_) = found {
-            self.back.insert(record.path.clone(), record.identity.ino);
-        }
-    }
 }
 
 /// How a file's record stands.
@@ -240,6 +232,7 @@ impl Hold {
     ) -> Vec<String> {
         let mut failures = Vec::new();
         let mut progress = Progress::default();
+        let sweeps = self.entry.records.iter().any(|record| record.tree);
         let mut left = Vec::new();
         for (record, found) in std::mem::take(&mut self.found).into_iter().rev() {
             if !wanted(&record) {
@@ -248,7 +241,11 @@ impl Hold {
             }
             step();
             match self.one(host, &record, &found, wait, &mut progress) {
-                Ok(Standing::Done) => progress.done(&record, &found),
+                Ok(Standing::Done) => {
+                    if sweeps && matches!(found, Found::Locked(_)) {
+                        progress.back.insert(record.path, record.identity.ino);
+                    }
+                }
                 Ok(Standing::InUse | Standing::Later) => left.push((record, found)),
                 Err(why) => {
                     failures.push(not_back(&record, &why));

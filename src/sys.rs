@@ -50,28 +50,28 @@ pub fn pidfd(process: Pid) -> io::Result<OwnedFd> {
 ///
 /// None where the number is not open.
 pub fn inherited(number: RawFd) -> Option<BorrowedFd<'static>> {
-    if number < 0 {
-        return None;
-    }
-    // SAFETY: F_GETFD only looks the number up.
-    if unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
-        return None;
-    }
-    // SAFETY: it is open, and this program closes no descriptor that it was handed
-    // before it becomes another program.
-    Some(unsafe { BorrowedFd::borrow_raw(number) })
+    open_with_flags(number).map(|(fd, _)| fd)
 }
 
 /// A descriptor that the program keeps which this process becomes: open, and without FD_CLOEXEC.
 pub fn handed_on(number: RawFd) -> Option<BorrowedFd<'static>> {
+    let (fd, flags) = open_with_flags(number)?;
+    (flags & libc::FD_CLOEXEC == 0).then_some(fd)
+}
+
+/// A descriptor that is open, and its flags.
+fn open_with_flags(number: RawFd) -> Option<(BorrowedFd<'static>, libc::c_int)> {
+    if number < 0 {
+        return None;
+    }
     // SAFETY: F_GETFD only looks the number up.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
-    if flags == -1 || flags & libc::FD_CLOEXEC != 0 {
+    if flags == -1 {
         return None;
     }
     // SAFETY: it is open, and this program closes no descriptor that it was handed
     // before it becomes another program.
-    Some(unsafe { BorrowedFd::borrow_raw(number) })
+    Some((unsafe { BorrowedFd::borrow_raw(number) }, flags))
 }
 
 /// Reads from a socket, together with a descriptor where one was sent with the bytes; SCM_RIGHTS of
@@ -195,7 +195,7 @@ pub fn wait_for_starters() -> io::Result<()> {
             Ok(WaitStatus::Exited(_, 0)) | Err(nix::errno::Errno::ECHILD) => {}
             _ => {
                 done = Err(io::Error::other(
-                    "a process cannot be started (RLIMIT_NPROC, pids.max)",
+                    "no further process may be started; raise RLIMIT_NPROC (ulimit -u) or pids.max of the control group",
                 ))
             }
         }
