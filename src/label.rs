@@ -122,6 +122,21 @@ impl Categories {
         }
     }
 
+    /// Every category from a number on.
+    fn from(first: usize) -> Self {
+        let mut set = Self::default();
+        for (word, start) in set.0.iter_mut().zip((0..).step_by(64)) {
+            let before = u32::try_from(first.saturating_sub(start)).unwrap_or(u32::MAX);
+            *word = u64::MAX.checked_shl(before).unwrap_or(0);
+        }
+        set
+    }
+
+    /// Those with a higher number than one.
+    pub fn above(&self, category: Category) -> Self {
+        self.intersection(&Self::from(usize::from(category.0).saturating_add(1)))
+    }
+
     /// Whether one is in it.
     pub fn contains(&self, category: Category) -> bool {
         let number = usize::from(category.0);
@@ -173,32 +188,46 @@ impl Categories {
         self
     }
 
+    /// The first number from one on that is in it, or that is not.
+    fn next(&self, from: usize, is_in: bool) -> Option<usize> {
+        let mut words = self.0.iter().zip(Self::from(from).0).zip((0..).step_by(64));
+        words.find_map(|((word, mask), start): (_, usize)| {
+            let word = mask & if is_in { *word } else { !*word };
+            (word != 0).then(|| start.saturating_add(word.trailing_zeros() as usize))
+        })
+    }
+
+    /// First and last of the numbers that follow each other.
+    fn runs(&self) -> impl Iterator<Item = (u16, u16)> + '_ {
+        let number = |number: usize| u16::try_from(number).unwrap_or(CATEGORY_COUNT);
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let first = self.next(from, true)?;
+            let end = self.next(first, false).unwrap_or(CATEGORY_COUNT.into());
+            from = end;
+            Some((number(first), number(end.saturating_sub(1))))
+        })
+    }
+
     /// In ascending order.
     pub fn iter(&self) -> impl Iterator<Item = Category> + '_ {
-        (0..CATEGORY_COUNT)
-            .map(Category)
-            .filter(|category| self.contains(*category))
+        self.runs()
+            .flat_map(|(first, last)| (first..=last).map(Category))
     }
 }
 
 impl fmt::Display for Categories {
     /// As the kernel prints them: runs of three and more as `c0.c5`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut first = true;
-        let mut rest = self.iter().peekable();
-        while let Some(start) = rest.next() {
-            let mut end = start;
-            while let Some(next) = rest.next_if(|next| next.0 == end.0.saturating_add(1)) {
-                end = next;
-            }
-            if !first {
+        for (index, (start, end)) in self.runs().enumerate() {
+            if index > 0 {
                 f.write_str(",")?;
             }
-            first = false;
-            match end.0.saturating_sub(start.0) {
-                0 => write!(f, "{start}")?,
-                1 => write!(f, "{start},{end}")?,
-                _ => write!(f, "{start}.{end}")?,
+            let (first, last) = (Category(start), Category(end));
+            match end.saturating_sub(start) {
+                0 => write!(f, "{first}")?,
+                1 => write!(f, "{first},{last}")?,
+                _ => write!(f, "{first}.{last}")?,
             }
         }
         Ok(())
@@ -227,9 +256,8 @@ impl FromStr for Categories {
             if start > end {
                 return Err(LabelError::NoCategory(part.to_owned()));
             }
-            for number in start.0..=end.0 {
-                set.insert(Category(number));
-            }
+            let after = Self::from(usize::from(end.0).saturating_add(1));
+            set = set.union(&Self::from(start.0.into()).difference(&after));
         }
         Ok(set)
     }

@@ -109,6 +109,10 @@ proptest! {
         prop_assert!(numbers(&a.union(&b)).iter().eq(a_model.union(&b_model)));
         prop_assert!(numbers(&a.difference(&b)).iter().eq(a_model.difference(&b_model)));
         prop_assert_eq!(a.is_subset(&b), a_model.is_subset(&b_model));
+        for than in [0, 1, 62, 63, 64, 65, 511, 1022, 1023].into_iter().chain(b_model) {
+            let above = a.above(Category::new(than).unwrap());
+            prop_assert!(numbers(&above).iter().eq(a_model.iter().filter(|one| **one > than)));
+        }
         // Two that contain each other or not, and ones made to.
         for (one, other) in [(a, b), (a, a.union(&b)), (a, a.difference(&b)), (b, b)] {
             let contained = numbers(&one).is_subset(&numbers(&other))

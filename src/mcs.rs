@@ -147,38 +147,57 @@ fn getrandom(bytes: &mut [u8]) -> io::Result<()> {
     std::fs::File::open("/dev/urandom")?.read_exact(bytes)
 }
 
-/// A category, and the higher ones with which it is a free pair.
-struct Partners {
-    low: Category,
-    high: Categories,
-}
-
 /// The pairs of a range that overlap none of `taken`. Of a cage of one category no pair is free
 /// that has it, of a larger one none that lies in it, which two categories are that are their own.
-fn free_pairs(range: &Categories, taken: &[Categories]) -> Vec<Partners> {
-    let mut open = *range;
-    let mut together: HashMap<Category, Categories> = HashMap::new();
-    for cage in taken {
-        if cage.len() == 1 {
-            open = open.difference(cage);
-        } else {
-            for category in cage.iter() {
-                let with = together.entry(category).or_default();
-                *with = with.union(cage);
+struct FreePairs {
+    open: Categories,
+    /// Categories that larger cages have, each with everything that it is in a cage with.
+    together: HashMap<Category, Categories>,
+}
+
+impl FreePairs {
+    fn new(range: &Categories, taken: &[Categories]) -> Self {
+        let mut open = *range;
+        let mut together: HashMap<Category, Categories> = HashMap::new();
+        for cage in taken {
+            if cage.len() == 1 {
+                open = open.difference(cage);
+            } else {
+                for category in cage.iter() {
+                    let with = together.entry(category).or_default();
+                    *with = with.union(cage);
+                }
             }
         }
+        Self { open, together }
     }
-    let mut higher = open;
-    let mut free = Vec::with_capacity(open.len());
-    for low in open.iter() {
-        higher.remove(low);
-        let with = together.get(&low).copied().unwrap_or_default();
-        free.push(Partners {
-            low,
-            high: higher.difference(&with),
-        });
+
+    /// The higher categories with which one is a free pair.
+    fn partners(&self, low: Category) -> Categories {
+        let higher = self.open.above(low);
+        match self.together.get(&low) {
+            Some(with) => higher.difference(with),
+            None => higher,
+        }
     }
-    free
+
+    /// Each category, and how many partners it has. That is counted only for those in larger cages:
+    /// of the others it is how many are left.
+    fn counts(&self) -> impl Iterator<Item = (Category, usize)> {
+        let mut left = self.open.len();
+        self.open.iter().map(move |low| {
+            left = left.saturating_sub(1);
+            let among = self.together.contains_key(&low);
+            (
+                low,
+                if among {
+                    self.partners(low).len()
+                } else {
+                    left
+                },
+            )
+        })
+    }
 }
 
 /// A pair of the range that overlaps none of `taken`, every free one equally likely.
@@ -188,17 +207,17 @@ fn free_pairs(range: &Categories, taken: &[Categories]) -> Vec<Partners> {
 /// # Errors
 /// Where every pair is taken, with the count.
 pub fn draw(range: &Categories, taken: &[Categories]) -> Result<CategoryPair, PairError> {
-    let free = free_pairs(range, taken);
-    let count: usize = free.iter().map(|partners| partners.high.len()).sum();
+    let free = FreePairs::new(range, taken);
+    let count: usize = free.counts().map(|(_, partners)| partners).sum();
     // None of an empty range: that is found to be used up below.
     let bound = u32::try_from(count).unwrap_or(u32::MAX).max(1);
     let mut index = random_below(bound)? as usize;
-    for Partners { low, high } in &free {
-        match index.checked_sub(high.len()) {
+    for (low, partners) in free.counts() {
+        match index.checked_sub(partners) {
             Some(rest) => index = rest,
             None => {
-                let high = high.iter().nth(index);
-                if let Some(pair) = high.and_then(|high| CategoryPair::new(*low, high)) {
+                let high = free.partners(low).iter().nth(index);
+                if let Some(pair) = high.and_then(|high| CategoryPair::new(low, high)) {
                     return Ok(pair);
                 }
             }
@@ -262,6 +281,31 @@ impl Claim {
     }
 }
 
+/// Whether a range has so many pairs that one is drawn without a look at who has which.
+pub fn is_abundant(range: &Categories) -> bool {
+    pair_count(range.len()) >= ABUNDANT
+}
+
+/// Draws a pair that is not among `busy` and claims it. It is this process's when a look at everybody
+/// after this has found nobody else in it.
+///
+/// # Errors
+/// Where the range is used up, or the policy refuses the context.
+pub fn ask(
+    host: &dyn Host,
+    domain: &Context,
+    range: &Categories,
+    busy: &[Categories],
+) -> Result<Context, PairError> {
+    let pair = draw(range, busy)?;
+    let context = domain.at(Level::with_pair(domain.sensitivity(), pair));
+    host.claim(&context).map_err(|source| PairError::Claim {
+        context: context.to_string(),
+        source,
+    })?;
+    Ok(context)
+}
+
 /// Draws pairs until one is claimed by this process alone.
 ///
 /// `avoid` are pairs that files or journal entries still carry.
@@ -277,18 +321,13 @@ pub fn claim(
     // What makes a pair this process's is the look at everybody after the claim. One before it only
     // saves drawing another, which is likely where there are few.
     let mut busy = avoid.to_vec();
-    if pair_count(range.len()) < ABUNDANT {
+    if !is_abundant(range) {
         busy.extend(taken(&host.entered().map_err(PairError::Scan)?));
     }
     for _ in 0..ATTEMPTS {
-        let pair = draw(range, &busy)?;
-        let context = domain.at(Level::with_pair(domain.sensitivity(), pair));
-        host.claim(&context).map_err(|source| PairError::Claim {
-            context: context.to_string(),
-            source,
-        })?;
+        let context = ask(host, domain, range, &busy)?;
         let processes = host.processes().map_err(PairError::Scan)?;
-        if holder(&pair.categories(), &processes).is_none() {
+        if holder(&context.cage(), &processes).is_none() {
             return Ok(Claim { context, processes });
         }
         busy = taken(&processes);
