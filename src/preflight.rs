@@ -2,7 +2,7 @@
 //! and let the launcher do what it is about to? Every failure is found, not the first.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -132,7 +132,7 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
             ));
         }
     }
-    let mut directories: BTreeMap<PathBuf, String> = BTreeMap::new();
+    let mut directories: BTreeMap<OsString, String> = BTreeMap::new();
     for step in &plan.steps {
         let resource = &step.resource;
         let Some(path) = &resource.path else { continue };
@@ -178,15 +178,20 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
         let real = resource.pinned.as_ref().map(Pinned::real_path);
         for path in [Some(path), real.as_ref()].into_iter().flatten() {
             for directory in path.ancestors().skip(1) {
+                // And so are those above it.
+                if directories.contains_key(directory.as_os_str()) {
+                    break;
+                }
                 // There it is this process's descriptors; in QEMU, that one's own.
-                let passed = DESCRIPTORS.iter().any(|own| directory == Path::new(own));
-                if !passed && !own(directory) && !directories.contains_key(directory) {
-                    directories.insert(directory.to_path_buf(), resource.origin.to_string());
+                let passed = DESCRIPTORS.iter().any(|own| directory.as_os_str() == *own);
+                if !passed && !own(directory) {
+                    directories.insert(directory.into(), resource.origin.to_string());
                 }
             }
         }
     }
     for (directory, origin) in directories {
+        let directory = PathBuf::from(directory);
         let Some(label) = made::label_then(host, &plan.steps, &directory)? else {
             continue;
         };
@@ -266,15 +271,18 @@ pub fn labels(
         let (Some(pinned), Action::Relabel) = (&resource.pinned, step.action) else {
             continue;
         };
-        let what = format!(
-            "cannot label {} ({}) as {label}",
-            resource.name(),
-            resource.origin
-        );
+        let what = || {
+            format!(
+                "cannot label {} ({}) as {label}",
+                resource.name(),
+                resource.origin
+            )
+        };
         if pinned.uid != privilege.uid && !privilege.fowner {
             failures.push(format!(
-                "{what}: it belongs to user {}, and setting a label needs the owner or CAP_FOWNER; \
+                "{}: it belongs to user {}, and setting a label needs the owner or CAP_FOWNER; \
                  run svirt-exec as the owner, or make a copy",
+                what(),
                 pinned.uid
             ));
             continue;
@@ -295,12 +303,13 @@ pub fn labels(
                         .to_owned(),
                 }
             };
-            failures.push(format!("{what}: {clause}; {advice}"));
+            failures.push(format!("{}: {clause}; {advice}", what()));
         }
         if let Some(clause) = refused(host, own, label, class, &["relabelto"])? {
             failures.push(format!(
-                "{what}: {clause}; the launcher's clearance or the svirt_launcher module does not \
-                 cover it"
+                "{}: {clause}; the launcher's clearance or the svirt_launcher module does not \
+                 cover it",
+                what()
             ));
         }
     }
