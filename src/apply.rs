@@ -14,7 +14,7 @@ use crate::escape::quoted;
 use crate::host::{Host, RealHost};
 use crate::imagelock;
 use crate::journal::{Entry, Journal, JournalError, Record};
-use crate::keeper::{Keeper, Starting};
+use crate::keeper::{Answer, Keeper, Starting};
 use crate::label::Context;
 use crate::pinned::{self, Kind, Pinned};
 use crate::plan::{Action, Plan, Step};
@@ -26,7 +26,7 @@ use crate::runtime;
 use crate::selinux;
 
 /// Writes the journal and gives it to the keeper, unless there is nothing to put back and no name to be
-/// found by.
+/// found by: none then.
 ///
 /// # Errors
 /// Where the journal cannot be written, or the keeper is not there; nothing is labelled then.
@@ -37,8 +37,8 @@ pub fn prepare(
     guest: &Context,
     name: Option<&str>,
     runtime: Option<runtime::Directory>,
-    journal: Result<Journal, JournalError>,
-) -> Result<Option<Keeper>, Refusal> {
+    journal: &Result<Journal, JournalError>,
+) -> Result<Option<Answer>, Refusal> {
     let pid = Pid::this().as_raw();
     let mut entry = Entry::new(
         name.map_or_else(|| pid.to_string(), ToOwned::to_owned),
@@ -54,10 +54,12 @@ pub fn prepare(
     if entry.records.is_empty() && !makes && entry.runtime.is_none() && name.is_none() {
         return Ok(None);
     }
-    let journal = journal?;
+    let journal = journal
+        .as_ref()
+        .map_err(|error| refuse(error.to_string()))?;
     let path = journal.write(&entry)?;
-    match starting.hold(&path) {
-        Ok(keeper) => Ok(Some(keeper)),
+    match starting.hold_asked(&path) {
+        Ok(answer) => Ok(Some(answer)),
         Err(error) => {
             let _ = journal.remove(&path);
             Err(Refusal::new(

@@ -30,6 +30,7 @@ use crate::own_domain;
 use crate::pinned::{Identity, Kind};
 use crate::plan::{Decision, GuestLabels, Plan, Relabel};
 use crate::preflight;
+use crate::prepared;
 use crate::private;
 use crate::refusal::{Refusal, refuse, say};
 use crate::resource::{Access, Class, Origin, Request, Target};
@@ -64,9 +65,9 @@ pub fn attach(options: &Attached, class: Class) -> Result<u8, Refusal> {
     if !fatal.is_empty() {
         return Err(Refusal::new(fatal));
     }
-    let mut refused = preflight::labels(&host, &plan, &own, launch::privilege())?;
+    let mut refused = preflight::labels(&host, &plan, &own, prepared::privilege())?;
     refused.append(&mut preflight::guest(&host, &plan)?);
-    launch::stop_or_warn(refused, mode)?;
+    prepared::stop_or_warn(refused, mode)?;
     let keeper = prepare(&host, &guest, &plan, &own)?;
     let change = || -> Result<(), Refusal> {
         apply::recheck(&host, &plan)?;

@@ -1,6 +1,7 @@
 //! What can be typed: the only place that declares options.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -32,6 +33,31 @@ pub struct Cli {
     /// The launch.
     #[command(flatten)]
     pub launch: Launch,
+}
+
+impl Cli {
+    /// Reads the words that this program was called with, its name first. Where the second is a QEMU,
+    /// by its path or its name, everything from there on is QEMU's, and clap, which takes longer to be
+    /// told of every option than to read such a line, is not asked.
+    ///
+    /// # Errors
+    /// Words that mean nothing here, and the help that was asked for.
+    pub fn read(words: Vec<OsString>) -> Result<Self, clap::Error> {
+        let is_qemu = |word: &OsString| {
+            let word = word.as_bytes();
+            !word.starts_with(b"-") && (word.contains(&b'/') || word.starts_with(b"qemu-"))
+        };
+        if words.get(1).is_some_and(is_qemu) {
+            let mut qemu = words;
+            qemu.remove(0);
+            return Ok(Self {
+                version: false,
+                command: None,
+                launch: Launch::of(qemu),
+            });
+        }
+        Self::try_parse_from(words)
+    }
 }
 
 /// What can be done besides launching.
@@ -270,6 +296,16 @@ pub struct Launch {
     pub qemu: Vec<OsString>,
 }
 
+impl Launch {
+    /// One of which nothing is said but the command line.
+    pub fn of(qemu: Vec<OsString>) -> Self {
+        Self {
+            qemu,
+            ..Self::default()
+        }
+    }
+}
+
 /// What to do when the policy will refuse QEMU something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Preflight {
@@ -280,4 +316,51 @@ pub enum Preflight {
     Warn,
     /// Do not ask
     Off,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// What a call means, or the error.
+    fn meaning(read: Result<Cli, clap::Error>) -> String {
+        read.map_or_else(|error| error.to_string(), |cli| format!("{cli:?}"))
+    }
+
+    #[test]
+    fn a_line_that_begins_with_a_qemu_is_read_as_clap_reads_it() {
+        for line in [
+            "/usr/bin/qemu-system-x86_64",
+            "/usr/bin/qemu-system-x86_64 -version",
+            "qemu-system-x86_64 -m 1G -- --help -V plan",
+            "./x --json --strict -h",
+            "plan/x -v",
+            "qemu-",
+            // And what is left to clap.
+            "-v /usr/bin/qemu-system-x86_64 -v",
+            "--name=a/b qemu-system-x86_64",
+            "-- plan",
+            "plan --json /usr/bin/qemu-system-x86_64 -m 1G",
+            "restore /srv/disk",
+            "kvm -m 1G",
+            "--no-such/option qemu-system-x86_64",
+            "",
+        ] {
+            let words: Vec<OsString> = std::iter::once("svirt-exec")
+                .chain(line.split_whitespace())
+                .map(OsString::from)
+                .collect();
+            let clap = meaning(Cli::try_parse_from(&words));
+            assert_eq!(meaning(Cli::read(words)), clap, "{line}");
+        }
+    }
+
+    #[test]
+    fn no_command_is_called_like_a_qemu() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(!name.contains('/') && !name.starts_with("qemu-"), "{name}");
+        }
+    }
 }

@@ -18,6 +18,7 @@ use crate::host::{Host, ProcessLabels, RealHost};
 use crate::journal::{Entry, Journal, Record};
 use crate::kept;
 use crate::label::Context;
+use crate::listed::Listed;
 use crate::pinned::{self, Pinned};
 use crate::progress::Pace;
 use crate::recorded::{same, this_boot};
@@ -180,14 +181,6 @@ pub fn run(args: &[Vec<u8>]) -> u8 {
     })
 }
 
-/// An entry of a journal, and the user who wrote it where that is another one.
-struct Listed<'a> {
-    journal: &'a Journal,
-    owner: Option<u32>,
-    path: PathBuf,
-    entry: Entry,
-}
-
 /// Putting back, and saying how it goes.
 struct Work<'a> {
     host: &'a RealHost,
@@ -243,7 +236,7 @@ pub fn put_back(
     }
     let mut running = Vec::new();
     let mut matched = vec![false; wanted.len()];
-    for mut listed in listed {
+    for listed in listed {
         let entry = &listed.entry;
         let whole = wanted.is_empty() || wanted.iter().any(|wanted| wanted.names(entry));
         let selected = |record: &Record| whole || wanted.iter().any(|wanted| wanted.is(record));
@@ -269,9 +262,8 @@ pub fn put_back(
         }
         // What another keeper has put back since is not touched again.
         if alive.is_none()
-            && let Ok(entry) = Journal::read_of(&listed.path, listed.owner)
+            && let Ok(listed) = listed.as_it_is_now()
         {
-            listed.entry = entry;
             work.one(listed, whole, &selected);
         }
     }
@@ -328,13 +320,8 @@ impl Work<'_> {
                 if in_passing && kept::is_kept(&path) {
                     continue;
                 }
-                match Journal::read_of(&path, *owner) {
-                    Ok(entry) => listed.push(Listed {
-                        journal,
-                        owner: *owner,
-                        path,
-                        entry,
-                    }),
+                match Listed::read(journal, *owner, &path) {
+                    Ok(one) => listed.push(one),
                     // Another keeper has removed it since the directory was read.
                     Err(_) if !path.exists() => {}
                     Err(error) => self.say(LINE, &error.to_string()),
@@ -351,6 +338,7 @@ impl Work<'_> {
             owner,
             path,
             entry,
+            ..
         } = listed;
         let only = owner.filter(|owner| !self.scope.trusted.contains(owner));
         let mut hold = match Hold::take_what_can_be(self.host, entry, only) {

@@ -265,6 +265,49 @@ impl RealHost {
         readlink("/proc/self/ns/pid").is_ok_and(|namespace| namespace == INITIAL_PID_NAMESPACE)
     }
 
+    /// Every process but this one and another, with its labels.
+    ///
+    /// # Errors
+    /// Where they cannot be listed.
+    pub fn processes_besides(&self, another: Option<Pid>) -> io::Result<Vec<ProcessLabels>> {
+        let kernel = self.kernel_threads();
+        let of_kernel = |pid| {
+            let (_, context) = kernel.as_ref().filter(|(pids, _)| pids.contains(&pid))?;
+            let current = self.context_in_proc(&format!("{pid}/attr/current"));
+            let current = current.ok()?.filter(|current| current == context)?;
+            Some(ProcessLabels {
+                pid,
+                pending: None,
+                current: Some(current),
+                hidden: false,
+            })
+        };
+        let mut seen: HashSet<Pid> = another.into_iter().chain([Pid::this()]).collect();
+        let mut found = Vec::new();
+        // A process that started while the list was read may have claimed a pair
+        // already: list again until a whole pass finds nobody new.
+        for _ in 0..PASSES {
+            let mut fresh = false;
+            for pid in self.pids()? {
+                if !seen.insert(pid) {
+                    continue;
+                }
+                // One that is in no cage and claims one later will see the claim of the
+                // caller, made before this; one that is in a cage may have left others behind.
+                if let Some(labels) = of_kernel(pid).or_else(|| self.labels_of(pid)) {
+                    fresh |= labels.is_caged();
+                    found.push(labels);
+                }
+            }
+            if !fresh {
+                return Ok(found);
+            }
+        }
+        Err(io::Error::other(
+            "processes start faster than they can be looked at",
+        ))
+    }
+
     fn pids(&self) -> io::Result<Vec<Pid>> {
         let mut dir = nix::dir::Dir::openat(
             self.proc.as_fd(),
@@ -379,43 +422,7 @@ impl Host for RealHost {
     }
 
     fn processes(&self) -> io::Result<Vec<ProcessLabels>> {
-        let own = Pid::this();
-        let kernel = self.kernel_threads();
-        let of_kernel = |pid| {
-            let (_, context) = kernel.as_ref().filter(|(pids, _)| pids.contains(&pid))?;
-            let current = self.context_in_proc(&format!("{pid}/attr/current"));
-            let current = current.ok()?.filter(|current| current == context)?;
-            Some(ProcessLabels {
-                pid,
-                pending: None,
-                current: Some(current),
-                hidden: false,
-            })
-        };
-        let mut seen = HashSet::new();
-        let mut found = Vec::new();
-        // A process that started while the list was read may have claimed a pair
-        // already: list again until a whole pass finds nobody new.
-        for _ in 0..PASSES {
-            let mut fresh = false;
-            for pid in self.pids()? {
-                if pid == own || !seen.insert(pid) {
-                    continue;
-                }
-                // One that is in no cage and claims one later will see the claim of the
-                // caller, made before this; one that is in a cage may have left others behind.
-                if let Some(labels) = of_kernel(pid).or_else(|| self.labels_of(pid)) {
-                    fresh |= labels.is_caged();
-                    found.push(labels);
-                }
-            }
-            if !fresh {
-                return Ok(found);
-            }
-        }
-        Err(io::Error::other(
-            "processes start faster than they can be looked at",
-        ))
+        self.processes_besides(None)
     }
 
     fn entered(&self) -> io::Result<Vec<ProcessLabels>> {

@@ -304,7 +304,7 @@ impl Journal {
                 .mode(0o600)
                 .custom_flags(libc::O_NOFOLLOW)
                 .open(&new)?;
-            let mut text = serde_json::to_vec_pretty(entry)?;
+            let mut text = serde_json::to_vec(entry)?;
             text.push(b'\n');
             file.write_all(&text)?;
             file.sync_all()?;
@@ -344,7 +344,8 @@ impl Journal {
                     metadata.uid()
                 )));
             }
-            let mut text = Vec::new();
+            let size = metadata.len().min(LARGEST);
+            let mut text = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
             file.take(LARGEST).read_to_end(&mut text)?;
             let entry: Entry = serde_json::from_slice(&text)?;
             if entry.version != VERSION {

@@ -1,4 +1,4 @@
-//! The keeper: a process of its own that waits for QEMU's end and puts labels back.
+//! The keeper, as its launcher sees it: a process of its own that waits for QEMU's end and puts labels back.
 //!
 //! It is started before the first label changes, so that it also rolls back a
 //! launcher that was killed half way, and it is entered by execve, in a domain
@@ -6,32 +6,19 @@
 //! launcher may take objects from a bare level only; taking them from a level
 //! with somebody's pair, which undoing needs, is the keeper's alone.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::OsStr;
 use std::io::{self, BufRead, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::unistd::Pid;
 
-use crate::attach;
-use crate::door::{Door, Verb};
-use crate::ended;
-use crate::escape::quoted;
-use crate::host::{Host, RealHost};
-use crate::journal::Journal;
-use crate::kept::Kept;
 use crate::label::Context;
-use crate::private;
-use crate::relay;
-use crate::restore::{Hold, Wait};
-use crate::running;
-use crate::runtime;
 use crate::selinux::{self, Mode};
 use crate::sys;
-use crate::unfinished;
-use crate::waiting::{Asked, End, wait_for_cage, wait_for_end};
 
 /// The name by which this program is called as a keeper.
 pub const NAME: &str = "svirt-exec-keeper";
@@ -40,16 +27,21 @@ pub const NAME: &str = "svirt-exec-keeper";
 pub const DOMAIN: &str = "svirt_launcher_keeper_t";
 
 /// Descriptors of the keeper: the launcher's end, and the way to talk to it.
-const PIDFD: i32 = 3;
+pub(crate) const PIDFD: i32 = 3;
 pub(crate) const TALK: i32 = 4;
 
-/// What the keeper says: it is ready, it has put everything back, it has not.
-const READY: u8 = b'R';
+/// What the keeper says: it is ready; ready, but some processes do not show their labels; the pair is
+/// somebody's; it has put everything back; it has not.
+pub(crate) const READY: u8 = b'R';
+pub(crate) const UNPROVEN: u8 = b'U';
+pub(crate) const TAKEN: u8 = b'T';
 pub(crate) const DONE: u8 = b'D';
 pub(crate) const FAILED: u8 = b'F';
-/// What the launcher says, followed by a word: which context it claims; which entry is the keeper's.
-const CLAIMED: u8 = b'C';
-const ENTRY: u8 = b'E';
+/// What the launcher says, followed by a word: which context it claims, having looked who else is in
+/// that cage; which it claims without such a look; which entry is the keeper's.
+pub(crate) const CLAIMED: u8 = b'C';
+pub(crate) const ASKED: u8 = b'A';
+pub(crate) const ENTRY: u8 = b'E';
 /// And without one: the entry has more records now; put everything back now; put nothing back once
 /// QEMU runs.
 pub(crate) const MORE: u8 = b'M';
@@ -58,19 +50,31 @@ pub(crate) const LEAVE: u8 = b'L';
 /// Ends what is said where more may be said later.
 pub(crate) const END: u8 = 0;
 /// Bytes of a word.
-const LONGEST: u64 = 8192;
+pub(crate) const LONGEST: u64 = 8192;
 
 /// Why a keeper says nothing.
 pub(crate) const ENDED_AT_ONCE: &str = "the keeper ended at once; svirt-exec must be labelled \
      svirt_launcher_exec_t and the svirt_launcher module loaded";
 
-const PROGRAM: &CStr = c"/proc/self/exe";
+const PROGRAM: &str = "/proc/self/exe";
 
 /// A keeper that has no entry yet: it starts, and looks who is in the cage that was claimed, while the
 /// launcher goes on. Dropped, it ends.
 #[derive(Debug)]
 pub struct Starting {
     talk: UnixStream,
+}
+
+/// What a keeper says when it has its entry.
+#[derive(Debug)]
+pub enum Answer {
+    /// It holds everything.
+    Ready(Keeper),
+    /// The same; of the context that was asked for it is not proven that nobody else has its pair,
+    /// because some processes do not show their labels.
+    Unproven(Keeper),
+    /// The pair that was asked for is somebody's. It holds nothing, and the entry is gone.
+    Taken,
 }
 
 /// The launcher's end of a running keeper.
@@ -91,12 +95,9 @@ pub(crate) fn null() -> io::Result<OwnedFd> {
 
 /// Starts this program as a keeper, in the keeper's domain.
 pub(crate) fn start(own: &Context, args: &[&[u8]], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut words = vec![CString::new(NAME)?];
-    for arg in args {
-        words.push(CString::new(*arg)?);
-    }
+    let args: Vec<&OsStr> = args.iter().map(|arg| OsStr::from_bytes(arg)).collect();
     let domain = own.with_type(DOMAIN);
-    sys::start_detached(PROGRAM, &words, fds, &|| {
+    sys::start_detached(PROGRAM.as_ref(), NAME.as_ref(), &args, fds, &|| {
         nix::unistd::chdir("/")?;
         // Nothing is labelled where SELinux is off, but a relay may be needed.
         if selinux::mode() == Mode::Disabled {
@@ -150,19 +151,46 @@ impl Starting {
         self.tell(CLAIMED, context.to_string().as_bytes());
     }
 
+    /// The same where this process has not looked who else is in that cage: the keeper's look is the
+    /// one that proves the claim.
+    pub fn asked(&self, context: &Context) {
+        self.tell(ASKED, context.to_string().as_bytes());
+    }
+
     /// Gives it its entry, and waits until it is ready.
     ///
     /// # Errors
     /// Where it could not be started, finds a file in use by another guest, or the guest somebody
     /// else's.
     pub fn hold(self, entry: &Path) -> io::Result<Keeper> {
-        use std::os::unix::ffi::OsStrExt;
+        self.answer(entry, &[READY]).map(|(keeper, _)| keeper)
+    }
+
+    /// The same of a context that may be one that was asked for.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn hold_asked(self, entry: &Path) -> io::Result<Answer> {
+        let (keeper, said) = self.answer(entry, &[READY, UNPROVEN, TAKEN])?;
+        Ok(match said {
+            TAKEN => Answer::Taken,
+            UNPROVEN => Answer::Unproven(keeper),
+            _ => Answer::Ready(keeper),
+        })
+    }
+
+    fn answer(self, entry: &Path, wanted: &[u8]) -> io::Result<(Keeper, u8)> {
         self.tell(ENTRY, entry.as_os_str().as_bytes());
-        expect(&self.talk, READY)?;
-        Ok(Keeper {
+        let said = hear(&self.talk, wanted).or_else(|error| {
+            // Why there is none, where its start is what failed.
+            sys::wait_for_starters()?;
+            Err(error)
+        })?;
+        let keeper = Keeper {
             talk: self.talk,
             entry: entry.to_path_buf(),
-        })
+        };
+        Ok((keeper, said))
     }
 
     /// That it has ended shows when it is waited for.
@@ -201,38 +229,24 @@ impl Keeper {
     }
 
     fn expect(&self, wanted: u8) -> io::Result<()> {
-        expect(&self.talk, wanted)
+        hear(&self.talk, &[wanted]).map(|_| ())
     }
 }
 
-/// Reads what a keeper says.
-fn expect(talk: &UnixStream, wanted: u8) -> io::Result<()> {
+/// Reads what a keeper says, which is one of these or an error.
+fn hear(talk: &UnixStream, wanted: &[u8]) -> io::Result<u8> {
     let mut talk = io::BufReader::new(talk);
     let mut byte = [0_u8; 1];
     talk.read_exact(&mut byte)
         .map_err(|_| io::Error::other(ENDED_AT_ONCE))?;
-    if byte == [wanted] {
-        return Ok(());
+    let [said] = byte;
+    if wanted.contains(&said) {
+        return Ok(said);
     }
     let mut said = Vec::new();
     talk.read_until(END, &mut said)?;
     let said = said.strip_suffix(&[END]).unwrap_or(&said);
     Err(io::Error::other(String::from_utf8_lossy(said).into_owned()))
-}
-
-/// The keeper's own main.
-pub fn run(args: &[Vec<u8>]) -> u8 {
-    let Some((verb, rest)) = args.split_first() else {
-        return 125;
-    };
-    match (verb.as_slice(), rest) {
-        (b"restore", words) => ended::run(words),
-        (b"detach", words) => attach::run(words),
-        (b"share", words) => private::run(words),
-        (b"relay", []) => relay::run(),
-        (verb @ (b"keep" | b"attend"), []) => keep(verb == b"attend"),
-        _ => 125,
-    }
 }
 
 /// Says one thing to the other side, if it still listens.
@@ -245,247 +259,4 @@ pub(crate) fn say(talk: Option<BorrowedFd<'_>>, what: u8, detail: impl AsRef<[u8
         &text,
         nix::sys::socket::MsgFlags::MSG_NOSIGNAL,
     );
-}
-
-/// What a keeper was told before it was ready.
-struct Told {
-    entry: PathBuf,
-    /// Of the context that the launcher claims: who else is in the cage, as [`join`] found.
-    claim: Option<(Context, Result<Option<Pid>, String>)>,
-}
-
-/// Listens until there is an entry; none where the launcher has ended before that, when nothing was
-/// labelled yet.
-fn listen(talk: OwnedFd) -> Option<Told> {
-    use std::os::unix::ffi::OsStrExt;
-    // What comes after an entry is said when this process has answered.
-    let mut talk = io::BufReader::new(UnixStream::from(talk));
-    let mut claim = None;
-    loop {
-        let mut said = Vec::new();
-        (&mut talk).take(LONGEST).read_until(END, &mut said).ok()?;
-        let (what, word) = said.strip_suffix(&[END])?.split_first()?;
-        match *what {
-            CLAIMED if claim.is_none() => {
-                let context: Context = std::str::from_utf8(word).ok()?.parse().ok()?;
-                let others = join(&context);
-                claim = Some((context, others));
-            }
-            ENTRY => {
-                let entry = Path::new(OsStr::from_bytes(word)).to_path_buf();
-                return Some(Told { entry, claim });
-            }
-            _ => return None,
-        }
-    }
-}
-
-/// Claims what the launcher claims, and from then on: who is not in the cage now comes into it knowing
-/// of this claim. Returns who is.
-fn join(context: &Context) -> Result<Option<Pid>, String> {
-    let host = RealHost::new().map_err(|error| error.to_string())?;
-    let launcher = behind_pidfd(&host).ok_or("the guest has ended")?;
-    claims(&host, launcher, context)?;
-    keep_claimed(&host, context)?;
-    others(&host, launcher, context)
-}
-
-/// The pair stays claimed until the labels are back.
-fn keep_claimed(host: &RealHost, context: &Context) -> Result<(), String> {
-    host.claim(context)
-        .map_err(|error| format!("cannot keep the claim of {context}: {error}"))
-}
-
-/// Keeps the labels of an entry: of a guest that this process's launcher becomes, or, where it
-/// `attends`, of one that runs already.
-fn keep(attends: bool) -> u8 {
-    let talk = sys::inherited(TALK);
-    let fail = |why: String| {
-        say(talk, FAILED, &why);
-        125
-    };
-    let Some(pidfd) = sys::inherited(PIDFD) else {
-        return 125;
-    };
-    let _ = nix::sys::prctl::set_name(c"svirt-keeper");
-    // A service manager ends everything in the guest's control group at once; labels
-    // go back first. Nothing here lasts longer than the guest.
-    sys::ignore_termination();
-    sys::raise_descriptor_limit();
-    let Some(told) = talk
-        .and_then(|talk| talk.try_clone_to_owned().ok())
-        .and_then(listen)
-    else {
-        return 125;
-    };
-    let path = told.entry.as_path();
-    let setup = || -> Result<(RealHost, Journal, Hold, Context, Option<runtime::Held>), String> {
-        let host = RealHost::new().map_err(|error| error.to_string())?;
-        let journal = Journal::open().map_err(|error| error.to_string())?;
-        if !journal.holds(path) {
-            return Err(format!("{} is no journal entry", quoted(path)));
-        }
-        let entry = Journal::read(path).map_err(|error| error.to_string())?;
-        let context: Context = entry
-            .context
-            .parse()
-            .map_err(|error| format!("{}: {error}", quoted(path)))?;
-        let of = behind_pidfd(&host).ok_or("the guest has ended")?;
-        let shared = match told.claim {
-            _ if attends => {
-                running::verify(&host, of, entry.started, &context)?;
-                None
-            }
-            Some((claimed, others)) if claimed == context => {
-                claims(&host, of, &context)?;
-                others?
-            }
-            _ => {
-                return Err(format!(
-                    "{} is for {context}, which the launcher did not claim: a bug of svirt-exec, or \
-                     its launcher was taken over; nothing was labelled",
-                    quoted(path)
-                ));
-            }
-        };
-        let mut hold = Hold::take(&host, entry)?;
-        hold.all_there()?;
-        if let Some(other) = shared {
-            hold.share_cage(&host)
-                .map_err(|why| format!("process {other} is in the cage of {context}, and {why}"))?;
-        }
-        let directory = hold
-            .directory()
-            .map(|directory| directory.make(&host, &context))
-            .transpose()?;
-        if attends {
-            keep_claimed(&host, &context)?;
-        }
-        Ok((host, journal, hold, context, directory))
-    };
-    let (host, journal, mut hold, context, directory) = match setup() {
-        Ok(all) => all,
-        Err(why) => {
-            if let Ok(journal) = Journal::open()
-                && journal.holds(path)
-            {
-                // Nothing was labelled yet.
-                let _ = journal.remove(path);
-            }
-            return fail(why);
-        }
-    };
-    let door = Door::open(path);
-    let mut kept = Kept::lock(path);
-    say(talk, READY, "");
-    sys::let_go_of_code();
-
-    let mut hear = |asked: Asked| {
-        let done = match asked {
-            Asked::ByCaller(call) => {
-                match call.verb {
-                    Verb::Release => {
-                        attach::release(&host, &context, &mut hold, (&journal, path), &call);
-                    }
-                    Verb::Share => private::open_up(&mut hold, (&journal, path), &call),
-                }
-                kept.renew();
-                return false;
-            }
-            Asked::ToLeave => hold.stands_alone(),
-            Asked::ForMore => Journal::read(path)
-                .map_err(|error| error.to_string())
-                .and_then(|entry| {
-                    kept.renew();
-                    hold.grow(&host, entry)
-                }),
-        };
-        match &done {
-            Ok(()) => say(talk, READY, ""),
-            Err(why) => say(talk, FAILED, format!("{why}\0")),
-        }
-        done.is_ok()
-    };
-    let undo = match wait_for_end(pidfd, talk, door.as_ref(), &mut hear) {
-        End::Asked => true,
-        End::Ended => false,
-        // The entry goes last: what is killed before that is put back by the next command.
-        End::Left => return u8::from(journal.remove(path).is_err()),
-    };
-    if !undo {
-        wait_for_cage(&host, &context, door.as_ref(), &mut hear);
-    }
-    drop(door);
-    let removed = directory.map_or(Ok(()), runtime::Held::remove);
-    if removed.is_ok() {
-        hold.directory_is_gone();
-    }
-    let mut failures = hold.put_back(&host, Wait::Never);
-    failures.extend(removed.err());
-    failures.extend(hold.settle(&journal, path).err());
-    kept.renew();
-    if undo {
-        report(talk, &failures);
-    }
-    // The pair is free again: what is left carries none.
-    let _ = selinux::clear_exec_context();
-    if failures.is_empty() && !hold.is_done() {
-        // The rest is in the journal, and may wait for as long as other guests run:
-        // from here on a service manager may end this process.
-        sys::heed_termination();
-        failures = hold.put_back(&host, Wait::ForOthers);
-        failures.extend(hold.settle(&journal, path).err());
-    }
-    drop(kept);
-    // What a keeper that was ended left to whoever is last.
-    let _ = ended::put_back(&host, &[], &ended::Scope::default(), &mut |_, _| ());
-    if !failures.is_empty() {
-        unfinished::tell(path);
-    }
-    u8::from(!failures.is_empty())
-}
-
-/// The process that the pidfd stands for; fdinfo in proc(5).
-fn behind_pidfd(host: &RealHost) -> Option<Pid> {
-    let info = host.read_proc(&format!("self/fdinfo/{PIDFD}")).ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
-    line.trim().parse().ok().map(Pid::from_raw)
-}
-
-/// Checks that the launcher behind the pidfd claims this context.
-fn claims(host: &RealHost, launcher: Pid, context: &Context) -> Result<(), String> {
-    let labels = host.labels_of(launcher);
-    if labels.is_some_and(|labels| labels.pending.as_ref() == Some(context)) {
-        return Ok(());
-    }
-    Err(format!("process {launcher} does not claim {context}"))
-}
-
-/// Who but the launcher is in its cage (`--share-level`): a keeper must not be talked into taking a
-/// running guest's files.
-fn others(host: &RealHost, launcher: Pid, context: &Context) -> Result<Option<Pid>, String> {
-    let processes = host.processes().map_err(|error| error.to_string())?;
-    let other = processes.iter().find(|process| {
-        process.pid != launcher
-            && [&process.pending, &process.current]
-                .into_iter()
-                .flatten()
-                .any(|label| label.cage().overlaps(&context.cage()))
-    });
-    Ok(other.map(|other| other.pid))
-}
-
-/// Tells the launcher how it went.
-fn report(talk: Option<BorrowedFd<'static>>, failures: &[String]) {
-    if failures.is_empty() {
-        say(talk, DONE, "");
-    } else {
-        say(talk, FAILED, failures.join("; "));
-    }
-    if let Some(talk) = talk {
-        let _ = nix::sys::socket::shutdown(
-            std::os::fd::AsRawFd::as_raw_fd(&talk),
-            nix::sys::socket::Shutdown::Both,
-        );
-    }
 }

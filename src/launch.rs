@@ -15,11 +15,8 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 
-use nix::unistd::Uid;
-
 use crate::apply;
-use crate::cli::{Launch, Preflight};
-use crate::collect::Collected;
+use crate::cli::Launch;
 use crate::command::Command;
 use crate::domain;
 use crate::ended;
@@ -27,15 +24,14 @@ use crate::escape::quoted;
 use crate::fds;
 use crate::host::{Host, RealHost};
 use crate::journal::Journal;
-use crate::keeper::{Keeper, Starting};
+use crate::keeper::Keeper;
 use crate::kept;
-use crate::label::{Categories, Context};
-use crate::mcs::{self, Sharing};
+use crate::label::Context;
 use crate::own_domain;
 use crate::pinned::Pinned;
-use crate::plan::{Action, GuestLabels, Plan, Step};
-use crate::preflight::{self, Privilege};
-use crate::private;
+use crate::plan::{Action, Step};
+use crate::preflight;
+use crate::prepared::{Launcher, Prepared, privilege, start_keeper, stop_or_warn};
 use crate::progress::Steps;
 use crate::qemu::Purpose;
 use crate::refusal::{Refusal, refuse, say};
@@ -77,7 +73,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
              to that; setenforce 1",
         );
     }
-    let mut reading = survey::read(&host, &command, options, environment)?;
+    let reading = survey::read(&host, &command, options, environment)?;
     step.tell(format_args!(
         "read the command line: {} resources named",
         reading.invocation.requests.len()
@@ -88,93 +84,32 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
             return without_guest(&host, &command, environment, &own, mode);
         }
     }
+    let starting = start_keeper(&own)?;
     let program = pinned(&host, &command)?;
-    let privilege = privilege();
     let journal = Journal::open();
     if let Ok(journal) = &journal {
         clean_up(&host, journal, &own, &step);
     }
-
-    let no_keeper = |error| refuse(format!("cannot start the keeper of the labels: {error}"));
-    let starting = Starting::begin(&own).map_err(no_keeper)?;
     let limit = sys::raise_descriptor_limit();
-    let mut collected = survey::look(&host, &command, &mut reading)?;
-    if options.no_relabel {
-        survey::chains_unknown(&mut collected);
-    }
-    let unread = std::mem::take(&mut collected.unread);
-    let cwd = reading.cwd.clone();
-    let chosen = survey::chosen_level(options, &own)?;
-    let types = domain::guest_types(&host, &own, reading.accelerator, options.label.as_ref())?;
-    // What is there no more needs nobody to look at it.
-    sys::wait_for_starters().map_err(no_keeper)?;
-    let claim = match chosen {
-        Some(level) => {
-            let sharing = if options.share_level {
-                Sharing::Meant
-            } else {
-                Sharing::Refused
-            };
-            mcs::claim_level(&host, types.domain.at(level), sharing)?
-        }
-        None => {
-            let range = mcs::range(&own, options.mcs_range)?;
-            let avoid = still_carried(&collected, journal.as_ref().ok());
-            mcs::claim(&host, &types.domain, &range, &avoid)?
-        }
-    };
-    if claim.hidden() > 0 || !host.sees_all() {
-        say(
-            "warning: not all processes of this host show their labels here (hidepid, a PID \
-             namespace, or the policy): that nobody else has this guest's categories is not proven",
-        );
-    }
-    starting.claimed(&claim.context);
-    let level = claim.context.level();
-    step.tell(format_args!("claimed {}", claim.context));
-    let labels = GuestLabels::new(&types, level).private_to(survey::private_to(options));
-    if !options.no_relabel {
-        private::share(&host, &own, &labels, &mut collected)?;
-    }
-    let name = reading.name.clone();
-    let directory = reading.directory.clone();
-    let mut plan = survey::make_plan(
-        &host,
-        &command,
-        reading,
-        collected,
-        Some(labels),
-        survey::relabelling(options),
-        &claim.processes,
-    )?;
-    let repairs = judge(
-        &host,
-        &plan,
-        &own,
-        &program,
-        &claim.context,
-        privilege,
+    let launcher = Launcher {
+        host: &host,
+        command: &command,
         options,
+        own: &own,
+        program: &program,
+        privilege: privilege(),
         mode,
-    )?;
-    step.tell(format_args!(
-        "decided: {} labels to set",
-        plan.steps
-            .iter()
-            .filter(|s| s.action != Action::None)
-            .count()
-    ));
-
-    let mut keeper = apply::prepare(
-        &host,
-        &plan,
-        starting,
-        &claim.context,
-        name.as_deref(),
-        directory,
-        journal,
-    )?;
-    step.tell(format_args!("wrote the journal, the keeper has it"));
+        journal: &journal,
+        step: &step,
+    };
+    let Prepared {
+        context,
+        mut plan,
+        mut keeper,
+        repairs,
+        unread,
+        cwd,
+    } = launcher.prepare(&reading, starting)?;
     let change = || -> Result<(), Refusal> {
         let made = apply::make_files(&host, &mut plan, &own)?;
         if let Some(keeper) = keeper.as_mut() {
@@ -187,16 +122,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
             for warning in &further.warnings {
                 say(format_args!("warning: {warning}"));
             }
-            let refused = failures(
-                &host,
-                &further,
-                &own,
-                &program,
-                &claim.context,
-                privilege,
-                options,
-            )?;
-            stop_or_warn(refused, mode)?;
+            stop_or_warn(launcher.failures(&further, &context)?, mode)?;
             let more = apply::records(&further.steps);
             apply::prepare_more(more, keeper, "what a disk's header names")?;
             apply::recheck(&host, &further)?;
@@ -208,7 +134,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
             }
         }
         step.tell(format_args!("set the labels"));
-        let replacements = repairs.apply(&host, &own, &claim.context).map_err(refuse)?;
+        let replacements = repairs.apply(&host, &own, &context).map_err(refuse)?;
         fds::place(&replacements)?;
         sys::restore_descriptor_limit(limit);
         if options.no_restore
@@ -242,33 +168,6 @@ fn labelled(step: &Step) -> Option<(String, &Context)> {
         .as_ref()
         .filter(|_| step.action == Action::Relabel)?;
     Some((step.resource.name(), label))
-}
-
-/// What this process can do to files of others.
-pub(crate) fn privilege() -> Privilege {
-    Privilege {
-        uid: Uid::effective().as_raw(),
-        fowner: caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_FOWNER)
-            .unwrap_or(false),
-        no_new_privs: nix::sys::prctl::get_no_new_privs().unwrap_or(false),
-    }
-}
-
-/// Pairs that files about to be used, or journal entries, still carry: their owners may
-/// have ended, and still nobody else shall get them.
-fn still_carried(collected: &Collected, journal: Option<&Journal>) -> Vec<Categories> {
-    let on_files = collected
-        .resources
-        .iter()
-        .filter_map(|resource| resource.current.as_ref())
-        .map(Context::cage);
-    let in_entries = journal
-        .and_then(|journal| journal.entries().ok())
-        .into_iter()
-        .flatten()
-        .filter_map(|path| Journal::read(&path).ok()?.context.parse::<Context>().ok())
-        .map(|context| context.cage());
-    on_files.chain(in_entries).collect()
 }
 
 /// Has the keeper undo everything, and adds what it could not.
@@ -354,19 +253,6 @@ fn without_guest(
     Err(refusal)
 }
 
-pub(crate) fn stop_or_warn(failures: Vec<String>, mode: Mode) -> Result<(), Refusal> {
-    if failures.is_empty() {
-        return Ok(());
-    }
-    if mode == Mode::Enforcing {
-        return Err(Refusal::new(failures));
-    }
-    for failure in failures {
-        say(format_args!("warning (SELinux is permissive): {failure}"));
-    }
-    Ok(())
-}
-
 /// Labels that guests left which ended without a keeper go back first.
 fn clean_up(host: &RealHost, journal: &Journal, own: &Context, step: &Steps) {
     let paths = journal.entries().unwrap_or_default();
@@ -386,58 +272,4 @@ fn clean_up(host: &RealHost, journal: &Journal, own: &Context, step: &Steps) {
     if let Err(refusal) = done {
         step.tell(format_args!("{}", refusal.messages.join("; ")));
     }
-}
-
-/// Asks about everything that will be done; refuses with every failure at once.
-#[allow(clippy::too_many_arguments)]
-fn judge(
-    host: &RealHost,
-    plan: &Plan,
-    own: &Context,
-    program: &Pinned,
-    domain: &Context,
-    privilege: Privilege,
-    options: &Launch,
-    mode: Mode,
-) -> Result<fds::Repairs, Refusal> {
-    for warning in &plan.warnings {
-        say(format_args!("warning: {warning}"));
-    }
-    let mut repairs = fds::inspect(host, domain)?;
-    let mut refused = failures(host, plan, own, program, domain, privilege, options)?;
-    refused.append(&mut repairs.failures);
-    stop_or_warn(refused, mode)?;
-    Ok(repairs)
-}
-
-/// Everything in a plan that the policy will refuse the launcher or QEMU.
-///
-/// # Errors
-/// What stops the launch whatever the policy says.
-fn failures(
-    host: &RealHost,
-    plan: &Plan,
-    own: &Context,
-    program: &Pinned,
-    domain: &Context,
-    privilege: Privilege,
-    options: &Launch,
-) -> Result<Vec<String>, Refusal> {
-    let mut fatal = plan.errors.clone();
-    fatal.extend(plan.obstacles.iter().cloned());
-    if !fatal.is_empty() {
-        return Err(Refusal::new(fatal));
-    }
-    let mut failures = preflight::launcher(host, plan, own, program, domain, privilege)?;
-    if options.preflight != Some(Preflight::Off) {
-        let refused = preflight::guest(host, plan)?;
-        if options.preflight == Some(Preflight::Warn) {
-            for failure in refused {
-                say(format_args!("warning: {failure}"));
-            }
-        } else {
-            failures.extend(refused);
-        }
-    }
-    Ok(failures)
 }

@@ -33,10 +33,12 @@ pub mod image;
 pub mod imagelock;
 pub mod journal;
 pub mod keeper;
+pub mod keeping;
 pub mod kept;
 pub mod label;
 pub mod launch;
 pub mod list;
+pub mod listed;
 pub mod made;
 pub mod mcs;
 pub mod mounts;
@@ -45,6 +47,7 @@ pub mod own_domain;
 pub mod pinned;
 pub mod plan;
 pub mod preflight;
+pub mod prepared;
 pub mod private;
 pub mod progress;
 pub mod qemu;
@@ -74,9 +77,7 @@ use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use clap::Parser;
-
-use cli::{Cli, Command};
+use cli::{Cli, Command, Launch};
 use refusal::{NOT_FOUND, REFUSED, Refusal, say};
 
 /// The name by which libvirt calls this program as a hook.
@@ -94,7 +95,7 @@ pub fn run() -> u8 {
     }
     if name == keeper::NAME {
         let args: Vec<Vec<u8>> = words.map(OsStringExt::into_vec).collect();
-        return keeper::run(&args);
+        return keeping::run(&args);
     }
     let environment = match sys::caller_environment() {
         Ok(environment) => environment,
@@ -108,7 +109,7 @@ pub fn run() -> u8 {
     let done = if name.as_bytes().starts_with(b"qemu-") {
         as_emulator(name.to_owned(), words.collect(), &environment)
     } else {
-        match Cli::try_parse() {
+        match Cli::read(std::env::args_os().collect()) {
             Ok(cli) => dispatch(cli, &environment),
             Err(error) => {
                 let _ = error.print();
@@ -236,13 +237,8 @@ fn as_emulator(
             status: NOT_FOUND,
         });
     };
-    let mut words = vec![OsString::from("svirt-exec"), OsString::from("--"), program];
-    words.extend(args);
-    let cli = Cli::try_parse_from(words).map_err(|error| Refusal {
-        messages: vec![error.to_string()],
-        status: REFUSED,
-    })?;
-    match launch::launch(&cli.launch, environment)? {}
+    let words = std::iter::once(program).chain(args).collect();
+    match launch::launch(&Launch::of(words), environment)? {}
 }
 
 /// Prints to standard output; a reader that went away is no failure.

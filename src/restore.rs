@@ -48,6 +48,7 @@ pub struct Hold {
 /// What has been done so far.
 #[derive(Default)]
 struct Progress {
+    labels: Labels,
     /// A file of each file system, by device, to sync it by.
     touched: HashMap<u64, File>,
     /// For the sweep of a tree, files that are back, by their paths: their inode numbers.
@@ -272,7 +273,12 @@ impl Hold {
         wait: Wait,
         progress: &mut Progress,
     ) -> Result<Standing, String> {
-        let (given, original) = (parse(&record.label)?, parse(&record.original)?);
+        let Progress {
+            labels,
+            touched,
+            back,
+        } = progress;
+        let (given, original) = labels.of(record)?;
         // Only its lock was needed.
         if given == original {
             return Ok(Standing::Done);
@@ -288,7 +294,7 @@ impl Hold {
             // Private content that libvirt has given to a guest of its own, too.
             let shared = record.class == Class::Content && *current == given.bare();
             let kept = current.cage() == self.cage && !self.cage.is_empty();
-            *current != original && (*current == given || shared || kept)
+            current != original && (current == given || shared || kept)
         };
         let failed = |error: io::Error| format!("cannot set {original}: {error}");
         match found {
@@ -304,8 +310,8 @@ impl Hold {
                 }
                 let label = selinux::label_of_fd(lock.as_fd()).map_err(|e| e.to_string())?;
                 if label.is_some_and(|label| ours(&label)) {
-                    selinux::set_label_of_fd(lock.as_fd(), &original).map_err(failed)?;
-                    if let MapEntry::Vacant(first) = progress.touched.entry(record.identity.dev)
+                    selinux::set_label_of_fd(lock.as_fd(), original).map_err(failed)?;
+                    if let MapEntry::Vacant(first) = touched.entry(record.identity.dev)
                         && let Ok(file) = lock.try_clone()
                     {
                         first.insert(file);
@@ -324,10 +330,10 @@ impl Hold {
                 }
                 let label = host.label_of(&pinned).map_err(|error| error.to_string())?;
                 if label.is_some_and(|label| ours(&label)) {
-                    host.set_label(&pinned, &original).map_err(failed)?;
+                    host.set_label(&pinned, original).map_err(failed)?;
                 }
                 if record.tree {
-                    let failures = tree::sweep(host, pinned, &self.cage, &progress.back);
+                    let failures = tree::sweep(host, pinned, &self.cage, back);
                     if !failures.is_empty() {
                         return Err(failures.join("; "));
                     }
@@ -428,6 +434,29 @@ fn find_all(
         Ok(found)
     } else {
         Err(failures.join("\n"))
+    }
+}
+
+/// The labels of a record, which are often those of the one before.
+#[derive(Default)]
+struct Labels {
+    texts: (String, String),
+    labels: Option<(Context, Context)>,
+}
+
+impl Labels {
+    /// What was given, and what was there before.
+    fn of(&mut self, record: &Record) -> Result<(&Context, &Context), String> {
+        let texts = (&record.label, &record.original);
+        if self.labels.is_none() || texts != (&self.texts.0, &self.texts.1) {
+            self.labels = None;
+            self.texts = (texts.0.clone(), texts.1.clone());
+        }
+        let (given, original) = match &mut self.labels {
+            Some(labels) => labels,
+            none => none.insert((parse(&record.label)?, parse(&record.original)?)),
+        };
+        Ok((given, original))
     }
 }
 

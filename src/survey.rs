@@ -38,7 +38,7 @@ use crate::sys;
 const BRIDGE_HELPER: &str = "qemu-bridge-helper";
 
 /// What a launch and a plan have in common.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reading {
     /// What the line says.
     pub invocation: Invocation,

@@ -158,25 +158,38 @@ fn close_from(first: libc::c_uint) {
     }
 }
 
-/// Starts a program that is nobody's child, in a session of its own, with no environment and with
-/// signals blocked by nobody. Descriptors: see [`apart`].
+/// Starts a program that is nobody's child, in a session that is not the caller's, with no environment
+/// and with signals blocked by nobody. Descriptors: see [`apart`].
 ///
 /// # Errors
-/// Where fork(2) fails. That the program could not be executed shows only by the
-/// end of its descriptors.
+/// Where fork(2) fails. Why it could not be executed shows only by the end of its descriptors, and
+/// that there may be no process for it in [`wait_for_starters`], too.
 pub fn start_detached(
-    program: &std::ffi::CStr,
-    args: &[CString],
+    program: &OsStr,
+    name: &OsStr,
+    args: &[&OsStr],
     fds: &[BorrowedFd<'_>],
     before_exec: &dyn Fn() -> io::Result<()>,
 ) -> io::Result<()> {
-    apart(fds, &|| {
-        nix::unistd::setsid()?;
-        before_exec()?;
-        nix::unistd::execve::<CString, CString>(program, args, &[])?;
-        Ok(())
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+    starter(fds, &|| {
+        let start = || -> io::Result<()> {
+            nix::unistd::setsid()?;
+            before_exec()?;
+            // By posix_spawn(3), which copies no memory.
+            let mut command = Command::new(program);
+            command.arg0(name).args(args).env_clear().spawn()?;
+            Ok(())
+        };
+        let none_left = |error: io::Error| error.raw_os_error() == Some(libc::EAGAIN);
+        i32::from(start().is_err_and(none_left))
     })
 }
+
+/// What fork(2) means by EAGAIN.
+const NO_MORE: &str = "no further process may be started; raise RLIMIT_NPROC (ulimit -u) or pids.max \
+                       of the control group";
 
 /// Children that have done nothing but start a process of [`apart`].
 static STARTERS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
@@ -193,11 +206,7 @@ pub fn wait_for_starters() -> io::Result<()> {
         match waitpid(starter, None) {
             // Where the caller has SIGCHLD ignored, the kernel has waited for it.
             Ok(WaitStatus::Exited(_, 0)) | Err(nix::errno::Errno::ECHILD) => {}
-            _ => {
-                done = Err(io::Error::other(
-                    "no further process may be started; raise RLIMIT_NPROC (ulimit -u) or pids.max of the control group",
-                ))
-            }
+            _ => done = Err(io::Error::other(NO_MORE)),
         }
     }
     done
@@ -212,6 +221,22 @@ pub fn wait_for_starters() -> io::Result<()> {
 /// Where fork(2) fails. That it fails in the child which starts the process shows by the end of the
 /// descriptors, and in [`wait_for_starters`].
 pub fn apart(fds: &[BorrowedFd<'_>], work: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
+    use nix::unistd::{ForkResult, fork};
+    starter(fds, &|| {
+        // SAFETY: as in `starter`.
+        match unsafe { fork() } {
+            Ok(ForkResult::Parent { .. }) => 0,
+            Err(_) => 1,
+            Ok(ForkResult::Child) => work().map_or(126, |()| 0),
+        }
+    })
+}
+
+/// A child of this process with `fds` as its descriptors 0, 1, 2 …, and with a copy of its memory: what
+/// libselinux remembers of a process's attributes is remembered for one process. It ends with the
+/// status that `work` returns, and is waited for by [`wait_for_starters`]: it only starts another one,
+/// which takes longer than this process has time to wait.
+fn starter(fds: &[BorrowedFd<'_>], work: &dyn Fn() -> i32) -> io::Result<()> {
     use nix::unistd::{ForkResult, fork};
     use std::os::fd::AsRawFd;
 
@@ -230,30 +255,27 @@ pub fn apart(fds: &[BorrowedFd<'_>], work: &dyn Fn() -> io::Result<()>) -> io::R
     }
 
     // SAFETY: the program has one thread, so the child may do what the parent may.
-    match unsafe { fork() }? {
+    let forked = unsafe { fork() }.map_err(|error| match error {
+        nix::errno::Errno::EAGAIN => io::Error::other(NO_MORE),
+        other => other.into(),
+    });
+    match forked? {
         ForkResult::Parent { child } => {
-            // It only starts another one, which takes longer than this process has time to wait.
             let mut starters = STARTERS.lock().unwrap_or_else(PoisonError::into_inner);
             starters.push(child);
             Ok(())
         }
         ForkResult::Child => {
-            // SAFETY: as above.
-            match unsafe { fork() } {
-                Ok(ForkResult::Parent { .. }) => exit_now(0),
-                Err(_) => exit_now(1),
-                Ok(ForkResult::Child) => {}
-            }
-            let run = || -> io::Result<()> {
+            let run = || -> io::Result<i32> {
                 for (number, source) in (0..).zip(&sources) {
                     place(source.as_fd(), number)?;
                 }
                 close_from(u32::try_from(sources.len()).unwrap_or(3));
-                work()
+                Ok(work())
             };
             // Nothing of the caller may go on in this process, whatever happens here.
             match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
-                Ok(Ok(())) => exit_now(0),
+                Ok(Ok(status)) => exit_now(status),
                 Ok(Err(_)) | Err(_) => exit_now(126),
             }
         }

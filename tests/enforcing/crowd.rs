@@ -226,6 +226,40 @@ fn the_observer_sees_two_guests_at_one_level() {
     });
 }
 
+/// The keeper finds it, in whose look the launcher trusts; the next one is this launch's own.
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_pair_that_somebody_has_is_given_up_for_one_that_nobody_has() {
+    // Of all pairs 99 in 100. No entry says so: this guest has nothing to put back.
+    let mut command = svirt_exec(["--level", "s0:c0.c1019", STUB]);
+    command.env("STUB", "wait");
+    let most = Guest::start(command, "ready");
+    let directory = directory();
+    let mut said = String::new();
+    for number in 0..4 {
+        let disk = image(directory.path(), &format!("{number}.img"));
+        let before = label(&disk);
+        let mut command = svirt_exec(["-v", STUB, "-hda"]);
+        command
+            .arg(&disk)
+            .env("STUB", "wait")
+            .stderr(Stdio::piped());
+        let mut guest = Guest::start(command, "ready");
+        let pair = level(&guest.label());
+        let numbers = pair.trim_start_matches("s0:").split(',');
+        let mut numbers = numbers.map(|category| category[1..].parse::<u16>().unwrap());
+        assert!(numbers.any(|number| number > 1019), "{pair}");
+        assert_eq!(level(&label(&disk)), pair);
+        let mut stderr = guest.child.stderr.take().unwrap();
+        guest.end();
+        stderr.read_to_string(&mut said).unwrap();
+        keepers_done();
+        assert_eq!(label(&disk), before);
+    }
+    assert!(said.contains("somebody has that pair"), "{said}");
+    most.end();
+}
+
 /// A user and the clearance of the login, with the range that is asked for.
 struct Caller {
     uid: u32,

@@ -312,3 +312,32 @@ fn output_arrives_through_a_pipe_that_another_user_made() {
     });
     fs::remove_file(&disk).unwrap();
 }
+
+/// Each of several is started in the keeper's domain, whatever the launcher has claimed by then.
+#[test]
+#[ignore = "needs the bed: make test"]
+fn relays_are_no_part_of_the_guest() {
+    let home = Path::new("/home/alice");
+    let disk = home.join("relays.img");
+    fs::write(&disk, [0; 4096]).unwrap();
+    nix::unistd::chown(&disk, Some(1000.into()), Some(1000.into())).unwrap();
+    let mut command = Command::new("runuser");
+    command
+        .args(["-u", "alice", "--", SVIRT_EXEC, STUB, "-hda"])
+        .arg(&disk)
+        .env("STUB", "wait")
+        .current_dir("/");
+    let guest = Guest::start(command, "ready");
+    let relays = run(&["pgrep", "-f", "^svirt-exec-keeper relay$"]);
+    let labels: Vec<String> = relays
+        .lines()
+        .map(|pid| process_label(pid.parse().unwrap()))
+        .collect();
+    assert_eq!(labels.len(), 2, "one inwards, one outwards: {labels:?}");
+    for label in &labels {
+        assert!(label.contains(":svirt_launcher_keeper_t:"), "{labels:?}");
+    }
+    guest.end();
+    keepers_done();
+    fs::remove_file(&disk).unwrap();
+}

@@ -143,3 +143,30 @@ fn labels_go_back_when_a_service_manager_ends_the_whole_control_group() {
     assert!(stopped.unwrap().success());
     wait_until("the label is back", || label(&disk) == before);
 }
+
+/// RLIMIT_NPROC is of all processes of a user: where the first that is started is one too many, and where
+/// that one can start no further.
+#[test]
+#[ignore = "needs the bed: make test"]
+fn where_no_further_process_may_be_started_it_is_said_and_nothing_happens() {
+    let disk = Path::new("/home/alice/few.img");
+    fs::write(disk, [0; 4096]).unwrap();
+    nix::unistd::chown(disk, Some(1000.into()), Some(1000.into())).unwrap();
+    let before = label(disk);
+    keepers_done();
+    let drive = format!("file={},format=raw", disk.display());
+    for most in ["--nproc=1", "--nproc=2"] {
+        let output = Command::new("runuser")
+            .args(["-u", "alice", "--", "prlimit", most, SVIRT_EXEC, STUB])
+            .args(["-drive", &drive])
+            .current_dir("/")
+            .output()
+            .unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(125), "{most}: {said}");
+        let why = "cannot start the keeper of the labels: no further process may be started";
+        assert!(said.contains(why), "{most}: {said}");
+        nothing_happened(disk, &before);
+    }
+    fs::remove_file(disk).unwrap();
+}

@@ -262,6 +262,44 @@ fn a_launcher_killed_with_trees_and_directories_of_a_guest_leaves_nothing() {
     }
 }
 
+/// A file that is made for QEMU comes after the locks, with an entry that is written once more.
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_launcher_killed_where_it_makes_a_file_leaves_no_label() {
+    let directory = directory();
+    let disk = image(directory.path(), "disk.img");
+    let log = directory.path().join("new.log");
+    let serial = format!("file:{}", log.display());
+    let words = [STUB, "-hda", disk.to_str().unwrap(), "-serial", &serial];
+    let trace = Path::new("/run/svirt-killed");
+    let before = label(&disk);
+    strace(&["-o", trace.to_str().unwrap()], &words)
+        .status()
+        .unwrap();
+    wait_until("the keeper has ended", || running().is_empty());
+    // As a file that anybody makes there; an empty one may stay.
+    let before = [before, label(&log)];
+    assert!(!before[1].contains("svirt"), "{before:?}");
+    let labels = || {
+        let log = log.exists().then(|| label(&log));
+        [label(&disk), log.unwrap_or_else(|| before[1].clone())]
+    };
+    let calls = calls(
+        &fs::read_to_string(trace).unwrap(),
+        |line| line.starts_with("mknodat(") && line.contains("new.log"),
+        |line| line.starts_with("execve(") && line.contains("qemu-stub"),
+    );
+    let steps: Vec<&Call> = calls.iter().filter(|call| changes(call)).collect();
+    for name in ["mknodat", "rename", "sendto", "setxattr", "execve"] {
+        assert!(steps.iter().any(|step| step.0 == name), "{steps:?}");
+    }
+    for call in steps {
+        let _ = fs::remove_file(&log);
+        kill_at(call, &words, false);
+        check(call, labels, &before);
+    }
+}
+
 fn kill_restores(choose: impl Fn(Vec<Call>) -> Vec<Call>) {
     let files = Files::new();
     // A guest and its keeper, both killed, leave their labels.
