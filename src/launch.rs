@@ -4,8 +4,8 @@
 //! 2. choose the domain, claim a pair, decide every label;
 //! 3. ask the policy about everything that will be done, and stop at the first
 //!    doubt, with all of them: nothing has changed so far;
-//! 4. write the original labels down, give them to the keeper that will put them back, and has locked
-//!    every file by then;
+//! 4. write the original labels down, give them to the keeper that will put them back, and by then has
+//!    locked every file and found nobody else with that pair;
 //! 5. make files, set labels, read each one back;
 //! 6. make inherited pipes usable for the guest;
 //! 7. become QEMU. The claim of step 2 is what the kernel applies now.
