@@ -61,7 +61,7 @@ pub enum JournalError {
     },
     /// An entry cannot be written.
     #[error(
-        "cannot write the original labels to {}: {source}; nothing was changed{}",
+        "cannot write the original labels to {}: {source}; no label stays changed{}",
         quoted(path),
         in_a_unit(source)
     )]

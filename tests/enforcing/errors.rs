@@ -342,7 +342,7 @@ fn a_full_or_read_only_journal_stops_the_launch() {
             .env("STUB", "exit 0")
             .output()
             .unwrap();
-        refused(&output, 125, &[part, "nothing was changed"]);
+        refused(&output, 125, &[part, "no label stays changed"]);
         nothing_happened(&disk, &before);
     }
 }

@@ -54,19 +54,19 @@ fn a_full_file_system_or_quota_for_the_journal_stops_the_launch() {
         &[
             "cannot write the original labels",
             "No space left",
-            "nothing was changed",
+            "no label stays changed",
         ],
     );
     refused(
         &format!("S={STATE}; mount -t tmpfs -o nr_inodes=1,rootcontext={TYPE} t $S"),
-        &["No space left", "nothing was changed"],
+        &["No space left", "no label stays changed"],
     );
     refused(
         &format!(
             "S={STATE}; {file}; truncate -s 1M $F; mkfs.ext4 -q -m 0 -O ^has_journal $F; \
              mount -o loop $F $S; chcon {TYPE} $S; rm $F; {full}"
         ),
-        &["No space left", "nothing was changed"],
+        &["No space left", "no label stays changed"],
     );
     // EDQUOT.
     refused(
@@ -74,7 +74,7 @@ fn a_full_file_system_or_quota_for_the_journal_stops_the_launch() {
             "S={STATE}; {file}; truncate -s 128M $F; mkfs.btrfs -q $F; mount -o loop $F $S; rm $F; \
              chcon {TYPE} $S; btrfs quota enable $S; btrfs qgroup limit 64k $S; {full}; sync -f $S"
         ),
-        &["quota exceeded", "nothing was changed"],
+        &["quota exceeded", "no label stays changed"],
     );
 }
 
