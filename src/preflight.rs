@@ -2,7 +2,7 @@
 //! and let the launcher do what it is about to? Every failure is found, not the first.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -132,7 +132,7 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
             ));
         }
     }
-    let mut directories: BTreeMap<OsString, String> = BTreeMap::new();
+    let mut directories: BTreeMap<PathBuf, String> = BTreeMap::new();
     for step in &plan.steps {
         let resource = &step.resource;
         let Some(path) = &resource.path else { continue };
@@ -179,19 +179,18 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<String>> {
         for path in [Some(path), real.as_ref()].into_iter().flatten() {
             for directory in path.ancestors().skip(1) {
                 // And so are those above it.
-                if directories.contains_key(directory.as_os_str()) {
+                if directories.contains_key(directory) {
                     break;
                 }
                 // There it is this process's descriptors; in QEMU, that one's own.
-                let passed = DESCRIPTORS.iter().any(|own| directory.as_os_str() == *own);
+                let passed = DESCRIPTORS.iter().any(|own| directory == Path::new(own));
                 if !passed && !own(directory) {
-                    directories.insert(directory.into(), resource.origin.to_string());
+                    directories.insert(directory.to_path_buf(), resource.origin.to_string());
                 }
             }
         }
     }
     for (directory, origin) in directories {
-        let directory = PathBuf::from(directory);
         let Some(label) = made::label_then(host, &plan.steps, &directory)? else {
             continue;
         };
