@@ -14,7 +14,7 @@ use crate::escape::quoted;
 use crate::host::{Host, RealHost};
 use crate::imagelock;
 use crate::journal::{Entry, Journal, JournalError, Record};
-use crate::keeper::{Answer, Keeper, Starting};
+use crate::keeper::{Keeper, Starting, Verdict};
 use crate::label::Context;
 use crate::pinned::{self, Kind, Pinned};
 use crate::plan::{Action, Plan, Step};
@@ -26,7 +26,8 @@ use crate::runtime;
 use crate::selinux;
 
 /// Writes the journal and gives it to the keeper, unless there is nothing to put back and no name to be
-/// found by: none then.
+/// found by: no keeper then. And what the keeper has found of a context that was asked for; nothing
+/// where it has ended without a word.
 ///
 /// # Errors
 /// Where the journal cannot be written, or the keeper is not there; nothing is labelled then.
@@ -38,7 +39,7 @@ pub fn prepare(
     name: Option<&str>,
     runtime: Option<runtime::Directory>,
     journal: &Result<Journal, JournalError>,
-) -> Result<Option<Answer>, Refusal> {
+) -> Result<(Option<Keeper>, Option<Verdict>), Refusal> {
     let pid = Pid::this().as_raw();
     let mut entry = Entry::new(
         name.map_or_else(|| pid.to_string(), ToOwned::to_owned),
@@ -52,14 +53,14 @@ pub fn prepare(
     let makes = plan.steps.iter().any(|step| step.action == Action::Create);
     // A guest that has a name is found by it, whatever it uses now.
     if entry.records.is_empty() && !makes && entry.runtime.is_none() && name.is_none() {
-        return Ok(None);
+        return Ok((None, starting.verdict().ok()));
     }
     let journal = journal
         .as_ref()
         .map_err(|error| refuse(error.to_string()))?;
     let path = journal.write(&entry)?;
     match starting.hold_asked(&path) {
-        Ok(answer) => Ok(Some(answer)),
+        Ok((keeper, verdict)) => Ok((Some(keeper), Some(verdict))),
         Err(error) => {
             let _ = journal.remove(&path);
             Err(Refusal::new(

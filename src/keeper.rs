@@ -38,7 +38,8 @@ pub(crate) const TAKEN: u8 = b'T';
 pub(crate) const DONE: u8 = b'D';
 pub(crate) const FAILED: u8 = b'F';
 /// What the launcher says, followed by a word: which context it claims, having looked who else is in
-/// that cage; which it claims without such a look; which entry is the keeper's.
+/// that cage; which it claims without such a look; which entry is the keeper's, an empty word where
+/// there is none and only the outcome of the look is wanted.
 pub(crate) const CLAIMED: u8 = b'C';
 pub(crate) const ASKED: u8 = b'A';
 pub(crate) const ENTRY: u8 = b'E';
@@ -63,17 +64,18 @@ const PROGRAM: &str = "/proc/self/exe";
 #[derive(Debug)]
 pub struct Starting {
     talk: UnixStream,
+    /// Whether its look is the one that proves the claim.
+    asked: bool,
 }
 
-/// What a keeper says when it has its entry.
-#[derive(Debug)]
-pub enum Answer {
-    /// It holds everything.
-    Ready(Keeper),
-    /// The same; of the context that was asked for it is not proven that nobody else has its pair,
-    /// because some processes do not show their labels.
-    Unproven(Keeper),
-    /// The pair that was asked for is somebody's. It holds nothing, and the entry is gone.
+/// What a keeper has found of a context that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nobody else has its pair.
+    Ours,
+    /// The same, as far as processes show their labels.
+    Unproven,
+    /// Somebody has. The keeper holds nothing, and its entry is gone.
     Taken,
 }
 
@@ -142,7 +144,10 @@ impl Starting {
             &[verb],
             &[null, null, null, pidfd.as_fd(), theirs.as_fd()],
         )?;
-        Ok(Self { talk: ours })
+        Ok(Self {
+            talk: ours,
+            asked: false,
+        })
     }
 
     /// Tells it which context this process claims now. What it finds wrong with that is said when it
@@ -153,7 +158,8 @@ impl Starting {
 
     /// The same where this process has not looked who else is in that cage: the keeper's look is the
     /// one that proves the claim.
-    pub fn asked(&self, context: &Context) {
+    pub fn asked(&mut self, context: &Context) {
+        self.asked = true;
         self.tell(ASKED, context.to_string().as_bytes());
     }
 
@@ -166,17 +172,26 @@ impl Starting {
         self.answer(entry, &[READY]).map(|(keeper, _)| keeper)
     }
 
-    /// The same of a context that may be one that was asked for.
+    /// The same of a context that may be one that was asked for. Of another one it says that it is ours.
     ///
     /// # Errors
     /// As above.
-    pub fn hold_asked(self, entry: &Path) -> io::Result<Answer> {
+    pub fn hold_asked(self, entry: &Path) -> io::Result<(Keeper, Verdict)> {
         let (keeper, said) = self.answer(entry, &[READY, UNPROVEN, TAKEN])?;
-        Ok(match said {
-            TAKEN => Answer::Taken,
-            UNPROVEN => Answer::Unproven(keeper),
-            _ => Answer::Ready(keeper),
-        })
+        Ok((keeper, verdict(said)))
+    }
+
+    /// What it has found of the context that was asked for; nothing is waited for where none was. It ends
+    /// with that.
+    ///
+    /// # Errors
+    /// Where it has found nothing; it has ended.
+    pub fn verdict(self) -> io::Result<Verdict> {
+        if !self.asked {
+            return Ok(Verdict::Ours);
+        }
+        self.tell(ENTRY, b"");
+        hear(&self.talk, &[READY, UNPROVEN, TAKEN]).map(verdict)
     }
 
     fn answer(self, entry: &Path, wanted: &[u8]) -> io::Result<(Keeper, u8)> {
@@ -230,6 +245,14 @@ impl Keeper {
 
     fn expect(&self, wanted: u8) -> io::Result<()> {
         hear(&self.talk, &[wanted]).map(|_| ())
+    }
+}
+
+fn verdict(said: u8) -> Verdict {
+    match said {
+        TAKEN => Verdict::Taken,
+        UNPROVEN => Verdict::Unproven,
+        _ => Verdict::Ours,
     }
 }
 

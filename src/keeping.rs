@@ -69,16 +69,14 @@ struct Around {
     hidden: bool,
 }
 
-/// Why an entry is not held.
-enum Not {
-    /// The pair is somebody's.
-    Free,
-    Held(String),
-}
-
-impl From<String> for Not {
-    fn from(why: String) -> Self {
-        Self::Held(why)
+impl Claimed {
+    /// What is said of a context that was asked for; of another one the launcher knows itself.
+    fn found(&self) -> u8 {
+        match &self.around {
+            Ok(Around { other: Some(_), .. }) if self.asked => TAKEN,
+            Ok(Around { hidden: true, .. }) if self.asked => UNPROVEN,
+            _ => READY,
+        }
     }
 }
 
@@ -153,22 +151,38 @@ fn keep(attends: bool) -> u8 {
     };
     let path = told.entry.as_path();
     let claim = told.claim;
-    let asked = claim.as_ref().is_some_and(|claim| claim.asked);
-    let hidden = claim
-        .as_ref()
-        .and_then(|claim| claim.around.as_ref().ok())
-        .is_some_and(|around| around.hidden);
-    let setup = || -> Result<(Journal, Hold, Context, Option<runtime::Held>), Not> {
+    let found = claim.as_ref().map_or(READY, Claimed::found);
+    if path.as_os_str().is_empty() {
+        match claim.map(|claim| claim.around) {
+            Some(Err(why)) => say(talk, FAILED, why),
+            _ => say(talk, found, ""),
+        }
+        return 0;
+    }
+    // Nothing is labelled yet.
+    let give_up = |what: u8, why: String| {
+        if let Ok(journal) = Journal::open()
+            && journal.holds(path)
+        {
+            let _ = journal.remove(path);
+        }
+        say(talk, what, why);
+        125
+    };
+    if found == TAKEN {
+        return give_up(TAKEN, String::new());
+    }
+    let setup = || -> Result<(Journal, Hold, Context, Option<runtime::Held>), String> {
         let journal = Journal::open().map_err(|error| error.to_string())?;
         if !journal.holds(path) {
-            return Err(format!("{} is no journal entry", quoted(path)).into());
+            return Err(format!("{} is no journal entry", quoted(path)));
         }
         let entry = Journal::read(path).map_err(|error| error.to_string())?;
         let context: Context = entry
             .context
             .parse()
             .map_err(|error| format!("{}: {error}", quoted(path)))?;
-        let of = behind_pidfd(&host).ok_or_else(|| "the guest has ended".to_owned())?;
+        let of = behind_pidfd(&host).ok_or("the guest has ended")?;
         let shared = match claim {
             _ if attends => {
                 running::verify(&host, of, entry.started, &context)?;
@@ -176,18 +190,14 @@ fn keep(attends: bool) -> u8 {
             }
             Some(claim) if claim.context == context => {
                 claims(&host, of, &context)?;
-                let other = claim.around?.other;
-                if asked && other.is_some() {
-                    return Err(Not::Free);
-                }
-                other
+                claim.around?.other
             }
             _ => {
-                return Err(Not::Held(format!(
+                return Err(format!(
                     "{} is for {context}, which the launcher did not claim: a bug of svirt-exec, or \
                      its launcher was taken over; nothing was labelled",
                     quoted(path)
-                )));
+                ));
             }
         };
         let mut hold = Hold::take(&host, entry)?;
@@ -207,23 +217,11 @@ fn keep(attends: bool) -> u8 {
     };
     let (journal, mut hold, context, directory) = match setup() {
         Ok(all) => all,
-        Err(why) => {
-            if let Ok(journal) = Journal::open()
-                && journal.holds(path)
-            {
-                // Nothing was labelled yet.
-                let _ = journal.remove(path);
-            }
-            match why {
-                Not::Free => say(talk, TAKEN, ""),
-                Not::Held(why) => say(talk, FAILED, why),
-            }
-            return 125;
-        }
+        Err(why) => return give_up(FAILED, why),
     };
     let door = Door::open(path);
     let mut kept = Kept::lock(path);
-    say(talk, if asked && hidden { UNPROVEN } else { READY }, "");
+    say(talk, found, "");
     sys::let_go_of_code();
 
     let mut hear = |asked: Asked| {

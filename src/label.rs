@@ -114,14 +114,6 @@ impl Categories {
         }
     }
 
-    /// Takes one out.
-    pub fn remove(&mut self, category: Category) {
-        let number = usize::from(category.0);
-        if let Some(word) = self.0.get_mut(number / 64) {
-            *word &= !(1 << (number % 64));
-        }
-    }
-
     /// Every category from a number on.
     fn from(first: usize) -> Self {
         let mut set = Self::default();

@@ -27,6 +27,7 @@ use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::kept;
 use crate::label::Context;
+use crate::mcs;
 use crate::own_domain;
 use crate::pinned::Pinned;
 use crate::plan::{Action, Step};
@@ -236,11 +237,7 @@ fn without_guest(
         failures.append(&mut entry()?);
     }
     stop_or_warn(failures, mode)?;
-    host.claim(&domain).map_err(|error| {
-        refuse(format!(
-            "cannot ask the kernel for '{domain}' at the next execve: {error}"
-        ))
-    })?;
+    mcs::enter_next(host, &domain)?;
     let replacements = repairs.apply(host, own, &domain).map_err(refuse)?;
     fds::place(&replacements)?;
     let refusal = command.execute(environment);

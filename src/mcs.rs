@@ -188,14 +188,12 @@ impl FreePairs {
         self.open.iter().map(move |low| {
             left = left.saturating_sub(1);
             let among = self.together.contains_key(&low);
-            (
-                low,
-                if among {
-                    self.partners(low).len()
-                } else {
-                    left
-                },
-            )
+            let count = if among {
+                self.partners(low).len()
+            } else {
+                left
+            };
+            (low, count)
         })
     }
 }
@@ -299,11 +297,19 @@ pub fn ask(
 ) -> Result<Context, PairError> {
     let pair = draw(range, busy)?;
     let context = domain.at(Level::with_pair(domain.sensitivity(), pair));
-    host.claim(&context).map_err(|source| PairError::Claim {
+    enter_next(host, &context)?;
+    Ok(context)
+}
+
+/// Asks the kernel for a context at the next execve(2).
+///
+/// # Errors
+/// Where the policy refuses it.
+pub fn enter_next(host: &dyn Host, context: &Context) -> Result<(), PairError> {
+    host.claim(context).map_err(|source| PairError::Claim {
         context: context.to_string(),
         source,
-    })?;
-    Ok(context)
+    })
 }
 
 /// Draws pairs until one is claimed by this process alone.
@@ -397,10 +403,7 @@ pub fn claim_level(
     context: Context,
     sharing: Sharing,
 ) -> Result<Claim, PairError> {
-    host.claim(&context).map_err(|source| PairError::Claim {
-        context: context.to_string(),
-        source,
-    })?;
+    enter_next(host, &context)?;
     let processes = host.processes().map_err(PairError::Scan)?;
     if sharing == Sharing::Refused {
         unheld(&context, &processes)?;

@@ -18,7 +18,7 @@ use crate::fds;
 use crate::headers::Unread;
 use crate::host::{Host, RealHost};
 use crate::journal::{Journal, JournalError};
-use crate::keeper::{Answer, Keeper, Starting};
+use crate::keeper::{Keeper, Starting, Verdict};
 use crate::label::{Categories, Context, Level};
 use crate::mcs::{self, Claim, Sharing};
 use crate::pinned::Pinned;
@@ -116,7 +116,7 @@ impl Launcher<'_> {
     fn attempt(
         &self,
         mut reading: Reading,
-        starting: Starting,
+        mut starting: Starting,
         look: Look,
     ) -> Result<Option<Prepared>, Refusal> {
         let (host, step) = (self.host, self.step);
@@ -168,7 +168,7 @@ impl Launcher<'_> {
                 .filter(|s| s.action != Action::None)
                 .count()
         ));
-        let answer = apply::prepare(
+        let (keeper, verdict) = apply::prepare(
             host,
             &plan,
             starting,
@@ -177,27 +177,14 @@ impl Launcher<'_> {
             directory,
             self.journal,
         )?;
-        let asked = matches!(pair, Pair::Asked(_));
-        let keeper = match answer {
-            Some(Answer::Taken) => return Ok(None),
-            Some(Answer::Unproven(keeper)) => {
-                self.warn_unproven(true);
-                Some(keeper)
+        if let Pair::Asked(_) = pair {
+            match verdict {
+                Some(Verdict::Taken) => return Ok(None),
+                Some(found) => self.warn_unproven(found == Verdict::Unproven),
+                None if self.is_ours(&context)? => {}
+                None => return Ok(None),
             }
-            Some(Answer::Ready(keeper)) => {
-                if asked {
-                    self.warn_unproven(false);
-                }
-                Some(keeper)
-            }
-            // A keeper that holds nothing has no answer.
-            None => {
-                if asked && !self.is_ours(&context)? {
-                    return Ok(None);
-                }
-                None
-            }
-        };
+        }
         step.tell(format_args!("wrote the journal, the keeper has it"));
         Ok(Some(Prepared {
             context,

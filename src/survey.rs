@@ -208,7 +208,7 @@ pub fn look(
 /// labelled.
 ///
 /// `processes` are those of a time after the resources were collected: who has labelled one of them by
-/// then is among them.
+/// then is among them. None are needed where no resource carries a cage.
 pub fn decide(
     host: &RealHost,
     collected: Collected,

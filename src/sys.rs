@@ -158,8 +158,8 @@ fn close_from(first: libc::c_uint) {
     }
 }
 
-/// Starts a program that is nobody's child, in a session that is not the caller's, with no environment
-/// and with signals blocked by nobody. Descriptors: see [`apart`].
+/// Starts a program that is nobody's child, in a session that is not the caller's, with no environment.
+/// Descriptors: see [`apart`].
 ///
 /// # Errors
 /// Where fork(2) fails. Why it could not be executed shows only by the end of its descriptors, and
@@ -191,10 +191,10 @@ pub fn start_detached(
 const NO_MORE: &str = "no further process may be started; raise RLIMIT_NPROC (ulimit -u) or pids.max \
                        of the control group";
 
-/// Children that have done nothing but start a process of [`apart`].
+/// Children that have done nothing but start another process: [`starter`].
 static STARTERS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
-/// Waits for what [`apart`] has left to be waited for: before this process becomes QEMU.
+/// Waits for what [`apart`] and [`start_detached`] have left to be waited for: before this process becomes QEMU.
 ///
 /// # Errors
 /// Where one of them could not start what it was for.
