@@ -231,12 +231,17 @@ impl Guest {
 
     /// Says one thing to QMP and returns the answer.
     pub fn qmp(&mut self, command: &str) -> String {
-        writeln!(self.child.stdin.as_mut().unwrap(), "{command}").unwrap();
+        // In one write: QEMU quits at the closing brace, and does not wait for the end of the line.
+        let line = format!("{command}\n");
+        let input = self.child.stdin.as_mut().unwrap();
+        if let Err(error) = input.write_all(line.as_bytes()) {
+            panic!("{command}: {error}: QEMU ended: {:?}", self.child.wait());
+        }
         let mut line = String::new();
         loop {
             line.clear();
             let count = self.out.read_line(&mut line).unwrap();
-            assert!(count > 0, "QEMU ended");
+            assert!(count > 0, "{command}: QEMU ended: {:?}", self.child.wait());
             if line.contains("\"return\"") || line.contains("\"error\"") {
                 return line;
             }
