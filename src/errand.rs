@@ -39,7 +39,7 @@ pub fn listen(talk: &UnixStream, tell: &mut dyn FnMut(&str)) -> Result<bool, Ref
     loop {
         let mut what = [0_u8; 1];
         talk.read_exact(&mut what)
-            .map_err(|_| refuse(keeper::ENDED_AT_ONCE))?;
+            .map_err(|_| refuse(keeper::ended_at_once()))?;
         let mut said = Vec::new();
         talk.read_until(END, &mut said)?;
         let said = String::from_utf8_lossy(said.strip_suffix(&[END]).unwrap_or(&said)).into_owned();

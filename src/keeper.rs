@@ -53,9 +53,9 @@ pub(crate) const END: u8 = 0;
 /// Bytes of a word.
 pub(crate) const LONGEST: u64 = 8192;
 
-/// Why a keeper says nothing.
-pub(crate) const ENDED_AT_ONCE: &str = "the keeper ended at once; svirt-exec must be labelled \
-     svirt_launcher_exec_t and the svirt_launcher module loaded";
+/// What a keeper takes to be started.
+const NEEDED: &str =
+    "svirt-exec must be labelled svirt_launcher_exec_t and the svirt_launcher module loaded";
 
 const PROGRAM: &str = "/proc/self/exe";
 
@@ -95,18 +95,31 @@ pub(crate) fn null() -> io::Result<OwnedFd> {
     )?)
 }
 
+/// Why a keeper says nothing.
+pub(crate) fn ended_at_once() -> String {
+    format!("the keeper ended at once; {NEEDED}")
+}
+
+/// Why there is none: what the policy may be the reason of says so.
+fn not_started(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM | libc::EINVAL) => {
+            io::Error::other(format!("{error}; {NEEDED}"))
+        }
+        _ => error,
+    }
+}
+
 /// Starts this program as a keeper, in the keeper's domain.
 pub(crate) fn start(own: &Context, args: &[&[u8]], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let args: Vec<&OsStr> = args.iter().map(|arg| OsStr::from_bytes(arg)).collect();
-    let domain = own.with_type(DOMAIN);
+    // Nothing is labelled where SELinux is off, but a relay may be needed.
+    let domain = (selinux::mode() != Mode::Disabled).then(|| own.with_type(DOMAIN));
     sys::start_detached(PROGRAM.as_ref(), NAME.as_ref(), &args, fds, &|| {
         nix::unistd::chdir("/")?;
-        // Nothing is labelled where SELinux is off, but a relay may be needed.
-        if selinux::mode() == Mode::Disabled {
-            return Ok(());
-        }
-        selinux::set_exec_context(&domain)
+        domain.as_ref().map_or(Ok(()), selinux::write_exec_context)
     })
+    .map_err(not_started)
 }
 
 /// Copies one pipe to another in a process of its own; see `fds`.
@@ -121,7 +134,7 @@ impl Starting {
     /// Starts one for what this process launches.
     ///
     /// # Errors
-    /// Where no process can be started.
+    /// Where no process can be started, or not in the keeper's domain.
     pub fn begin(own: &Context) -> io::Result<Self> {
         Self::of(own, b"keep", Pid::this())
     }
@@ -166,8 +179,7 @@ impl Starting {
     /// Gives it its entry, and waits until it is ready.
     ///
     /// # Errors
-    /// Where it could not be started, finds a file in use by another guest, or the guest somebody
-    /// else's.
+    /// Where it has ended, finds a file in use by another guest, or the guest somebody else's.
     pub fn hold(self, entry: &Path) -> io::Result<Keeper> {
         self.answer(entry, &[READY]).map(|(keeper, _)| keeper)
     }
@@ -196,11 +208,7 @@ impl Starting {
 
     fn answer(self, entry: &Path, wanted: &[u8]) -> io::Result<(Keeper, u8)> {
         self.tell(ENTRY, entry.as_os_str().as_bytes());
-        let said = hear(&self.talk, wanted).or_else(|error| {
-            // Why there is none, where its start is what failed.
-            sys::wait_for_starters()?;
-            Err(error)
-        })?;
+        let said = hear(&self.talk, wanted)?;
         let keeper = Keeper {
             talk: self.talk,
             entry: entry.to_path_buf(),
@@ -261,7 +269,7 @@ fn hear(talk: &UnixStream, wanted: &[u8]) -> io::Result<u8> {
     let mut talk = io::BufReader::new(talk);
     let mut byte = [0_u8; 1];
     talk.read_exact(&mut byte)
-        .map_err(|_| io::Error::other(ENDED_AT_ONCE))?;
+        .map_err(|_| io::Error::other(ended_at_once()))?;
     let [said] = byte;
     if wanted.contains(&said) {
         return Ok(said);
@@ -282,4 +290,19 @@ pub(crate) fn say(talk: Option<BorrowedFd<'_>>, what: u8, detail: impl AsRef<[u8
         &text,
         nix::sys::socket::MsgFlags::MSG_NOSIGNAL,
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_policy_may_have_refused_is_said_with_what_it_takes() {
+        let said = |errno| not_started(io::Error::from_raw_os_error(errno)).to_string();
+        for errno in [libc::EACCES, libc::EPERM, libc::EINVAL] {
+            assert!(said(errno).ends_with(NEEDED), "{}", said(errno));
+        }
+        assert!(said(libc::EACCES).starts_with("Permission denied"));
+        assert!(!said(libc::ENOMEM).contains("labelled"));
+    }
 }

@@ -76,6 +76,12 @@ pub fn set_exec_context(context: &Context) -> io::Result<()> {
     with(context, |c| c.set_for_next_exec())?.map_err(to_io)
 }
 
+/// As [`set_exec_context`], in a process that shares memory with another: libselinux would note it there
+/// as that one's; proc_pid_attr(5).
+pub fn write_exec_context(context: &Context) -> io::Result<()> {
+    std::fs::write("/proc/thread-self/attr/exec", context.to_string())
+}
+
 /// Takes back what was asked for; `setexeccon_raw(3)` with no context.
 pub fn clear_exec_context() -> io::Result<()> {
     SecurityContext::set_default_context_for_next_exec().map_err(to_io)

@@ -159,11 +159,13 @@ fn close_from(first: libc::c_uint) {
 }
 
 /// Starts a program that is nobody's child, in a session that is not the caller's, with no environment.
-/// Descriptors: see [`apart`].
+/// Returns once it is executed. `fds` become its descriptors 0, 1, 2 …; it has no others.
+///
+/// `before_exec` runs in a process that shares this one's memory, which waits meanwhile: what it
+/// remembers there, libselinux's notes of a process's attributes for one, this process finds.
 ///
 /// # Errors
-/// Where fork(2) fails. Why it could not be executed shows only by the end of its descriptors, and
-/// that there may be no process for it in [`wait_for_starters`], too.
+/// Where no process can be started, or it cannot be executed.
 pub fn start_detached(
     program: &OsStr,
     name: &OsStr,
@@ -171,45 +173,63 @@ pub fn start_detached(
     fds: &[BorrowedFd<'_>],
     before_exec: &dyn Fn() -> io::Result<()>,
 ) -> io::Result<()> {
+    use nix::sched::{CloneFlags, clone};
+    use nix::sys::signal::Signal;
     use std::os::unix::process::CommandExt;
     use std::process::Command;
-    starter(fds, &|| {
-        let start = || -> io::Result<()> {
-            nix::unistd::setsid()?;
-            before_exec()?;
-            // By posix_spawn(3), which copies no memory.
-            let mut command = Command::new(program);
-            command.arg0(name).args(args).env_clear().spawn()?;
-            Ok(())
-        };
-        let none_left = |error: io::Error| error.raw_os_error() == Some(libc::EAGAIN);
-        i32::from(start().is_err_and(none_left))
+    /// bytes, of which posix_spawn(3) needs few: it makes a stack of its own.
+    const STACK: usize = 256 << 10;
+    let sources = out_of_the_way(fds)?;
+    let mut done = Ok(());
+    let mut stack = vec![0_u8; STACK];
+    let start = || -> io::Result<()> {
+        take_places(&sources)?;
+        nix::unistd::setsid()?;
+        before_exec()?;
+        let mut command = Command::new(program);
+        command.arg0(name).args(args).env_clear().spawn()?;
+        Ok(())
+    };
+    let in_child = Box::new(|| {
+        done = start();
+        0
+    });
+    // No memory is copied, which would take longer than all else here.
+    let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+    // SAFETY: CLONE_VFORK has this thread wait until the child has ended, so that only one of them uses
+    // what is this thread's alone (its stack, errno), and the child's stack outlives its user.
+    let child = unsafe { clone(in_child, &mut stack, flags, Some(Signal::SIGCHLD as i32)) };
+    let child = child.map_err(none_left)?;
+    // It has ended. Where the caller has SIGCHLD ignored, the kernel has waited for it.
+    let _ = nix::sys::wait::waitpid(child, None);
+    done.map_err(|error| match error.raw_os_error() {
+        Some(errno) => none_left(nix::errno::Errno::from_raw(errno)),
+        None => error,
     })
 }
 
-/// What fork(2) means by EAGAIN.
-const NO_MORE: &str = "no further process may be started; raise RLIMIT_NPROC (ulimit -u) or pids.max \
-                       of the control group";
+/// What fork(2) and clone(2) mean by EAGAIN.
+fn none_left(error: nix::errno::Errno) -> io::Error {
+    match error {
+        nix::errno::Errno::EAGAIN => io::Error::other(
+            "no further process may be started; raise RLIMIT_NPROC (ulimit -u) or pids.max of the \
+             control group",
+        ),
+        other => other.into(),
+    }
+}
 
-/// Children that have done nothing but start another process: [`starter`].
+/// Children that have done nothing but start another process: [`apart`].
 static STARTERS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
-/// Waits for what [`apart`] and [`start_detached`] have left to be waited for: before this process becomes QEMU.
-///
-/// # Errors
-/// Where one of them could not start what it was for.
-pub fn wait_for_starters() -> io::Result<()> {
-    use nix::sys::wait::{WaitStatus, waitpid};
+/// Waits for what [`apart`] has left to be waited for: before this process becomes QEMU.
+pub fn wait_for_starters() {
+    use nix::sys::wait::waitpid;
     let mut starters = STARTERS.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut done = Ok(());
     for starter in starters.drain(..) {
-        match waitpid(starter, None) {
-            // Where the caller has SIGCHLD ignored, the kernel has waited for it.
-            Ok(WaitStatus::Exited(_, 0)) | Err(nix::errno::Errno::ECHILD) => {}
-            _ => done = Err(io::Error::other(NO_MORE)),
-        }
+        // Where the caller has SIGCHLD ignored, the kernel has waited for it.
+        let _ = waitpid(starter, None);
     }
-    done
 }
 
 /// Does something in a process that is nobody's child: init reaps it, and QEMU, which this
@@ -219,29 +239,39 @@ pub fn wait_for_starters() -> io::Result<()> {
 ///
 /// # Errors
 /// Where fork(2) fails. That it fails in the child which starts the process shows by the end of the
-/// descriptors, and in [`wait_for_starters`].
+/// descriptors.
 pub fn apart(fds: &[BorrowedFd<'_>], work: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
     use nix::unistd::{ForkResult, fork};
-    starter(fds, &|| {
-        // SAFETY: as in `starter`.
-        match unsafe { fork() } {
-            Ok(ForkResult::Parent { .. }) => 0,
-            Err(_) => 1,
-            Ok(ForkResult::Child) => work().map_or(126, |()| 0),
+    let sources = out_of_the_way(fds)?;
+    // SAFETY: the program has one thread, so the child may do what the parent may.
+    match unsafe { fork() }.map_err(none_left)? {
+        ForkResult::Parent { child } => {
+            let mut starters = STARTERS.lock().unwrap_or_else(PoisonError::into_inner);
+            starters.push(child);
+            Ok(())
         }
-    })
+        ForkResult::Child => {
+            let run = || -> io::Result<()> {
+                take_places(&sources)?;
+                // SAFETY: as above.
+                match unsafe { fork() }? {
+                    ForkResult::Parent { .. } => Ok(()),
+                    ForkResult::Child => work(),
+                }
+            };
+            // Nothing of the caller may go on in this process, whatever happens here.
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
+                Ok(Ok(())) => exit_now(0),
+                Ok(Err(_)) | Err(_) => exit_now(126),
+            }
+        }
+    }
 }
 
-/// A child of this process with `fds` as its descriptors 0, 1, 2 …, and with a copy of its memory: what
-/// libselinux remembers of a process's attributes is remembered for one process. It ends with the
-/// status that `work` returns, and is waited for by [`wait_for_starters`]: it only starts another one,
-/// which takes longer than this process has time to wait.
-fn starter(fds: &[BorrowedFd<'_>], work: &dyn Fn() -> i32) -> io::Result<()> {
-    use nix::unistd::{ForkResult, fork};
+/// Copies of descriptors, above every number that [`take_places`] will fill: no source is overwritten
+/// before it was copied.
+fn out_of_the_way(fds: &[BorrowedFd<'_>]) -> io::Result<Vec<OwnedFd>> {
     use std::os::fd::AsRawFd;
-
-    // Above every number that `place` will fill, so that no source is overwritten
-    // before it was copied.
     let base = RawFd::try_from(fds.len()).unwrap_or(RawFd::MAX).max(3);
     let mut sources = Vec::with_capacity(fds.len());
     for fd in fds {
@@ -253,33 +283,16 @@ fn starter(fds: &[BorrowedFd<'_>], work: &dyn Fn() -> i32) -> io::Result<()> {
         // SAFETY: just made, known to nobody else.
         sources.push(unsafe { OwnedFd::from_raw_fd(copy) });
     }
+    Ok(sources)
+}
 
-    // SAFETY: the program has one thread, so the child may do what the parent may.
-    let forked = unsafe { fork() }.map_err(|error| match error {
-        nix::errno::Errno::EAGAIN => io::Error::other(NO_MORE),
-        other => other.into(),
-    });
-    match forked? {
-        ForkResult::Parent { child } => {
-            let mut starters = STARTERS.lock().unwrap_or_else(PoisonError::into_inner);
-            starters.push(child);
-            Ok(())
-        }
-        ForkResult::Child => {
-            let run = || -> io::Result<i32> {
-                for (number, source) in (0..).zip(&sources) {
-                    place(source.as_fd(), number)?;
-                }
-                close_from(u32::try_from(sources.len()).unwrap_or(3));
-                Ok(work())
-            };
-            // Nothing of the caller may go on in this process, whatever happens here.
-            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
-                Ok(Ok(status)) => exit_now(status),
-                Ok(Err(_)) | Err(_) => exit_now(126),
-            }
-        }
+/// Has a child with descriptors of its own know these as 0, 1, 2 …, and no others.
+fn take_places(sources: &[OwnedFd]) -> io::Result<()> {
+    for (number, source) in (0..).zip(sources) {
+        place(source.as_fd(), number)?;
     }
+    close_from(u32::try_from(sources.len()).unwrap_or(3));
+    Ok(())
 }
 
 /// Lets go of the memory that holds this program's code, until it is needed again: a process that
@@ -465,3 +478,7 @@ pub fn variable(environment: &[CString], name: &str) -> Option<OsString> {
         Some(OsStr::from_bytes(value).to_owned())
     })
 }
+
+#[cfg(test)]
+#[path = "sys_tests.rs"]
+mod tests;
