@@ -1,7 +1,7 @@
 //! What changes the host, in order: files that QEMU would make are made, the original
 //! labels are written down, the keeper is started, and each label is set and read back.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -100,8 +100,8 @@ pub fn prepare_more(mut more: Vec<Record>, keeper: &mut Keeper, what: &str) -> R
 /// What has to be put back of a plan.
 pub(crate) fn records<'a>(steps: impl IntoIterator<Item = &'a Step> + Copy) -> Vec<Record> {
     let mut records = Vec::new();
-    let mut file_systems = HashMap::new();
-    let directories: HashSet<PathBuf> = steps
+    let mut file_systems = BTreeMap::new();
+    let directories: BTreeSet<PathBuf> = steps
         .into_iter()
         .filter(|step| step.resource.handed_over && step.resource.kind == Kind::Dir)
         .filter_map(|step| Some(step.resource.pinned.as_ref()?.real_path()))
@@ -137,7 +137,7 @@ fn record(
     class: Class,
     original: &Context,
     label: &Context,
-    file_systems: &mut HashMap<u64, Option<u64>>,
+    file_systems: &mut BTreeMap<u64, Option<u64>>,
 ) -> Record {
     let file_system = file_systems.entry(pinned.identity.dev);
     Record {

@@ -3,7 +3,7 @@
 //!
 //! Reads headers and asks for labels; changes nothing and needs no privilege.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -149,7 +149,7 @@ pub fn collect(
             above: Vec::new(),
         })
         .collect();
-    let mut seen = HashMap::new();
+    let mut seen = BTreeMap::new();
     walk(host, queue, around, &mut seen, &mut out);
     for tree in trees {
         match tree::collect(host, around.cwd, tree, &mut out) {
@@ -171,7 +171,7 @@ pub fn behind_devices(
     around: &Surroundings<'_>,
 ) -> Collected {
     let mut out = Collected::default();
-    let known: HashMap<Identity, &Resource> = known
+    let known: BTreeMap<Identity, &Resource> = known
         .iter()
         .filter_map(|resource| Some((resource.pinned.as_ref()?.identity, *resource)))
         .collect();
@@ -186,7 +186,7 @@ pub fn behind_devices(
             ));
         }
     }
-    walk(host, queue, around, &mut HashMap::new(), &mut out);
+    walk(host, queue, around, &mut BTreeMap::new(), &mut out);
     for resource in std::mem::take(&mut out.resources) {
         let same = resource
             .pinned
@@ -205,7 +205,7 @@ fn walk(
     host: &dyn Host,
     mut queue: VecDeque<Pending>,
     around: &Surroundings<'_>,
-    seen: &mut HashMap<Key, usize>,
+    seen: &mut BTreeMap<Key, usize>,
     out: &mut Collected,
 ) {
     while let Some(mut pending) = queue.pop_front() {
@@ -234,7 +234,7 @@ fn walk(
     }
 }
 
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Identity(u64, u64),
     Path(PathBuf),
@@ -243,7 +243,7 @@ enum Key {
 }
 
 /// Adds a resource, or merges it with one that is the same file.
-fn add(resource: Resource, seen: &mut HashMap<Key, usize>, out: &mut Collected) {
+fn add(resource: Resource, seen: &mut BTreeMap<Key, usize>, out: &mut Collected) {
     let key = match (&resource.pinned, &resource.path, resource.fd) {
         (Some(pinned), _, _) => Key::Identity(pinned.identity.dev, pinned.identity.ino),
         (None, Some(path), _) => Key::Path(path.clone()),

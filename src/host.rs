@@ -4,10 +4,10 @@
 //! one that keeps labels in a table. Code that takes `&dyn Host` never asks which.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -194,9 +194,16 @@ impl RealHost {
             OFlag::O_RDONLY | OFlag::O_CLOEXEC,
             FileMode::empty(),
         )?;
+        // The size that std would ask for first is 0 here.
+        let mut page = [0; 4096];
         let mut bytes = Vec::new();
-        File::from(fd).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        loop {
+            let count = nix::unistd::read(&fd, &mut page)?;
+            if count == 0 {
+                return Ok(bytes);
+            }
+            bytes.extend_from_slice(page.get(..count).unwrap_or_default());
+        }
     }
 
     fn context_in_proc(&self, name: &str) -> io::Result<Option<Context>> {
@@ -250,7 +257,7 @@ impl RealHost {
     /// The kernel's own threads, which ask for nothing at an execve(2), and the context that all of
     /// them have. The kernel's other children (`call_usermodehelper`) are among them: whoever claims a
     /// pair, a launcher, a keeper or a daemon such as libvirt's, has a context of its own.
-    fn kernel_threads(&self) -> Option<(HashSet<Pid>, Context)> {
+    fn kernel_threads(&self) -> Option<(BTreeSet<Pid>, Context)> {
         let name = format!("{KTHREADD}/task/{KTHREADD}/children");
         let children = self.read_proc(&name).ok().filter(|_| self.is_first())?;
         let context = self.context_in_proc(&format!("{KTHREADD}/attr/current"));
@@ -282,7 +289,7 @@ impl RealHost {
                 hidden: false,
             })
         };
-        let mut seen: HashSet<Pid> = another.into_iter().chain([Pid::this()]).collect();
+        let mut seen: BTreeSet<Pid> = another.into_iter().chain([Pid::this()]).collect();
         let mut found = Vec::new();
         // A process that started while the list was read may have claimed a pair
         // already: list again until a whole pass finds nobody new.

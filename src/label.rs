@@ -97,7 +97,7 @@ impl fmt::Display for CategoryPair {
 }
 
 /// A set of categories.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Categories([u64; 16]);
 
 impl Categories {

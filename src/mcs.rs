@@ -7,7 +7,7 @@
 //! back off; neither runs with the other's pair. This needs no daemon, no lock
 //! and no common directory, and holds across users.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use nix::unistd::Pid;
@@ -152,13 +152,13 @@ fn getrandom(bytes: &mut [u8]) -> io::Result<()> {
 struct FreePairs {
     open: Categories,
     /// Categories that larger cages have, each with everything that it is in a cage with.
-    together: HashMap<Category, Categories>,
+    together: BTreeMap<Category, Categories>,
 }
 
 impl FreePairs {
     fn new(range: &Categories, taken: &[Categories]) -> Self {
         let mut open = *range;
-        let mut together: HashMap<Category, Categories> = HashMap::new();
+        let mut together: BTreeMap<Category, Categories> = BTreeMap::new();
         for cage in taken {
             if cage.len() == 1 {
                 open = open.difference(cage);
@@ -222,7 +222,7 @@ pub fn draw(range: &Categories, taken: &[Categories]) -> Result<CategoryPair, Pa
         }
     }
     // A running guest's cage is in its journal entry and on its files too.
-    let cages: HashSet<&Categories> = taken.iter().filter(|set| in_range(set, range)).collect();
+    let cages: BTreeSet<&Categories> = taken.iter().filter(|set| in_range(set, range)).collect();
     Err(PairError::UsedUp {
         range: range.to_string(),
         total: pair_count(range.len()),
@@ -245,7 +245,7 @@ fn cages(process: &ProcessLabels) -> impl Iterator<Item = (Categories, &Context)
 
 /// Every cage on the host.
 pub fn taken(processes: &[ProcessLabels]) -> Vec<Categories> {
-    let all: HashSet<Categories> = processes
+    let all: BTreeSet<Categories> = processes
         .iter()
         .flat_map(cages)
         .map(|(cage, _)| cage)

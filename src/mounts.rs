@@ -3,7 +3,7 @@
 //!
 //! Such a file stays as it is, and the policy is asked whether the guest may use it so (`preflight`).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::devices::SystemFiles;
@@ -84,12 +84,12 @@ fn leave(step: &mut Step, mount: &Mount, found: &mut Found) {
 struct Table<'a> {
     mounts: &'a [Mount],
     /// None where its mounts differ in what matters.
-    alike: HashMap<u64, Option<&'a Mount>>,
+    alike: BTreeMap<u64, Option<&'a Mount>>,
 }
 
 impl<'a> Table<'a> {
     fn new(mounts: &'a [Mount]) -> Self {
-        let mut alike: HashMap<u64, Option<&Mount>> = HashMap::new();
+        let mut alike: BTreeMap<u64, Option<&Mount>> = BTreeMap::new();
         for mount in mounts {
             let one = alike.entry(mount.dev).or_insert(Some(mount));
             if one

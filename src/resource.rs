@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::escape::{escaped, quoted};
 
 /// What label a resource gets (design: "Words").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// Not relabelled; access is checked against the label it has.
@@ -39,7 +39,7 @@ impl Class {
 }
 
 /// What QEMU does with a resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {
     /// Opened for reading.
@@ -59,7 +59,7 @@ pub enum Access {
 }
 
 /// Who named a resource.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(untagged)]
 pub enum Origin {
     /// A word of the command line.
@@ -121,7 +121,7 @@ impl fmt::Display for Origin {
 }
 
 /// How the command line points at a resource.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// A path as QEMU passes it to open(2) or bind(2); relative to its working directory.
     Path(OsString),
@@ -139,7 +139,7 @@ pub enum Target {
 
 /// A device of the host that the line names by address; which node that is only the host can
 /// tell. Its text is what stands in a plan's `"host"`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostDevice {
     /// A PCI function that QEMU drives through VFIO.
     VfioPci {
@@ -177,7 +177,7 @@ impl fmt::Display for HostDevice {
 }
 
 /// How a device is reached through VFIO (Documentation/driver-api/vfio.rst in Linux).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Vfio {
     /// By the node of its IOMMU group.
     Group,
@@ -195,7 +195,7 @@ impl fmt::Display for Vfio {
 }
 
 /// Where a PCI function is. Its text is its name in sysfs, `DDDD:BB:SS.F`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PciAddress {
     domain: u32,
     bus: u8,
@@ -255,7 +255,7 @@ impl fmt::Display for PciAddress {
 
 /// What a USB device has to be like; what is not given fits every device
 /// (`usb_host_auto_check`, hw/usb/host-libusb.c).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UsbMatch {
     /// `hostbus=`
     pub bus: Option<u16>,

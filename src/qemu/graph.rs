@@ -3,7 +3,7 @@
 //! Pure. Nodes are opened as `bdrv_open_inherit` does (block.c, QEMU 10): children before their
 //! parents, so that parents have the higher number and one pass downwards settles who writes.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::drivers::{Kind, Role};
 use super::found::{Found, Site, Use};
@@ -108,7 +108,7 @@ impl<'s> Node<'s> {
 #[derive(Default)]
 pub struct Graph<'s> {
     nodes: Vec<Node<'s>>,
-    names: HashMap<Vec<u8>, usize>,
+    names: BTreeMap<Vec<u8>, usize>,
 }
 
 impl<'s> Graph<'s> {

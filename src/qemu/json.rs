@@ -47,7 +47,7 @@ enum Frame {
     List(Vec<Value>),
     Map(
         Vec<(Vec<u8>, Value)>,
-        std::collections::HashSet<Vec<u8>>,
+        std::collections::BTreeSet<Vec<u8>>,
         Vec<u8>,
     ),
 }

@@ -2,7 +2,7 @@
 //!
 //! Pure. Order and merging follow `qemu_init` (system/vl.c, QEMU 10).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use super::found::{Found, Site};
@@ -126,7 +126,7 @@ pub fn read(
 ) -> Vec<Entry> {
     let mut reader = Reader {
         entries: Vec::new(),
-        ids: HashMap::new(),
+        ids: BTreeMap::new(),
     };
     let items = words::split(args);
     for (path, required, word) in config_files_of(&items, default_config) {
@@ -167,7 +167,7 @@ pub fn read(
 struct Reader {
     entries: Vec<Entry>,
     /// QemuOpts entries by group and id, for `-set`.
-    ids: HashMap<(&'static str, Vec<u8>), usize>,
+    ids: BTreeMap<(&'static str, Vec<u8>), usize>,
 }
 
 impl Reader {

@@ -11,7 +11,7 @@
 //! host's to tell.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
@@ -260,7 +260,7 @@ fn sorted(mut requests: Vec<Request>) -> Vec<Request> {
     });
     // Requests with an image cannot be hashed; their duplicates stand side by side.
     requests.dedup();
-    let mut seen = HashSet::new();
+    let mut seen = BTreeSet::new();
     let mut fresh = requests
         .iter()
         .map(|request| {

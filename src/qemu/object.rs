@@ -2,7 +2,7 @@
 //!
 //! Pure. Facts: qapi/qom.json, backends/*.c, crypto/*.c (QEMU 10).
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use super::chardev;
 use super::found::{Found, Use};
@@ -173,7 +173,7 @@ const MEMORY_DIRECTORIES: &[&[u8]] = &[
 /// All of this family.
 pub fn list(entries: &[Entry], found: &mut Found<'_>) {
     // Memory that an ivshmem device shows is there to be shared between guests.
-    let shown: HashSet<&[u8]> = entries
+    let shown: BTreeSet<&[u8]> = entries
         .iter()
         .filter(|entry| entry.name == "device" && entry.text("driver") == Some(b"ivshmem-plain"))
         .filter_map(|entry| entry.text("memdev"))
@@ -192,7 +192,7 @@ pub fn list(entries: &[Entry], found: &mut Found<'_>) {
     }
 }
 
-fn object(entry: &Entry, shown: &HashSet<&[u8]>, found: &mut Found<'_>) {
+fn object(entry: &Entry, shown: &BTreeSet<&[u8]>, found: &mut Found<'_>) {
     let (site, tree) = (&entry.site, &entry.tree);
     let kind = tree.text("qom-type").unwrap_or_default();
     let is = |name: &str| name.as_bytes() == kind;
@@ -260,7 +260,7 @@ pub fn bus_path(address: &[u8]) -> Option<&[u8]> {
         .find_map(|item| item.strip_prefix(b"path="))
 }
 
-fn memory(entry: &Entry, shown: &HashSet<&[u8]>, found: &mut Found<'_>) {
+fn memory(entry: &Entry, shown: &BTreeSet<&[u8]>, found: &mut Found<'_>) {
     let Some(leaf) = entry
         .tree
         .leaf("mem-path")
