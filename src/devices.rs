@@ -83,7 +83,8 @@ impl SystemFiles for Below {
     }
 
     fn read_table(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let mut text = Vec::new();
+        // The kernel makes these up anew at each read: not by 32, 64, 128 … bytes.
+        let mut text = Vec::with_capacity(16 << 10);
         File::open(self.path(path))?
             .take(LONGEST_TABLE)
             .read_to_end(&mut text)?;
