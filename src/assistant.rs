@@ -239,7 +239,11 @@ impl Assistant {
                 Some((_, said)) => Err(from_json::<Failure>(said)?.into()),
                 None => Err(self.ended()),
             },
-            Ok(None) | Err(_) => Err(self.ended()),
+            Ok(None) | Err(_) => {
+                // Why there is none, where its start is what failed.
+                sys::wait_for_starters()?;
+                Err(self.ended())
+            }
         }
     }
 

@@ -98,7 +98,8 @@ impl Command {
         let (Ok(program), Ok(words)) = (to_c(self.program.as_os_str()), words) else {
             return refuse("cannot execute QEMU: a word of its command line holds a NUL byte");
         };
-        sys::wait_for_starters();
+        // That one could not be started was found where it did not answer.
+        let _ = sys::wait_for_starters();
         let Err(error) = execve(&program, &words, environment);
         let why = match error {
             Errno::EACCES => {

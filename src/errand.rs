@@ -24,7 +24,8 @@ pub fn send(own: &Context, args: &[&[u8]], tell: &mut dyn FnMut(&str)) -> Result
     let (ours, theirs) = UnixStream::pair()?;
     let null = keeper::null()?;
     let null = null.as_fd();
-    keeper::start(own, args, &[null, null, null, null, theirs.as_fd()])?;
+    keeper::start(own, args, &[null, null, null, null, theirs.as_fd()])
+        .map_err(|error| refuse(format!("cannot start the keeper of the labels: {error}")))?;
     drop(theirs);
     listen(&ours, tell)
 }

@@ -79,7 +79,12 @@ pub fn set_exec_context(context: &Context) -> io::Result<()> {
 /// As [`set_exec_context`], in a process that shares memory with another: libselinux would note it there
 /// as that one's; proc_pid_attr(5).
 pub fn write_exec_context(context: &Context) -> io::Result<()> {
-    std::fs::write("/proc/thread-self/attr/exec", context.to_string())
+    use std::io::Write;
+    // O_CREAT, which std::fs::write has, would have the policy asked whether it may make the file.
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open("/proc/thread-self/attr/exec")?
+        .write_all(context.to_string().as_bytes())
 }
 
 /// Takes back what was asked for; `setexeccon_raw(3)` with no context.

@@ -158,11 +158,13 @@ fn close_from(first: libc::c_uint) {
     }
 }
 
-/// Starts a program that is nobody's child, in a session that is not the caller's, with no environment.
-/// Returns once it is executed. `fds` become its descriptors 0, 1, 2 …; it has no others.
+/// Starts a program that is nobody's child, init reaps it: QEMU, which this process becomes, never sees
+/// an end of a child that it did not start. It is in a session that is not the caller's, has no
+/// environment, `fds` as its descriptors 0, 1, 2 …, and no others. Returns once it is executed.
 ///
-/// `before_exec` runs in a process that shares this one's memory, which waits meanwhile: what it
-/// remembers there, libselinux's notes of a process's attributes for one, this process finds.
+/// A child starts it that shares this process's memory: none is copied, which would take longer than
+/// all else here. What `before_exec` has remembered there, libselinux's notes of a process's attributes
+/// for one, this process finds.
 ///
 /// # Errors
 /// Where no process can be started, or it cannot be executed.
@@ -177,14 +179,15 @@ pub fn start_detached(
     use nix::sys::signal::Signal;
     use std::os::unix::process::CommandExt;
     use std::process::Command;
-    /// bytes, of which posix_spawn(3) needs few: it makes a stack of its own.
+    /// bytes; posix_spawn(3) makes a stack of its own.
     const STACK: usize = 256 << 10;
     let sources = out_of_the_way(fds)?;
-    let mut done = Ok(());
+    let mut done = Err(io::Error::other("the process that starts it was killed"));
     let mut stack = vec![0_u8; STACK];
     let start = || -> io::Result<()> {
-        take_places(&sources)?;
+        // At first: a child that a terminal stops would hold this process up.
         nix::unistd::setsid()?;
+        take_places(&sources)?;
         before_exec()?;
         let mut command = Command::new(program);
         command.arg0(name).args(args).env_clear().spawn()?;
@@ -194,13 +197,12 @@ pub fn start_detached(
         done = start();
         0
     });
-    // No memory is copied, which would take longer than all else here.
     let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
     // SAFETY: CLONE_VFORK has this thread wait until the child has ended, so that only one of them uses
     // what is this thread's alone (its stack, errno), and the child's stack outlives its user.
     let child = unsafe { clone(in_child, &mut stack, flags, Some(Signal::SIGCHLD as i32)) };
     let child = child.map_err(none_left)?;
-    // It has ended. Where the caller has SIGCHLD ignored, the kernel has waited for it.
+    // Where the caller has SIGCHLD ignored, the kernel has waited for it.
     let _ = nix::sys::wait::waitpid(child, None);
     done.map_err(|error| match error.raw_os_error() {
         Some(errno) => none_left(nix::errno::Errno::from_raw(errno)),
@@ -219,27 +221,37 @@ fn none_left(error: nix::errno::Errno) -> io::Error {
     }
 }
 
+/// The status of a starter that was refused a process, EAGAIN of fork(2).
+const NONE_LEFT: i32 = 1;
+
 /// Children that have done nothing but start another process: [`apart`].
 static STARTERS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 /// Waits for what [`apart`] has left to be waited for: before this process becomes QEMU.
-pub fn wait_for_starters() {
-    use nix::sys::wait::waitpid;
+///
+/// # Errors
+/// Where one of them could start no process.
+pub fn wait_for_starters() -> io::Result<()> {
+    use nix::sys::wait::{WaitStatus, waitpid};
     let mut starters = STARTERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut done = Ok(());
     for starter in starters.drain(..) {
         // Where the caller has SIGCHLD ignored, the kernel has waited for it.
-        let _ = waitpid(starter, None);
+        if let Ok(WaitStatus::Exited(_, NONE_LEFT)) = waitpid(starter, None) {
+            done = Err(none_left(nix::errno::Errno::EAGAIN));
+        }
     }
+    done
 }
 
-/// Does something in a process that is nobody's child: init reaps it, and QEMU, which this
-/// process becomes after [`wait_for_starters`], never sees an end of a child that it did not start.
+/// Does something in a copy of this process that is nobody's child, as [`start_detached`] has it, but
+/// in the caller's session. Its status is 126 when it fails.
 ///
-/// `fds` become its descriptors 0, 1, 2 …; it has no others. Its status is 126 when it fails.
+/// Copied twice, for which nobody waits: on the stack that this process has, with a guard below it.
 ///
 /// # Errors
 /// Where fork(2) fails. That it fails in the child which starts the process shows by the end of the
-/// descriptors.
+/// descriptors, and in [`wait_for_starters`].
 pub fn apart(fds: &[BorrowedFd<'_>], work: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
     use nix::unistd::{ForkResult, fork};
     let sources = out_of_the_way(fds)?;
@@ -254,9 +266,11 @@ pub fn apart(fds: &[BorrowedFd<'_>], work: &dyn Fn() -> io::Result<()>) -> io::R
             let run = || -> io::Result<()> {
                 take_places(&sources)?;
                 // SAFETY: as above.
-                match unsafe { fork() }? {
-                    ForkResult::Parent { .. } => Ok(()),
-                    ForkResult::Child => work(),
+                match unsafe { fork() } {
+                    Ok(ForkResult::Parent { .. }) => Ok(()),
+                    Ok(ForkResult::Child) => work(),
+                    Err(nix::errno::Errno::EAGAIN) => exit_now(NONE_LEFT),
+                    Err(error) => Err(error.into()),
                 }
             };
             // Nothing of the caller may go on in this process, whatever happens here.
