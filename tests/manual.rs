@@ -325,3 +325,45 @@ fn shells_complete() {
         }
     }
 }
+
+/// Ratios as `make bench` and the README write them, `MEDIAN (LOW to HIGH…)`.
+fn ratios(text: &str) -> Vec<[f64; 3]> {
+    let number = |word: &str| word.trim().parse::<f64>().ok();
+    let ratio = |line: &str, at: usize| {
+        let median = number(line[..at].split_whitespace().last()?)?;
+        let (low, rest) = line[at..].strip_prefix('(')?.split_once(" to ")?;
+        let high = rest.split([',', ')']).next()?;
+        Some([median, number(low)?, number(high)?])
+    };
+    text.lines()
+        .flat_map(|line| {
+            let found = line.match_indices('(');
+            found.filter_map(move |(at, _)| ratio(line, at))
+        })
+        .collect()
+}
+
+#[test]
+fn the_readmes_ratios_are_what_make_bench_printed() {
+    let readme = read("README.md");
+    let (_, speed) = readme.split_once("\n## Speed\n").unwrap();
+    let (speed, _) = speed.split_once("\n## ").unwrap();
+    let measured = read("tests/bench/measured.txt");
+    let (date, table) = measured.split_once('\n').unwrap();
+    let date = date.strip_prefix("Printed by make bench on ").unwrap();
+    let date = date.trim_end_matches('.');
+    assert!(
+        speed.contains(&format!("These are of {date}")),
+        "not of {date}"
+    );
+    let (said, printed) = (ratios(speed), ratios(table));
+    assert!(said.len() >= 10, "{said:?}");
+    // The README has two digits behind the point.
+    let same = |a: f64, b: f64| (a - b).abs() < 0.0051;
+    for ratio in said {
+        let found = printed
+            .iter()
+            .any(|other| ratio.iter().zip(other).all(|(a, b)| same(*a, *b)));
+        assert!(found, "make bench did not print {ratio:?}");
+    }
+}
