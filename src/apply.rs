@@ -14,7 +14,7 @@ use crate::escape::quoted;
 use crate::host::{Host, RealHost};
 use crate::imagelock;
 use crate::journal::{Entry, Journal, JournalError, Record};
-use crate::keeper::{Keeper, Starting, Verdict};
+use crate::keeper::{self, Keeper, Starting, Verdict};
 use crate::label::Context;
 use crate::pinned::{self, Kind, Pinned};
 use crate::plan::{Action, Plan, Step};
@@ -75,7 +75,7 @@ fn not_kept(why: &str) -> String {
     if why.starts_with("cannot ") {
         why.to_owned()
     } else {
-        format!("cannot start the keeper of the labels: {why}")
+        keeper::cannot_start(why)
     }
 }
 

@@ -25,7 +25,7 @@ pub fn send(own: &Context, args: &[&[u8]], tell: &mut dyn FnMut(&str)) -> Result
     let null = keeper::null()?;
     let null = null.as_fd();
     keeper::start(own, args, &[null, null, null, null, theirs.as_fd()])
-        .map_err(|error| refuse(format!("cannot start the keeper of the labels: {error}")))?;
+        .map_err(|error| refuse(keeper::cannot_start(error)))?;
     drop(theirs);
     listen(&ours, tell)
 }

@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -194,16 +194,10 @@ impl RealHost {
             OFlag::O_RDONLY | OFlag::O_CLOEXEC,
             FileMode::empty(),
         )?;
-        // The size that std would ask for first is 0 here.
-        let mut page = [0; 4096];
-        let mut bytes = Vec::new();
-        loop {
-            let count = nix::unistd::read(&fd, &mut page)?;
-            if count == 0 {
-                return Ok(bytes);
-            }
-            bytes.extend_from_slice(page.get(..count).unwrap_or_default());
-        }
+        // `take` keeps std from asking for the size first, which is 0 here.
+        let mut bytes = Vec::with_capacity(4096);
+        File::from(fd).take(u64::MAX).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     fn context_in_proc(&self, name: &str) -> io::Result<Option<Context>> {

@@ -17,6 +17,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::Pid;
 
 use crate::label::Context;
+use crate::own_domain::{INSTALLED, LOAD};
 use crate::selinux::{self, Mode};
 use crate::sys;
 
@@ -52,10 +53,6 @@ pub(crate) const LEAVE: u8 = b'L';
 pub(crate) const END: u8 = 0;
 /// Bytes of a word.
 pub(crate) const LONGEST: u64 = 8192;
-
-/// What a keeper takes to be started.
-const NEEDED: &str =
-    "svirt-exec must be labelled svirt_launcher_exec_t and the svirt_launcher module loaded";
 
 const PROGRAM: &str = "/proc/self/exe";
 
@@ -95,16 +92,29 @@ pub(crate) fn null() -> io::Result<OwnedFd> {
     )?)
 }
 
+/// What a keeper takes to be started.
+fn needed() -> String {
+    format!(
+        "svirt-exec must be labelled svirt_launcher_exec_t and the svirt_launcher module loaded: {LOAD} && \
+         restorecon -F {INSTALLED}"
+    )
+}
+
 /// Why a keeper says nothing.
 pub(crate) fn ended_at_once() -> String {
-    format!("the keeper ended at once; {NEEDED}")
+    format!("the keeper ended at once; {}", needed())
+}
+
+/// A refusal for want of a keeper.
+pub(crate) fn cannot_start(why: impl std::fmt::Display) -> String {
+    format!("cannot start the keeper of the labels: {why}")
 }
 
 /// Why there is none: what the policy may be the reason of says so.
 fn not_started(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EACCES | libc::EPERM | libc::EINVAL) => {
-            io::Error::other(format!("{error}; {NEEDED}"))
+            io::Error::other(format!("{error}; {}", needed()))
         }
         _ => error,
     }
@@ -300,7 +310,7 @@ mod tests {
     fn what_the_policy_may_have_refused_is_said_with_what_it_takes() {
         let said = |errno| not_started(io::Error::from_raw_os_error(errno)).to_string();
         for errno in [libc::EACCES, libc::EPERM, libc::EINVAL] {
-            assert!(said(errno).ends_with(NEEDED), "{}", said(errno));
+            assert!(said(errno).ends_with(&needed()), "{}", said(errno));
         }
         assert!(said(libc::EACCES).starts_with("Permission denied"));
         assert!(!said(libc::ENOMEM).contains("labelled"));

@@ -18,7 +18,7 @@ use crate::fds;
 use crate::headers::Unread;
 use crate::host::{Host, RealHost};
 use crate::journal::{Journal, JournalError};
-use crate::keeper::{Keeper, Starting, Verdict};
+use crate::keeper::{self, Keeper, Starting, Verdict};
 use crate::label::{Categories, Context, Level};
 use crate::mcs::{self, Claim, Sharing};
 use crate::pinned::Pinned;
@@ -302,8 +302,7 @@ impl Launcher<'_> {
 /// # Errors
 /// Where it cannot be started.
 pub fn start_keeper(own: &Context) -> Result<Starting, Refusal> {
-    Starting::begin(own)
-        .map_err(|error| refuse(format!("cannot start the keeper of the labels: {error}")))
+    Starting::begin(own).map_err(|error| refuse(keeper::cannot_start(error)))
 }
 
 /// Cages that files about to be used still carry: their guests may have ended, and still nobody else

@@ -182,7 +182,9 @@ pub fn start_detached(
     /// bytes; posix_spawn(3) makes a stack of its own.
     const STACK: usize = 256 << 10;
     let sources = out_of_the_way(fds)?;
-    let mut done = Err(io::Error::other("the process that starts it was killed"));
+    let mut done = Err(io::Error::other(
+        "the process that starts it was killed; try again, and if it is killed again see dmesg",
+    ));
     let mut stack = vec![0_u8; STACK];
     let start = || -> io::Result<()> {
         // At first: a child that a terminal stops would hold this process up.
@@ -201,23 +203,20 @@ pub fn start_detached(
     // SAFETY: CLONE_VFORK has this thread wait until the child has ended, so that only one of them uses
     // what is this thread's alone (its stack, errno), and the child's stack outlives its user.
     let child = unsafe { clone(in_child, &mut stack, flags, Some(Signal::SIGCHLD as i32)) };
-    let child = child.map_err(none_left)?;
+    let child = child.map_err(|error| none_left(error.into()))?;
     // Where the caller has SIGCHLD ignored, the kernel has waited for it.
     let _ = nix::sys::wait::waitpid(child, None);
-    done.map_err(|error| match error.raw_os_error() {
-        Some(errno) => none_left(nix::errno::Errno::from_raw(errno)),
-        None => error,
-    })
+    done.map_err(none_left)
 }
 
 /// What fork(2) and clone(2) mean by EAGAIN.
-fn none_left(error: nix::errno::Errno) -> io::Error {
-    match error {
-        nix::errno::Errno::EAGAIN => io::Error::other(
+fn none_left(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => io::Error::other(
             "no further process may be started; raise RLIMIT_NPROC (ulimit -u) or pids.max of the \
              control group",
         ),
-        other => other.into(),
+        _ => error,
     }
 }
 
@@ -238,7 +237,7 @@ pub fn wait_for_starters() -> io::Result<()> {
     for starter in starters.drain(..) {
         // Where the caller has SIGCHLD ignored, the kernel has waited for it.
         if let Ok(WaitStatus::Exited(_, NONE_LEFT)) = waitpid(starter, None) {
-            done = Err(none_left(nix::errno::Errno::EAGAIN));
+            done = Err(none_left(nix::errno::Errno::EAGAIN.into()));
         }
     }
     done
@@ -256,7 +255,7 @@ pub fn apart(fds: &[BorrowedFd<'_>], work: &dyn Fn() -> io::Result<()>) -> io::R
     use nix::unistd::{ForkResult, fork};
     let sources = out_of_the_way(fds)?;
     // SAFETY: the program has one thread, so the child may do what the parent may.
-    match unsafe { fork() }.map_err(none_left)? {
+    match unsafe { fork() }.map_err(|error| none_left(error.into()))? {
         ForkResult::Parent { child } => {
             let mut starters = STARTERS.lock().unwrap_or_else(PoisonError::into_inner);
             starters.push(child);

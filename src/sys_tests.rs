@@ -64,6 +64,6 @@ fn why_nothing_could_be_started_is_said_at_once() {
     let refused = || Err(io::Error::from_raw_os_error(libc::EINVAL));
     let error = output(SHELL, "", &refused).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
-    let error = none_left(nix::errno::Errno::EAGAIN).to_string();
+    let error = none_left(nix::errno::Errno::EAGAIN.into()).to_string();
     assert!(error.contains("RLIMIT_NPROC"), "{error}");
 }
