@@ -5,7 +5,7 @@
 //! the keeper's domain, and does so only when no process of the guest has the file open.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -28,9 +28,10 @@ use crate::label::Context;
 use crate::launch;
 use crate::own_domain;
 use crate::pinned::{Identity, Kind};
-use crate::plan::{Decision, GuestLabels, Plan, Relabel};
+use crate::plan::{Decision, GuestLabels, Plan, Relabel, Step};
 use crate::preflight;
 use crate::prepared;
+use crate::println;
 use crate::private;
 use crate::refusal::{Refusal, refuse, say};
 use crate::resource::{Access, Class, Origin, Request, Target};
@@ -77,25 +78,30 @@ pub fn attach(options: &Attached, class: Class) -> Result<u8, Refusal> {
         return Err(launch::roll_back(keeper, refusal));
     }
     if options.json {
-        let resources: Vec<_> = plan
-            .steps
-            .iter()
-            .map(|step| {
-                serde_json::json!({
-                    "path": step.resource.path.as_ref().map(|path| path.to_string_lossy()),
-                    "class": step.class,
-                    "label": step.label.as_ref().map(ToString::to_string),
-                    "previous": step.resource.current.as_ref().map(ToString::to_string),
-                    "action": step.action.name(),
-                    "reason": step.reason,
-                })
-            })
-            .collect();
-        print(&serde_json::json!({
-            "version": 1, "guest": guest.to_json(), "resources": resources,
-        }));
+        println(&attached(&guest, &plan.steps));
     }
     Ok(0)
+}
+
+/// What `attach --json` prints.
+pub(crate) fn attached(guest: &Guest, steps: &[Step]) -> String {
+    let resources: Vec<_> = steps
+        .iter()
+        .map(|step| {
+            serde_json::json!({
+                "path": step.resource.path.as_ref().map(|path| path.to_string_lossy()),
+                "class": step.class,
+                "label": step.label.as_ref().map(ToString::to_string),
+                "previous": step.resource.current.as_ref().map(ToString::to_string),
+                "action": step.action.name(),
+                "reason": step.reason,
+            })
+        })
+        .collect();
+    let document = serde_json::json!({
+        "version": 1, "guest": guest.to_json(), "resources": resources,
+    });
+    format!("{document:#}")
 }
 
 /// Which label each path gets.
@@ -243,16 +249,18 @@ pub fn detach(options: &Attached) -> Result<u8, Refusal> {
         left.push(line.to_owned());
     })?;
     if options.json {
-        let paths: Vec<_> = paths.iter().map(|path| path.to_string_lossy()).collect();
-        print(&serde_json::json!({
-            "version": 1, "guest": guest.to_json(), "paths": paths, "left": left,
-        }));
+        println(&detached(&guest, &paths, &left));
     }
     Ok(u8::from(!done))
 }
 
-fn print(value: &serde_json::Value) {
-    let _ = writeln!(io::stdout(), "{value:#}");
+/// What `detach --json` prints.
+pub(crate) fn detached(guest: &Guest, paths: &[PathBuf], left: &[String]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.to_string_lossy()).collect();
+    let document = serde_json::json!({
+        "version": 1, "guest": guest.to_json(), "paths": paths, "left": left,
+    });
+    format!("{document:#}")
 }
 
 /// The process that asks the keepers, in their domain.

@@ -26,6 +26,8 @@ pub mod ended;
 pub mod errand;
 pub mod escape;
 pub mod fds;
+#[cfg(test)]
+mod golden_tests;
 pub mod guests;
 pub mod headers;
 pub mod host;
