@@ -2,7 +2,7 @@
 # make test   everything: on this machine, and in the bed (tests/bed)
 # make bench  speed, as ratios within one run (tests/bench)
 # make lint   formatting and clippy, warnings denied
-# make manual writes man/svirt-exec.1 and man/completions from src/cli.rs, src/settings.rs and man/*.in
+# make manual writes man/svirt-exec.1 and man/completions from src/cli.rs, src/launch/settings.rs and man/*.in
 # make fuzz   every parser under libFuzzer, FUZZ_SECONDS each
 # make deb    Debian packages, in target/deb (packaging/deb)
 # make rpm    RPM packages, in target/rpm (packaging/rpm/build)

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::label::{Categories, Context, Level};
+use crate::model::label::{Categories, Context, Level};
 
 /// Runs QEMU in an SELinux cage of its own
 ///

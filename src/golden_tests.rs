@@ -8,26 +8,26 @@ use std::path::PathBuf;
 
 use nix::unistd::Pid;
 
-use crate::attach;
-use crate::audit::{Denial, Stamp};
-use crate::collect;
-use crate::denials::{Explained, Why};
-use crate::denials_report;
-use crate::doctor::Check;
-use crate::doctor_report;
-use crate::domain::{Accelerator, GuestTypes};
-use crate::guests::{Guest, Now, Owner, Process, Resource, View};
-use crate::journal::{Entry, Journal, Record};
-use crate::label::Context;
-use crate::list;
-use crate::pinned::{Identity, Kind};
+use crate::host::pinned::{Identity, Kind};
+use crate::host::runtime_dir;
+use crate::launch::attach;
+use crate::model::label::Context;
+use crate::model::resource::{Access, Class, Origin};
+use crate::observe::audit_record::{Denial, Stamp};
+use crate::observe::denials::{Explained, Why};
+use crate::observe::denials_report;
+use crate::observe::doctor::Check;
+use crate::observe::doctor::report as doctor_report;
+use crate::observe::guests::{Guest, Now, Owner, Process, Resource, View};
+use crate::observe::list;
+use crate::observe::verify::{Cell, Facts, Finding, Verdict};
+use crate::observe::verify_report;
+use crate::plan::collect;
+use crate::plan::report;
 use crate::plan::{Action, GuestLabels, Plan, Step};
-use crate::report;
-use crate::resource::{Access, Class, Origin};
-use crate::running;
-use crate::runtime;
-use crate::verify::{Cell, Facts, Finding, Verdict};
-use crate::verify_report;
+use crate::restore::journal::{Entry, Journal, Record};
+use crate::restore::running_guest;
+use crate::seclabel::domain::{Accelerator, GuestTypes};
 
 fn kept(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests/data/golden", name]
@@ -78,7 +78,7 @@ fn entry() -> Entry {
         "0f7a3c52-6c1e-4ad0-9a75-77d7a9f00f21".to_owned(),
         "system_u:system_r:svirt_t:s0:c7,c900".to_owned(),
     );
-    entry.runtime = Some(runtime::Directory::new(Some("web"), None).unwrap());
+    entry.runtime = Some(runtime_dir::Directory::new(Some("web"), None).unwrap());
     entry.records = vec![
         record(
             "/srv/web.qcow2".into(),
@@ -291,7 +291,7 @@ fn golden_doctor() {
 
 #[test]
 fn golden_attach_and_detach() {
-    let guest = running::Guest {
+    let guest = running_guest::Guest {
         name: "web".to_owned(),
         pid: Pid::from_raw(4242),
         started: 990_017,

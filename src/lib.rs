@@ -5,74 +5,22 @@
 //! that undoable, `launch` does it and becomes QEMU. Everything left of `launch`
 //! changes nothing.
 
-pub mod apply;
-pub mod assistant;
-pub mod attach;
-pub mod audit;
-pub mod auditlog;
-pub mod busy;
 pub mod cli;
-pub mod collect;
-pub mod command;
-pub mod denials;
-pub mod denials_report;
-pub mod devices;
-pub mod doctor;
-pub mod doctor_host;
-pub mod doctor_report;
-pub mod domain;
-pub mod door;
-pub mod ended;
-pub mod errand;
-pub mod escape;
-pub mod fds;
 #[cfg(test)]
 mod golden_tests;
-pub mod guests;
-pub mod headers;
 pub mod host;
 pub mod image;
-pub mod imagelock;
-pub mod journal;
-pub mod keeper;
-pub mod keeping;
-pub mod kept;
-pub mod label;
 pub mod launch;
-pub mod list;
-pub mod listed;
-pub mod made;
-pub mod mcs;
-pub mod mounts;
-pub mod openfiles;
-pub mod own_domain;
-pub mod pinned;
+pub mod model;
+pub mod observe;
 pub mod plan;
-pub mod preflight;
-pub mod prepared;
-pub mod private;
-pub mod progress;
 pub mod qemu;
-pub mod recorded;
-pub mod refusal;
-pub mod relay;
-pub mod report;
-pub mod resource;
 pub mod restore;
-pub mod running;
-pub mod runtime;
+pub mod seclabel;
 pub mod selinux;
-pub mod settings;
-pub mod survey;
 pub mod sys;
-pub mod table;
-pub mod tree;
-pub mod unfinished;
-pub mod verify;
-pub mod verify_report;
+pub mod text;
 pub mod version;
-pub mod view;
-pub mod waiting;
 
 use std::ffi::{CString, OsString};
 use std::io::Write;
@@ -80,7 +28,13 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use cli::{Cli, Command, Launch};
-use refusal::{NOT_FOUND, REFUSED, Refusal, say};
+use launch::{attach, planning};
+use model::resource;
+use plan::report;
+use restore::command;
+use restore::keeper::{client, main};
+use text::escape;
+use text::message::{NOT_FOUND, REFUSED, Refusal, say};
 
 /// The name by which libvirt calls this program as a hook.
 const HOOK: &str = "svirt-exec-libvirt-hook";
@@ -95,9 +49,9 @@ pub fn run() -> u8 {
     if name == HOOK {
         return hook(&words.collect::<Vec<_>>());
     }
-    if name == keeper::NAME {
+    if name == client::NAME {
         let args: Vec<Vec<u8>> = words.map(OsStringExt::into_vec).collect();
-        return keeping::run(&args);
+        return main::run(&args);
     }
     let environment = match sys::caller_environment() {
         Ok(environment) => environment,
@@ -137,7 +91,7 @@ fn dispatch(cli: Cli, environment: &[CString]) -> Result<u8, Refusal> {
     }
     match cli.command {
         Some(Command::Plan { json, launch }) => {
-            let plan = survey::plan(&launch, environment)?;
+            let plan = planning::plan(&launch, environment)?;
             if json {
                 println(&report::json(&plan)?);
             } else {
@@ -151,15 +105,15 @@ fn dispatch(cli: Cli, environment: &[CString]) -> Result<u8, Refusal> {
             }
             Ok(if plan.errors.is_empty() { 0 } else { REFUSED })
         }
-        Some(Command::List { json }) => view::list(json),
-        Some(Command::Verify { json, guests }) => view::verify(json, &guests),
+        Some(Command::List { json }) => observe::list(json),
+        Some(Command::Verify { json, guests }) => observe::verify(json, &guests),
         Some(Command::Denials {
             json,
             since,
             log,
             guest,
-        }) => view::denials(json, since, log.as_deref(), guest.as_deref()),
-        Some(Command::Doctor { json, qemu }) => view::doctor(json, qemu.as_deref(), environment),
+        }) => observe::denials(json, since, log.as_deref(), guest.as_deref()),
+        Some(Command::Doctor { json, qemu }) => observe::doctor(json, qemu.as_deref(), environment),
         Some(Command::Attach {
             read_only,
             shared,
@@ -178,17 +132,17 @@ fn dispatch(cli: Cli, environment: &[CString]) -> Result<u8, Refusal> {
             trust_user,
             quiet,
             wanted,
-        }) => restore(&wanted, &ended::scope(all, &trust_user, quiet)?),
+        }) => restore(&wanted, &command::scope(all, &trust_user, quiet)?),
         None => match launch::launch(&cli.launch, environment)? {},
     }
 }
 
-fn restore(wanted: &[OsString], scope: &ended::Scope) -> Result<u8, Refusal> {
+fn restore(wanted: &[OsString], scope: &command::Scope) -> Result<u8, Refusal> {
     if selinux::mode() == selinux::Mode::Disabled {
         return Ok(0);
     }
     let own = selinux::own_context()?;
-    let back = ended::restore(&own, wanted, scope, &mut |line| say(line))?;
+    let back = command::restore(&own, wanted, scope, &mut |line| say(line))?;
     Ok(u8::from(!back))
 }
 
@@ -199,7 +153,7 @@ fn hook(words: &[OsString]) -> u8 {
     if words.get(1).is_none_or(|operation| operation != "release") {
         return 0;
     }
-    match ended::scope(true, &[], true).and_then(|scope| restore(&[], &scope)) {
+    match command::scope(true, &[], true).and_then(|scope| restore(&[], &scope)) {
         Ok(status) => status,
         Err(refusal) => {
             refusal.messages.iter().for_each(say);

@@ -4,10 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::doctor;
-use crate::escape::quoted;
 use crate::host::{Host, RealHost};
+use crate::observe::doctor;
 use crate::selinux::{self, Mode};
+use crate::text::escape::quoted;
 
 /// What the names of libselinux's interfaces begin with; `libselinux.map`.
 const INTERFACES: &[u8] = b"LIBSELINUX_";

@@ -10,8 +10,8 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
+use svirt_exec::model::resource::{Origin, Target};
 use svirt_exec::qemu::{self, Environment, Invocation};
-use svirt_exec::resource::{Origin, Target};
 
 fn parse(argv: &[OsString]) -> Invocation {
     let (program, args) = argv.split_first().unwrap();

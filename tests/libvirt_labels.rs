@@ -17,16 +17,16 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use svirt_exec::collect::{self, Surroundings};
-use svirt_exec::devices::Below;
-use svirt_exec::domain::{self, Accelerator};
+use svirt_exec::host::devices::Below;
+use svirt_exec::host::pinned::{self, Kind, Pinned};
 use svirt_exec::host::{Host, ProcessLabels, VirtualContexts};
-use svirt_exec::label::{Context, Level};
-use svirt_exec::mcs;
-use svirt_exec::pinned::{self, Kind, Pinned};
+use svirt_exec::model::label::{Context, Level};
+use svirt_exec::plan::collect::{self, Surroundings};
+use svirt_exec::plan::preflight;
 use svirt_exec::plan::{self, Decision, GuestLabels, Plan, Relabel};
-use svirt_exec::preflight;
 use svirt_exec::qemu::{self, Environment};
+use svirt_exec::seclabel::domain::{self, Accelerator};
+use svirt_exec::seclabel::mcs;
 use svirt_exec::selinux::Mode;
 
 /// Of every file before the launch.

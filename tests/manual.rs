@@ -1,5 +1,5 @@
 //! The man pages and the completions of shells say what the program does: what the declarations of
-//! `src/cli.rs` and `src/settings.rs` can say is made from them, and what is written by hand is held
+//! `src/cli.rs` and `src/launch/settings.rs` can say is made from them, and what is written by hand is held
 //! against the sources. `make manual` (`MANUAL=write`) writes what is made.
 #![allow(
     missing_docs,
@@ -27,7 +27,7 @@ use std::process::Command;
 use clap::Args;
 use manual::{completions, diagnostics, page};
 use svirt_exec::cli::Launch;
-use svirt_exec::settings;
+use svirt_exec::launch::settings;
 
 /// Every page, by its name in `man/`.
 const PAGES: [&str; 3] = [
@@ -113,7 +113,7 @@ fn every_option_command_status_and_variable_is_in_the_page() {
     };
     // 0 and 1 are whether everything is well; the others have names.
     let mut given = BTreeSet::from([0, 1]);
-    given.extend(read("src/refusal.rs").lines().filter_map(|line| {
+    given.extend(read("src/text/message.rs").lines().filter_map(|line| {
         let (_, number) = line.strip_prefix("pub const ")?.split_once(": u8 = ")?;
         number.trim_end_matches(';').parse::<u8>().ok()
     }));

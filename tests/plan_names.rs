@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use proptest::prelude::*;
 use svirt_exec::cli::Cli;
-use svirt_exec::survey;
+use svirt_exec::launch::planning;
 
 /// How a header or a word spells the name of another image.
 #[derive(Clone, Copy, Debug)]
@@ -288,7 +288,7 @@ proptest! {
         }
 
         let options = Cli::try_parse_from(words).unwrap().launch;
-        let plan = survey::plan(&options, &[]).unwrap();
+        let plan = planning::plan(&options, &[]).unwrap();
         let listed: BTreeSet<PathBuf> = plan
             .steps
             .iter()

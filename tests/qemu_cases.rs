@@ -16,8 +16,10 @@ use std::os::unix::ffi::OsStringExt;
 
 use proptest::prelude::*;
 use serde_json::Value;
+use svirt_exec::model::resource::{
+    Access, Backing, Class, Format, HostDevice, Origin, Target, Vfio,
+};
 use svirt_exec::qemu::{self, Environment, Invocation, Purpose};
-use svirt_exec::resource::{Access, Backing, Class, Format, HostDevice, Origin, Target, Vfio};
 
 /// Named by an image's header, not by the line.
 const FROM_HEADERS: &[(&str, &str)] = &[

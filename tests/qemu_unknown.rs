@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
+use svirt_exec::model::resource::Target;
 use svirt_exec::qemu::{self, Environment, Invocation, Meaning, Words};
-use svirt_exec::resource::Target;
 
 fn parse(words: &[&str]) -> Invocation {
     let argv: Vec<OsString> = words.iter().map(OsString::from).collect();

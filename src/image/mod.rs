@@ -8,17 +8,17 @@
 //! header QEMU refuses is therefore an error here and never "no references". Refusals that depend on more than the
 //! header (damaged tables, snapshots or bitmaps; a missing secret) are left to QEMU.
 
-mod bytes;
 mod error;
 mod format;
-mod nameless;
 mod probe;
 mod qcow;
 mod qcow2;
 mod qed;
+mod self_contained;
 mod vhdx;
 mod vmdk;
 mod vmdk_descriptor;
+mod window;
 
 use std::io::{Read, Seek};
 
@@ -88,14 +88,14 @@ pub fn references(
         ImageFormat::Qcow2 => qcow2::references(image),
         ImageFormat::Qed => qed::references(image),
         ImageFormat::Vmdk => vmdk::references(image),
-        ImageFormat::Vpc => nameless::vpc(image),
+        ImageFormat::Vpc => self_contained::vpc(image),
         ImageFormat::Vhdx => vhdx::references(image),
-        ImageFormat::Vdi => nameless::vdi(image),
-        ImageFormat::Parallels => nameless::parallels(image),
-        ImageFormat::Luks => nameless::luks(image),
-        ImageFormat::Dmg => nameless::dmg(image),
-        ImageFormat::Bochs => nameless::bochs(image),
-        ImageFormat::Cloop => nameless::cloop(image),
+        ImageFormat::Vdi => self_contained::vdi(image),
+        ImageFormat::Parallels => self_contained::parallels(image),
+        ImageFormat::Luks => self_contained::luks(image),
+        ImageFormat::Dmg => self_contained::dmg(image),
+        ImageFormat::Bochs => self_contained::bochs(image),
+        ImageFormat::Cloop => self_contained::cloop(image),
         ImageFormat::Other(name) if format::is_without_header(name) => Ok(References::default()),
         ImageFormat::Other(name) => Err(ImageError::UnknownFormat { name: name.clone() }),
     }

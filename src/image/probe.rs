@@ -3,8 +3,8 @@
 
 use std::io::{self, Read, Seek};
 
-use super::bytes::{self, Window};
-use super::{ImageError, ImageFormat, nameless, qcow, qed, vhdx, vmdk};
+use super::window::{self, Window};
+use super::{ImageError, ImageFormat, qcow, qed, self_contained, vhdx, vmdk};
 
 /// bytes; BLOCK_PROBE_BUF_SIZE. Shorter images are filled up with zeros.
 const PROBED: usize = 512;
@@ -28,7 +28,7 @@ const VMDK_VERSIONS: [&[u8]; 6] = [
 /// # Errors
 /// When the file cannot be read.
 pub fn probe(image: &mut (impl Read + Seek), name: &[u8]) -> io::Result<ImageFormat> {
-    if bytes::size(image)? == 0 {
+    if window::size(image)? == 0 {
         return Ok(ImageFormat::Raw);
     }
     let head = Window::read(image, 0, PROBED).map_err(|error| match error {
@@ -44,25 +44,25 @@ pub fn probe(image: &mut (impl Read + Seek), name: &[u8]) -> io::Result<ImageFor
 /// the driver that comes first in its list, and so does the order here (tried with qemu-img 10.0.2).
 fn by_magic(head: &Window) -> Option<ImageFormat> {
     let version = head.be32(4);
-    if head.slice(0, 8) == nameless::VPC_MAGIC {
+    if head.slice(0, 8) == self_contained::VPC_MAGIC {
         Some(ImageFormat::Vpc)
     } else if is_vmdk(head) {
         Some(ImageFormat::Vmdk)
     } else if head.slice(0, 8) == vhdx::MAGIC {
         Some(ImageFormat::Vhdx)
-    } else if nameless::is_parallels(head) {
+    } else if self_contained::is_parallels(head) {
         Some(ImageFormat::Parallels)
     } else if head.le32(0) == qed::MAGIC {
         Some(ImageFormat::Qed)
-    } else if head.le32(nameless::VDI_MAGIC_AT) == nameless::VDI_MAGIC {
+    } else if head.le32(self_contained::VDI_MAGIC_AT) == self_contained::VDI_MAGIC {
         Some(ImageFormat::Vdi)
     } else if head.be32(0) == qcow::MAGIC && version > qcow::VERSION {
         Some(ImageFormat::Qcow2)
     } else if head.be32(0) == qcow::MAGIC && version == qcow::VERSION {
         Some(ImageFormat::Qcow)
-    } else if nameless::is_luks(head) {
+    } else if self_contained::is_luks(head) {
         Some(ImageFormat::Luks)
-    } else if nameless::is_bochs(head) {
+    } else if self_contained::is_bochs(head) {
         Some(ImageFormat::Bochs)
     } else {
         None
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn table() {
         let mut polyglot = vec![0; 512];
-        polyglot[64..68].copy_from_slice(&nameless::VDI_MAGIC.to_le_bytes());
+        polyglot[64..68].copy_from_slice(&self_contained::VDI_MAGIC.to_le_bytes());
         let with = |magic: &[u8]| {
             let mut bytes = polyglot.clone();
             bytes[..magic.len()].copy_from_slice(magic);

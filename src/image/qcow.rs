@@ -2,7 +2,7 @@
 
 use std::io::{Read, Seek};
 
-use super::bytes::{Window, is_readable, name};
+use super::window::{Window, is_readable, name};
 use super::{ImageError, References};
 
 /// `QFI\xfb`, shared with qcow2.

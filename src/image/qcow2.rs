@@ -3,7 +3,7 @@
 
 use std::io::{Read, Seek};
 
-use super::bytes::{MAX_NAME, Window, c_string, name};
+use super::window::{MAX_NAME, Window, c_string, name};
 use super::{ImageError, References, qcow};
 
 /// bytes; sizeof(QCowHeader) in `block/qcow2.h`.

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Seek};
 
-use super::bytes::{self, MAX_NAME, SECTOR, Window};
+use super::window::{self, MAX_NAME, SECTOR, Window};
 use super::{ImageError, References};
 
 /// `QED\0`
@@ -38,7 +38,7 @@ pub(super) fn references(image: &mut (impl Read + Seek)) -> Result<References, I
             bits: unknown,
         });
     }
-    let header_bytes = check_geometry(&header, bytes::size(image)?)?;
+    let header_bytes = check_geometry(&header, window::size(image)?)?;
     if features & BACKING_FILE == 0 {
         return Ok(References::default());
     }
@@ -62,7 +62,7 @@ pub(super) fn references(image: &mut (impl Read + Seek)) -> Result<References, I
         }
     };
     let format = (features & BACKING_IS_RAW != 0).then(|| b"raw".to_vec());
-    Ok(References::backing(bytes::name(field.bytes()), format))
+    Ok(References::backing(window::name(field.bytes()), format))
 }
 
 /// Checks the fields QEMU checks and gives the size of the header in bytes.

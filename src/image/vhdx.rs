@@ -4,7 +4,7 @@
 
 use std::io::{Read, Seek};
 
-use super::bytes::Window;
+use super::window::Window;
 use super::{ImageError, References};
 
 /// At the start of the file.

@@ -6,7 +6,7 @@
 
 use std::io::{Read, Seek};
 
-use super::bytes::{self, SECTOR, Window};
+use super::window::{self, SECTOR, Window};
 use super::{BackingName, ImageError, References, vmdk_descriptor as descriptor};
 
 /// Big-endian `KDMV`: VMware 4 and later.
@@ -43,7 +43,7 @@ const MAX_L1_ENTRIES: u64 = 32 << 20;
 
 /// Reads header and descriptor.
 pub(super) fn references(image: &mut (impl Read + Seek)) -> Result<References, ImageError> {
-    let size = bytes::size(image)?;
+    let size = window::size(image)?;
     let header = Window::read(image, 0, HEADER_LENGTH)?;
     let (extents, text_offset) = match header.be32(0) {
         MAGIC_3 => {
@@ -153,7 +153,7 @@ fn check_sparse(header: &Window, size: u64) -> Result<(), ImageError> {
     let is_directory = |sector: u64| {
         sector
             .checked_mul(SECTOR)
-            .is_some_and(|at| bytes::is_readable(at, l1_entries.saturating_mul(L1_ENTRY)))
+            .is_some_and(|at| window::is_readable(at, l1_entries.saturating_mul(L1_ENTRY)))
     };
     if !is_directory(header.le64(56)) || !is_directory(redundant) {
         return Err(ImageError::InvalidTable {

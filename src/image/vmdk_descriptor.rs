@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::ImageError;
-use super::bytes::{MAX_NAME, c_string};
+use super::window::{MAX_NAME, c_string};
 
 /// createType values QEMU opens (vmdk_open_desc_file).
 const CREATE_TYPES: &[&str] = &[

@@ -15,53 +15,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use crate::resource::Request;
+use crate::model::resource::Request;
+use block::drives;
+use options::{accel, audio, boot, chardev, device, display, fsdev, net, object, process};
+use syntax::bytes;
+use tables::unknown;
 
-mod accel;
-mod audio;
-mod backing;
-mod boot;
-mod chardev;
-mod device;
-mod display;
-mod drivers;
-mod drives;
-mod filename;
-mod found;
-mod fsdev;
-mod graph;
-mod json;
-mod keyval;
-mod leaf;
-mod line;
-mod meaning;
-mod net;
-mod never;
-mod object;
-mod open;
-mod opts;
-mod process;
-mod purpose;
-mod readconfig;
-mod text;
-mod tree;
-mod unknown;
-mod words;
+mod block;
+mod command_line;
+mod options;
+mod requests;
+mod run_mode;
+mod syntax;
+mod tables;
 
-pub use backing::{BackingError, backing_requests};
-pub use boot::INITIAL_RAMDISK;
-pub use meaning::{Family, Meaning, Words, family, knows, meaning, words};
-pub use object::GUEST_MEMORY;
-pub use words::takes_value;
+pub use block::backing::{BackingError, backing_requests};
+pub use options::boot::INITIAL_RAMDISK;
+pub use options::object::GUEST_MEMORY;
+pub use syntax::argv::takes_value;
+pub use tables::keys::{Family, Meaning, Words, family, knows, meaning, words};
 
 /// The syntaxes by themselves, for tests/checks only.
 #[doc(hidden)]
 pub mod fuzzing {
-    pub use super::json::{JsonError, Value, parse as json};
-    pub use super::keyval::parse as keyval;
-    pub use super::opts::Opts;
-    pub use super::readconfig::{Section, parse as readconfig};
-    pub use super::tree::{Scalar, Tree};
+    pub use crate::qemu::syntax::json::{JsonError, Value, parse as json};
+    pub use crate::qemu::syntax::keyval::parse as keyval;
+    pub use crate::qemu::syntax::opts::Opts;
+    pub use crate::qemu::syntax::readconfig::{Section, parse as readconfig};
+    pub use crate::qemu::syntax::tree::{Scalar, Tree};
 }
 
 /// What pure code has to be told of the caller's environment and of how QEMU was built.
@@ -166,7 +147,7 @@ pub struct ConfigFile {
 /// Files whose text the command line is made of: `-readconfig`, and the default file unless
 /// `-no-user-config`. The caller reads them and hands them to [`parse`].
 pub fn config_files(args: &[OsString]) -> Vec<ConfigFile> {
-    line::config_files(args, DEFAULT_CONFIG)
+    command_line::config_files(args, DEFAULT_CONFIG)
         .into_iter()
         .map(|(path, required, word)| ConfigFile {
             path,
@@ -183,8 +164,8 @@ pub fn parse(
     configs: &BTreeMap<OsString, Vec<u8>>,
     env: &Environment,
 ) -> Invocation {
-    let mut found = found::Found::new(env);
-    let entries = line::read(args, configs, DEFAULT_CONFIG, &mut found);
+    let mut found = requests::Found::new(env);
+    let entries = command_line::read(args, configs, DEFAULT_CONFIG, &mut found);
     let last = |name: &str| entries.iter().rfind(|entry| entry.name == name);
     let mut line = Invocation {
         name: entries
@@ -192,15 +173,15 @@ pub fn parse(
             .filter(|entry| entry.name == "name")
             .filter_map(|entry| entry.text("guest"))
             .next_back()
-            .map(text::os),
+            .map(bytes::os),
         accelerators: Vec::new(),
         kvm_device: None,
-        purpose: purpose::judge(&entries),
+        purpose: run_mode::judge(&entries),
         requests: Vec::new(),
         data_dirs: entries
             .iter()
-            .filter(|entry| entry.name == "L" && !text::is_help(&entry.word))
-            .map(|entry| text::os(&entry.word))
+            .filter(|entry| entry.name == "L" && !bytes::is_help(&entry.word))
+            .map(|entry| bytes::os(&entry.word))
             .collect(),
         daemonize: last("daemonize").is_some(),
         run_as: entries
@@ -211,7 +192,7 @@ pub fn parse(
                 _ => None,
             })
             .next_back()
-            .map(text::os),
+            .map(bytes::os),
         warnings: Vec::new(),
         unknown: Vec::new(),
         errors: Vec::new(),
@@ -250,7 +231,7 @@ pub fn parse(
 
 /// By word, identical ones once.
 fn sorted(mut requests: Vec<Request>) -> Vec<Request> {
-    use crate::resource::Origin;
+    use crate::model::resource::Origin;
     requests.sort_by_key(|request| match request.origin {
         Origin::Word { word, .. } => word,
         Origin::BackingOf { .. }

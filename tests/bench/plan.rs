@@ -21,10 +21,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use svirt_exec::assistant::Assistant;
 use svirt_exec::cli::Cli;
+use svirt_exec::host::pinned;
+use svirt_exec::host::privsep::Assistant;
 use svirt_exec::image::{self, ImageFormat};
-use svirt_exec::{pinned, qemu, report, survey, sys};
+use svirt_exec::launch::planning;
+use svirt_exec::plan::report;
+use svirt_exec::{qemu, sys};
 
 /// Without arguments; `cargo bench --bench plan -- 1000` measures one line.
 const DISKS: [usize; 3] = [100, 1_000, 10_000];
@@ -117,7 +120,7 @@ fn plan(words: &[OsString], disks: usize) {
     argv.extend(words.iter().cloned());
     let options = Cli::try_parse_from(argv).unwrap().launch;
     let environment: [CString; 0] = [];
-    let plan = survey::plan(&options, &environment).unwrap();
+    let plan = planning::plan(&options, &environment).unwrap();
     let pinned = plan
         .steps
         .iter()

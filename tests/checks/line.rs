@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use svirt_exec::model::resource::{Access, Origin, Request, Target};
 use svirt_exec::qemu::{self, Environment, Purpose};
-use svirt_exec::resource::{Access, Origin, Request, Target};
 
 /// Starts of paths that QEMU has built in.
 const BUILT_IN: &[&str] = &[

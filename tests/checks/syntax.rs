@@ -2,7 +2,7 @@
 
 use svirt_exec::qemu::fuzzing::{self, JsonError, Opts, Scalar, Section, Tree, Value};
 
-/// bytes; the longest line of a config file (`src/qemu/readconfig.rs`).
+/// bytes; the longest line of a config file (`src/qemu/syntax/readconfig.rs`).
 const MAX_CONFIG_LINE: usize = 1023;
 
 /// JSON, also against serde_json where both take the document.

@@ -1,7 +1,7 @@
 //! Holds the tables of `qemu` against the lists that the real QEMU gives of itself: its help and
 //! what QMP tells. Whatever a new QEMU has more than the tables fails here by name. To repair
 //! that, read in QEMU's sources what is done with it, then add a row to the table of its family
-//! (src/qemu/*.rs) where it names a host resource, and to src/qemu/never.rs where it does not.
+//! (src/qemu/) where it names a host resource, and to src/qemu/tables/not_paths.rs where it does not.
 //!
 //! Needs no SELinux. On a machine with a QEMU of the bed's version, which the variable names:
 //! `SVIRT_TEST_QEMU=/usr/bin/qemu-system-x86_64 cargo test --test enforcing tables -- --ignored`.
@@ -12,8 +12,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
+use svirt_exec::model::resource::{Origin, Target};
 use svirt_exec::qemu::{self, Environment, Meaning, Words};
-use svirt_exec::resource::{Origin, Target};
 
 use crate::support::{QEMU, SVIRT_EXEC};
 

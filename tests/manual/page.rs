@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory};
 use clap_mangen::Man;
 use svirt_exec::cli::{Cli, Launch};
-use svirt_exec::settings;
+use svirt_exec::launch::settings;
 
 /// What can be typed.
 pub fn command() -> clap::Command {
@@ -21,7 +21,7 @@ pub fn whole(frame: &str) -> String {
         ("ENVIRONMENT", environment()),
     ];
     let mut page = String::from(
-        ".\\\" Made from man/svirt-exec.1.in, src/cli.rs and src/settings.rs by make manual.\n",
+        ".\\\" Made from man/svirt-exec.1.in, src/cli.rs and src/launch/settings.rs by make manual.\n",
     );
     page.push_str(frame);
     for (name, text) in made {

@@ -1,0 +1,468 @@
+//! Block devices that this host itself uses: mounted, swapped to, or claimed by another device.
+//!
+//! The policy cannot tell the guest's disk from the disk of the host's root: both are block
+//! devices of a type that may be given to guests. What the kernel says of them can:
+//! `/proc/self/mountinfo` (proc_pid_mountinfo(5)), `/proc/swaps`, and in sysfs the partitions of a
+//! disk, what holds a device (`holders`, device mapper and md) and what it lies on (`slaves`).
+//! A mount in another namespace and a claim that sysfs does not show are found by the exclusive
+//! open that follows the labels (`apply`).
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use crate::host::devices::{SystemFiles, is_absent};
+use crate::host::pinned::Kind;
+use crate::plan::{Action, Step};
+use crate::text::escape::{quoted, shell_word};
+
+/// Where sysfs lists block devices by number.
+const DEVICES: &str = "/sys/dev/block";
+
+/// The number of a block device, `MAJOR:MINOR`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Number {
+    major: u64,
+    minor: u64,
+}
+
+impl Number {
+    /// From `st_rdev`.
+    pub fn of(device: u64) -> Self {
+        Self {
+            major: nix::sys::stat::major(device),
+            minor: nix::sys::stat::minor(device),
+        }
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?.trim_end();
+        let (major, minor) = text.split_once(':')?;
+        Some(Self {
+            major: major.parse().ok()?,
+            minor: minor.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+/// How a device is used in the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum End {
+    /// A file system on it is mounted there.
+    Mounted(OsString),
+    /// It is swap space, under this name.
+    Swap(OsString),
+    /// Another device has claimed it, and nothing is known of that one's use.
+    Held,
+}
+
+/// The way from one device to the next that is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Partition,
+    WholeDisk,
+    Holder,
+    Slave,
+}
+
+/// Who uses a device: the devices on the way there, and what is found at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Use {
+    ways: Vec<(Way, Name)>,
+    end: End,
+}
+
+/// What a device is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Name {
+    /// By the kernel, which is also its node's name below /dev.
+    kernel: OsString,
+    /// By the device mapper.
+    mapper: Option<OsString>,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.mapper {
+            Some(mapper) => write!(f, "{} ({})", quoted(mapper), self.kernel.display()),
+            None => f.write_str(&quoted(&self.kernel)),
+        }
+    }
+}
+
+impl fmt::Display for Use {
+    /// The end of a sentence about the device.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (way, name)) in self.ways.iter().enumerate() {
+            let first = index == 0;
+            match way {
+                Way::Partition if first => write!(f, "its partition {name} ")?,
+                Way::Partition => write!(f, "has the partition {name}, which ")?,
+                Way::WholeDisk => write!(f, "the disk {name} that it is a partition of ")?,
+                Way::Holder if first => write!(f, "it is held by {name}")?,
+                Way::Holder => write!(f, "is held by {name}")?,
+                Way::Slave => write!(f, "the device {name} that it lies on ")?,
+            }
+            let last = self.ways.len() == index.saturating_add(1);
+            if *way == Way::Holder && !(last && self.end == End::Held) {
+                f.write_str(", which ")?;
+            }
+        }
+        let it = if self.ways.is_empty() { "it " } else { "" };
+        match &self.end {
+            End::Mounted(point) => {
+                write!(f, "{it}is mounted at {}; ", quoted(point))?;
+                if point == "/" {
+                    f.write_str("the host runs from it: name another disk")
+                } else {
+                    write!(f, "umount {}", shell_word(point))
+                }
+            }
+            End::Swap(node) => {
+                write!(f, "{it}is swap space; swapoff {}", shell_word(node))
+            }
+            End::Held => match self.ways.last() {
+                Some((_, name)) => write!(f, "; {}", how_to_free(name)),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+/// What ends a claim.
+fn how_to_free(name: &Name) -> String {
+    let kernel = shell_word(&name.kernel);
+    match &name.mapper {
+        Some(mapper) => format!(
+            "end that first: dmsetup remove {} (vgchange -an where it is a logical volume, \
+             cryptsetup close where it is encrypted)",
+            shell_word(mapper)
+        ),
+        None if name.kernel.as_bytes().starts_with(b"md") => {
+            format!("end that first: mdadm --stop /dev/{kernel}")
+        }
+        None => format!("end that first (lsblk /dev/{kernel} shows what is on it)"),
+    }
+}
+
+/// A line of mountinfo.
+struct Mount {
+    number: Number,
+    point: OsString,
+    /// The device, for file systems that have a number of their own: btrfs.
+    source: Option<OsString>,
+}
+
+/// The search, and what it has seen of the host.
+struct Search<'a> {
+    files: &'a dyn SystemFiles,
+    mounts: Vec<Mount>,
+    swaps: Vec<OsString>,
+    seen: BTreeSet<Number>,
+}
+
+/// Finds who uses a block device. None: nobody that this host shows.
+///
+/// # Errors
+/// Where the kernel's tables cannot be read: it is not known then.
+pub fn user_of(files: &dyn SystemFiles, device: Number) -> io::Result<Option<Use>> {
+    let mut search = Search {
+        files,
+        mounts: {
+            let path = Path::new("/proc/self/mountinfo");
+            mounts(&files.read_table(path).map_err(|error| named(path, error))?)
+        },
+        swaps: match files.read_table(Path::new("/proc/swaps")) {
+            Ok(table) => swaps(&table),
+            // A kernel without swap.
+            Err(error) if is_absent(&error) => Vec::new(),
+            Err(error) => return Err(named(Path::new("/proc/swaps"), error)),
+        },
+        seen: BTreeSet::new(),
+    };
+    search.whole(device)
+}
+
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", quoted(path)))
+}
+
+impl Search<'_> {
+    /// Everything around the device that was asked about.
+    fn whole(&mut self, device: Number) -> io::Result<Option<Use>> {
+        let directory = directory(device);
+        if !self.exists(&directory)? {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!(
+                    "there is no {}: the node has no device, or /sys is not mounted",
+                    quoted(&directory)
+                ),
+            ));
+        }
+        if let Some(found) = self.upwards(device)? {
+            return Ok(Some(found));
+        }
+        if self.exists(&directory.join("partition"))? {
+            let disk = self.number(&directory.join("../dev"))?;
+            if let Some(end) = self.direct(disk)? {
+                let ways = vec![(Way::WholeDisk, self.name(disk)?)];
+                return Ok(Some(Use { ways, end }));
+            }
+            if let Some(found) = self.holders(disk)? {
+                return Ok(Some(self.by(Way::WholeDisk, disk, found)?));
+            }
+        }
+        self.downwards(device)
+    }
+
+    /// What is on a device: itself, what holds it, its partitions.
+    fn upwards(&mut self, device: Number) -> io::Result<Option<Use>> {
+        if !self.seen.insert(device) {
+            return Ok(None);
+        }
+        if let Some(end) = self.direct(device)? {
+            return Ok(Some(Use {
+                ways: Vec::new(),
+                end,
+            }));
+        }
+        if let Some(found) = self.holders(device)? {
+            return Ok(Some(found));
+        }
+        let directory = directory(device);
+        for name in self.list(&directory)? {
+            let entry = directory.join(name);
+            if self.exists(&entry.join("partition"))? {
+                let partition = self.number(&entry.join("dev"))?;
+                if let Some(found) = self.upwards(partition)? {
+                    return Ok(Some(self.by(Way::Partition, partition, found)?));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What has claimed a device: the first whose use is known, else the first.
+    fn holders(&mut self, device: Number) -> io::Result<Option<Use>> {
+        let directory = directory(device).join("holders");
+        let mut first = None;
+        for name in self.list(&directory)? {
+            let holder = self.number(&directory.join(name).join("dev"))?;
+            match self.upwards(holder)? {
+                Some(found) => return Ok(Some(self.by(Way::Holder, holder, found)?)),
+                None => first = first.or(Some(holder)),
+            }
+        }
+        let Some(holder) = first else { return Ok(None) };
+        Ok(Some(Use {
+            ways: vec![(Way::Holder, self.name(holder)?)],
+            end: End::Held,
+        }))
+    }
+
+    /// What a device lies on. That it holds those is no use of its own.
+    fn downwards(&mut self, device: Number) -> io::Result<Option<Use>> {
+        let directory = directory(device).join("slaves");
+        for name in self.list(&directory)? {
+            let slave = self.number(&directory.join(name).join("dev"))?;
+            if !self.seen.insert(slave) {
+                continue;
+            }
+            if let Some(end) = self.direct(slave)? {
+                let ways = vec![(Way::Slave, self.name(slave)?)];
+                return Ok(Some(Use { ways, end }));
+            }
+            if let Some(found) = self.downwards(slave)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A use that is reached through another device.
+    fn by(&self, way: Way, device: Number, found: Use) -> io::Result<Use> {
+        let mut ways = vec![(way, self.name(device)?)];
+        ways.extend(found.ways);
+        Ok(Use {
+            ways,
+            end: found.end,
+        })
+    }
+
+    /// Whether the device itself is mounted or swap space.
+    fn direct(&self, device: Number) -> io::Result<Option<End>> {
+        let name = self.name(device)?;
+        let mut nodes = vec![Path::new("/dev").join(&name.kernel)];
+        nodes.extend(
+            name.mapper
+                .iter()
+                .map(|mapper| Path::new("/dev/mapper").join(mapper)),
+        );
+        let is_it = |text: &OsString| nodes.iter().any(|node| node.as_os_str() == text);
+        let mount = self
+            .mounts
+            .iter()
+            .find(|mount| mount.number == device || mount.source.as_ref().is_some_and(is_it));
+        if let Some(mount) = mount {
+            return Ok(Some(End::Mounted(mount.point.clone())));
+        }
+        Ok(self
+            .swaps
+            .iter()
+            .find(|swap| is_it(swap))
+            .cloned()
+            .map(End::Swap))
+    }
+
+    fn name(&self, device: Number) -> io::Result<Name> {
+        let directory = directory(device);
+        let link = self
+            .files
+            .read_link(&directory)
+            .map_err(|error| named(&directory, error))?;
+        // The kernel writes a slash in a name as an exclamation mark there (kobject_set_name_vargs).
+        let kernel = link.file_name().unwrap_or_default().as_bytes();
+        let kernel = kernel.iter().map(|b| if *b == b'!' { b'/' } else { *b });
+        let mapper = match self.files.read(&directory.join("dm/name")) {
+            Ok(text) => Some(OsString::from_vec(text.trim_ascii_end().to_vec())),
+            Err(_) => None,
+        };
+        Ok(Name {
+            kernel: OsString::from_vec(kernel.collect()),
+            mapper,
+        })
+    }
+
+    fn number(&self, path: &Path) -> io::Result<Number> {
+        let text = self.files.read(path).map_err(|error| named(path, error))?;
+        Number::parse(&text)
+            .ok_or_else(|| io::Error::other(format!("{} holds no device number", quoted(path))))
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        match self.files.list(path) {
+            Err(error) if is_absent(&error) => Ok(Vec::new()),
+            other => other.map_err(|error| named(path, error)),
+        }
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        match self.files.exists(path) {
+            Err(error) if is_absent(&error) => Ok(false),
+            other => other.map_err(|error| named(path, error)),
+        }
+    }
+}
+
+fn directory(device: Number) -> PathBuf {
+    Path::new(DEVICES).join(device.to_string())
+}
+
+/// The mounts of mountinfo; proc_pid_mountinfo(5). The fields after a lone dash are the file
+/// system's type and its source.
+fn mounts(table: &[u8]) -> Vec<Mount> {
+    let line = |line: &[u8]| -> Option<Mount> {
+        let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+        let dash = fields.iter().position(|field| *field == b"-")?;
+        let kind = fields.get(dash.checked_add(1)?)?;
+        let source = fields.get(dash.checked_add(2)?)?;
+        Some(Mount {
+            number: Number::parse(fields.get(2)?)?,
+            point: unescape(fields.get(4)?),
+            // Others' sources are whatever the caller of mount(2) wrote there.
+            source: matches!(*kind, b"btrfs" | b"bcachefs").then(|| unescape(source)),
+        })
+    };
+    table
+        .split(|byte| *byte == b'\n')
+        .filter_map(line)
+        .collect()
+}
+
+/// The partitions of /proc/swaps: a head, then the name first in each line.
+fn swaps(table: &[u8]) -> Vec<OsString> {
+    table
+        .split(|byte| *byte == b'\n')
+        .skip(1)
+        .filter_map(|line| {
+            let mut fields = line
+                .split(u8::is_ascii_whitespace)
+                .filter(|field| !field.is_empty());
+            let name = fields.next()?;
+            (fields.next()? == b"partition").then(|| unescape(name))
+        })
+        .collect()
+}
+
+/// Blanks and backslashes stand there as three octal digits (`mangle_path`, fs/seq_file.c).
+fn unescape(field: &[u8]) -> OsString {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, tail)) = rest.split_first() {
+        let octal = tail
+            .get(..3)
+            .filter(|_| *first == b'\\')
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match octal {
+            Some(byte) => {
+                out.push(byte);
+                rest = tail.get(3..).unwrap_or_default();
+            }
+            None => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    OsString::from_vec(out)
+}
+
+/// Why steps of a plan cannot be taken now: the devices that would be labelled are in use.
+pub fn obstacles(files: &dyn SystemFiles, steps: &[Step]) -> Vec<String> {
+    let mut obstacles = Vec::new();
+    for step in steps {
+        let resource = &step.resource;
+        let Some(pinned) = &resource.pinned else {
+            continue;
+        };
+        if step.action != Action::Relabel || pinned.kind != Kind::Block {
+            continue;
+        }
+        let what = format!("cannot label {} ({})", resource.name(), resource.origin);
+        match user_of(files, Number::of(pinned.device)) {
+            Ok(None) => {}
+            Ok(Some(found)) => {
+                obstacles.push(format!("{what}: this host uses the device: {found}"));
+            }
+            Err(error) => obstacles.push(format!(
+                "{what}: cannot tell whether this host uses the device: {error}"
+            )),
+        }
+    }
+    obstacles
+}
+
+/// What is said of a device that somebody has opened for himself alone.
+pub fn claimed(node: &OsStr) -> String {
+    format!(
+        "this host uses the device, somebody has claimed it for himself alone (a mount in another \
+         namespace, a volume that has just been set up); lsblk {node} and grep {node} \
+         /proc/*/mountinfo show who",
+        node = shell_word(node)
+    )
+}
+
+#[cfg(test)]
+#[path = "block_use_tests.rs"]
+mod tests;

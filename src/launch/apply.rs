@@ -1,0 +1,332 @@
+//! What changes the host, in order: files that QEMU would make are made, the original
+//! labels are written down, the keeper is started, and each label is set and read back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{SFlag, mknodat};
+use nix::unistd::Pid;
+
+use crate::host::block_use;
+use crate::host::image_lock;
+use crate::host::pinned::{self, Kind, Pinned};
+use crate::host::runtime_dir;
+use crate::host::{Host, RealHost};
+use crate::model::label::Context;
+use crate::model::resource::Class;
+use crate::plan::preflight;
+use crate::plan::{Action, Plan, Step};
+use crate::restore::command;
+use crate::restore::journal::{Entry, Journal, JournalError, Record};
+use crate::restore::keeper::client::{self, Keeper, Starting, Verdict};
+use crate::selinux;
+use crate::text::escape::quoted;
+use crate::text::message::{Refusal, refuse, say};
+use crate::text::progress::Pace;
+
+/// Writes the journal and gives it to the keeper, unless there is nothing to put back and no name to be
+/// found by: no keeper then. And what the keeper has found of a context that was asked for; nothing
+/// where it has ended without a word.
+///
+/// # Errors
+/// Where the journal cannot be written, or the keeper is not there; nothing is labelled then.
+pub fn prepare(
+    host: &RealHost,
+    plan: &Plan,
+    starting: Starting,
+    guest: &Context,
+    name: Option<&str>,
+    runtime: Option<runtime_dir::Directory>,
+    journal: &Result<Journal, JournalError>,
+) -> Result<(Option<Keeper>, Option<Verdict>), Refusal> {
+    let pid = Pid::this().as_raw();
+    let mut entry = Entry::new(
+        name.map_or_else(|| pid.to_string(), ToOwned::to_owned),
+        pid,
+        command::start_time(host, pid).unwrap_or(0),
+        host.boot()?.to_owned(),
+        guest.to_string(),
+    );
+    entry.records = records(&plan.steps);
+    entry.runtime = runtime;
+    let makes = plan.steps.iter().any(|step| step.action == Action::Create);
+    // A guest that has a name is found by it, whatever it uses now.
+    if entry.records.is_empty() && !makes && entry.runtime.is_none() && name.is_none() {
+        return Ok((None, starting.verdict().ok()));
+    }
+    let journal = journal
+        .as_ref()
+        .map_err(|error| refuse(error.to_string()))?;
+    let path = journal.write(&entry)?;
+    match starting.hold_asked(&path) {
+        Ok((keeper, verdict)) => Ok((Some(keeper), Some(verdict))),
+        Err(error) => {
+            let _ = journal.remove(&path);
+            Err(Refusal::new(
+                error.to_string().lines().map(not_kept).collect(),
+            ))
+        }
+    }
+}
+
+/// A line of what kept a keeper from holding an entry.
+fn not_kept(why: &str) -> String {
+    if why.starts_with("cannot ") {
+        why.to_owned()
+    } else {
+        client::cannot_start(why)
+    }
+}
+
+/// Writes down what came after [`prepare`], and has the keeper hold it too: files that were made, and
+/// what was found behind block devices after these were labelled.
+///
+/// # Errors
+/// As [`prepare`]; nothing of it is labelled then.
+pub fn prepare_more(mut more: Vec<Record>, keeper: &mut Keeper, what: &str) -> Result<(), Refusal> {
+    if more.is_empty() {
+        return Ok(());
+    }
+    let mut entry = Journal::read(&keeper.entry)?;
+    entry.records.append(&mut more);
+    Journal::open()?.replace(&keeper.entry, &entry)?;
+    keeper.grow().map_err(|error| {
+        let why = error.to_string().replace('\n', "; ");
+        refuse(format!("cannot hold {what}: {why}"))
+    })
+}
+
+/// What has to be put back of a plan.
+pub(crate) fn records<'a>(steps: impl IntoIterator<Item = &'a Step> + Copy) -> Vec<Record> {
+    let mut records = Vec::new();
+    let mut file_systems = BTreeMap::new();
+    let directories: BTreeSet<PathBuf> = steps
+        .into_iter()
+        .filter(|step| step.resource.handed_over && step.resource.kind == Kind::Dir)
+        .filter_map(|step| Some(step.resource.pinned.as_ref()?.real_path()))
+        .collect();
+    for step in steps {
+        let Some(label) = &step.label else { continue };
+        let record = match (step.action, &step.resource.pinned, &step.resource.current) {
+            // Already labelled: in use by another guest, perhaps. The lock is what
+            // keeps that label, its own entry puts it back.
+            (Action::Relabel, Some(pinned), Some(current)) => {
+                let mut record = record(pinned, step.class, current, label, &mut file_systems);
+                // Of a tree, the directory that all others are below.
+                record.tree = directories.contains(&record.path)
+                    && !record
+                        .path
+                        .parent()
+                        .is_some_and(|up| directories.contains(up));
+                record
+            }
+            (Action::None, Some(pinned), Some(current)) if step.class != Class::Keep => {
+                record(pinned, step.class, current, label, &mut file_systems)
+            }
+            _ => continue,
+        };
+        records.push(record);
+    }
+    records
+}
+
+/// `file_systems` are the numbers of those that were asked for theirs, by device.
+fn record(
+    pinned: &Pinned,
+    class: Class,
+    original: &Context,
+    label: &Context,
+    file_systems: &mut BTreeMap<u64, Option<u64>>,
+) -> Record {
+    let file_system = file_systems.entry(pinned.identity.dev);
+    Record {
+        path: pinned.real_path(),
+        identity: pinned.identity,
+        file_system: *file_system.or_insert_with(|| pinned.file_system()),
+        tree: false,
+        class,
+        original: original.to_string(),
+        label: label.to_string(),
+    }
+}
+
+/// Makes a file that QEMU would make, with the label that the caller would have given
+/// it: what is put back later is that.
+fn create(host: &RealHost, path: &Path, caller: &Context) -> io::Result<Pinned> {
+    let directory = host.pin(path.parent().unwrap_or(Path::new("/")))?;
+    let parent = host
+        .label_of(&directory)?
+        .ok_or_else(|| io::Error::other("its file system has no labels"))?;
+    let name = path.file_name().unwrap_or_default();
+    let original = host.label_of_new(caller, &parent, Kind::File, name)?;
+    selinux::set_create_context(Some(&original))?;
+    // mknod, not open: the launcher may make files for guests and not write to them.
+    let made = mknodat(
+        &directory,
+        name,
+        SFlag::S_IFREG,
+        nix::sys::stat::Mode::from_bits_truncate(0o666),
+        0,
+    );
+    selinux::set_create_context(None)?;
+    made?;
+    pinned::pin_made(&directory, name)
+}
+
+/// Makes every file that the plan says to make; from then on they are files like others. Returns their
+/// records.
+///
+/// # Errors
+/// At the first that cannot be made.
+pub fn make_files(host: &RealHost, plan: &mut Plan, own: &Context) -> Result<Vec<Record>, Refusal> {
+    let mut records = Vec::new();
+    let caller = selinux::previous_context().unwrap_or_else(|_| own.clone());
+    for step in &mut plan.steps {
+        let (Action::Create, Some(path)) = (step.action, &step.resource.path) else {
+            continue;
+        };
+        let made = create(host, path, &caller).and_then(|pinned| {
+            let label = host.label_of(&pinned)?;
+            Ok((pinned, label))
+        });
+        let (pinned, label) = made.map_err(|error| {
+            refuse(format!(
+                "cannot make {} ({}) for QEMU: {error}; make it beforehand, or name a directory \
+                 where this user and svirt_launcher_t may",
+                quoted(path.as_os_str()),
+                step.resource.origin
+            ))
+        })?;
+        step.resource.kind = pinned.kind;
+        step.resource.pinned = Some(pinned);
+        step.resource.current = label;
+        step.action = Action::Relabel;
+        records.append(&mut self::records([&*step]));
+    }
+    Ok(records)
+}
+
+/// Checks that nothing has changed between the look at the files and the keeper's locks.
+/// From now on the locks hold what is there.
+///
+/// # Errors
+/// Where another guest's keeper has put a label back meanwhile: the journal would have a
+/// wrong original, or a label that was right is not any more.
+pub fn recheck(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
+    for step in &plan.steps {
+        let resource = &step.resource;
+        let Some(pinned) = &resource.pinned else {
+            continue;
+        };
+        if step.label.is_some() && host.label_of(pinned)? != resource.current {
+            return Err(refuse(format!(
+                "cannot use {} ({}): its label has changed while the launch was prepared, another \
+                 guest that used it has just ended; start again",
+                resource.name(),
+                resource.origin
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Sets every label and reads it back. A block device must then be nobody's but the guest's.
+///
+/// # Errors
+/// At the first label that cannot be set, or is another one afterwards.
+pub fn label(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
+    let mut pace = Pace::default();
+    for (number, step) in plan.steps.iter().enumerate() {
+        if pace.is_due() {
+            let all = plan.steps.len();
+            say(format_args!("setting labels: {number} of {all} so far"));
+        }
+        let (Action::Relabel, Some(pinned), Some(label)) =
+            (step.action, &step.resource.pinned, &step.label)
+        else {
+            continue;
+        };
+        let fail = |why: String| {
+            refuse(format!(
+                "cannot label {} ({}) as {label}: {why}; all labels are put back",
+                step.resource.name(),
+                step.resource.origin
+            ))
+        };
+        match host.set_label(pinned, label) {
+            Ok(()) => {}
+            // A file system without labels of its own, or read-only: the guest may still
+            // be allowed to use what is there.
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EROFS))
+                    && preflight::usable_as_it_is(host, plan, step)? =>
+            {
+                say(format_args!(
+                    "warning: {} ({}) keeps its label, which other guests may share: {error}",
+                    step.resource.name(),
+                    step.resource.origin
+                ));
+                continue;
+            }
+            Err(error) => return Err(fail(error.to_string())),
+        }
+        let now = host
+            .label_of(pinned)
+            .map_err(|error| fail(error.to_string()))?;
+        if now.as_ref() != Some(label) {
+            return Err(fail(format!(
+                "it has {} afterwards",
+                now.map_or_else(|| "no label".to_owned(), |now| now.to_string())
+            )));
+        }
+        if pinned.kind == Kind::Block {
+            match pinned::open_alone(pinned) {
+                // A drive without a medium is free.
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEDIUM) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                    return Err(fail(block_use::claimed(pinned.real_path().as_os_str())));
+                }
+                Err(error) => {
+                    return Err(fail(format!("cannot tell whether it is in use: {error}")));
+                }
+                Ok(device) => {
+                    if let Some(why) = image_lock::in_the_way(host, pinned, &device, step.class) {
+                        return Err(fail(why));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_file_put_in_the_place_of_one_that_was_just_made_is_not_taken_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("victim"), "").unwrap();
+        fs::write(at("made"), "").unwrap();
+        fs::write(at("full"), "x").unwrap();
+        symlink(at("victim"), at("link")).unwrap();
+        fs::hard_link(at("victim"), at("second")).unwrap();
+        let parent = pinned::pin(directory.path()).unwrap();
+        let made = |name: &str| pinned::pin_made(&parent, name.as_ref());
+        assert_eq!(made("made").unwrap().kind, Kind::File);
+        for name in ["full", "link", "second", "victim"] {
+            let error = made(name).unwrap_err().to_string();
+            assert!(
+                error.contains("another file was put in its place"),
+                "{name}: {error}"
+            );
+        }
+        assert!(made("absent").is_err());
+    }
+}

@@ -1,0 +1,277 @@
+//! Descriptors that the caller hands down.
+//!
+//! At execve the kernel silently puts a null device in the place of every
+//! descriptor that the new domain may not use (`flush_unauthorized_files`,
+//! security/selinux/hooks.c). On Debian a login shell's pipe is one, because
+//! its label has categories that no guest dominates, so `svirt-exec … | tee log`
+//! would lose its output. Each descriptor is therefore asked about beforehand:
+//! pipes are made usable, and what cannot be made usable stops the launch.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl, readlink};
+use nix::sys::stat::{FileStat, SFlag, fstat};
+
+use crate::host::Host;
+use crate::model::label::Context;
+use crate::restore::keeper::client;
+use crate::selinux;
+use crate::sys;
+use crate::text::escape::quoted;
+
+/// A type of the svirt_launcher module: every domain may use such a pipe, and
+/// guests may not open one anew.
+pub const PIPE_TYPE: &str = "svirt_launcher_pipe_t";
+
+/// Where the null device is that the kernel puts in the place of a descriptor.
+const SELINUXFS: &str = "/sys/fs/selinux";
+
+/// A descriptor that QEMU will inherit.
+#[derive(Debug)]
+pub struct Inherited {
+    /// Its number.
+    pub number: RawFd,
+    fd: BorrowedFd<'static>,
+    /// The object behind it: `pipe:[123]`, a path.
+    pub object: PathBuf,
+    class: &'static str,
+    permissions: &'static [&'static str],
+    label: Context,
+    identity: (u64, u64),
+    writes: bool,
+}
+
+/// What has to be done before QEMU may use the descriptors.
+#[derive(Debug, Default)]
+pub struct Repairs {
+    pipes: Vec<Inherited>,
+    /// What cannot be repaired, in words.
+    pub failures: Vec<String>,
+}
+
+/// The class that the kernel checks for a socket; `socket_type_to_security_class`.
+fn socket_class(fd: BorrowedFd<'_>) -> &'static str {
+    use nix::sys::socket::{SockType, getsockopt, sockopt};
+    let kind = getsockopt(&fd, sockopt::SockType).ok();
+    match (sys::socket_domain(fd).unwrap_or(-1), kind) {
+        (libc::AF_UNIX, Some(SockType::Datagram)) => "unix_dgram_socket",
+        (libc::AF_UNIX, _) => "unix_stream_socket",
+        (libc::AF_INET | libc::AF_INET6, Some(SockType::Stream)) => "tcp_socket",
+        (libc::AF_INET | libc::AF_INET6, Some(SockType::Datagram)) => "udp_socket",
+        (libc::AF_VSOCK, _) => "vsock_socket",
+        (libc::AF_PACKET, _) => "packet_socket",
+        _ => "socket",
+    }
+}
+
+/// What the kernel asks for at exec: `file_to_av` of security/selinux/hooks.c.
+fn permissions(flags: OFlag) -> &'static [&'static str] {
+    let append = flags.contains(OFlag::O_APPEND);
+    match flags & OFlag::O_ACCMODE {
+        OFlag::O_WRONLY if append => &["append"],
+        OFlag::O_WRONLY => &["write"],
+        OFlag::O_RDWR if append => &["read", "append"],
+        OFlag::O_RDWR => &["read", "write"],
+        _ => &["read"],
+    }
+}
+
+/// Whether the kernel has already replaced this descriptor, when svirt-exec was
+/// started: then it is the character device of selinuxfs.
+fn was_taken_away(stat: &FileStat) -> bool {
+    let character = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR;
+    character && fs::metadata(SELINUXFS).is_ok_and(|selinuxfs| selinuxfs.dev() == stat.st_dev)
+}
+
+fn numbers() -> io::Result<Vec<RawFd>> {
+    let mut numbers: Vec<RawFd> = fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Looks at every descriptor that QEMU would inherit, for a guest in `domain`.
+///
+/// # Errors
+/// Where /proc or the policy cannot be read.
+pub fn inspect(host: &dyn Host, domain: &Context) -> io::Result<Repairs> {
+    let mut repairs = Repairs::default();
+    for number in numbers()? {
+        let Some(fd) = sys::handed_on(number) else {
+            continue;
+        };
+        let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).unwrap_or(0));
+        if flags.contains(OFlag::O_PATH) {
+            continue;
+        }
+        let object = readlink(&PathBuf::from(format!("/proc/self/fd/{number}")))
+            .map(PathBuf::from)
+            .unwrap_or_default();
+        let Ok(stat) = fstat(fd) else { continue };
+        if was_taken_away(&stat) {
+            repairs.failures.push(format!(
+                "cannot hand descriptor {number} to QEMU: SELinux took it away when svirt-exec was \
+                 started, since svirt_launcher_t may not use what was behind it (ausearch -m avc -ts \
+                 recent); send it through a pipe instead (| cat > FILE), or close it"
+            ));
+            continue;
+        }
+        // Anonymous inodes (eventfd, epoll, KVM's own) carry no label and are not checked.
+        let Ok(Some(label)) = selinux::label_of_fd(fd) else {
+            continue;
+        };
+        let class = match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+            SFlag::S_IFSOCK => socket_class(fd),
+            SFlag::S_IFIFO => "fifo_file",
+            SFlag::S_IFCHR => "chr_file",
+            SFlag::S_IFBLK => "blk_file",
+            SFlag::S_IFDIR => "dir",
+            _ => "file",
+        };
+        let permissions = permissions(flags);
+        let denied = host.denied(domain, &label, class, permissions)?;
+        if denied.is_empty() {
+            continue;
+        }
+        let inherited = Inherited {
+            number,
+            fd,
+            object,
+            class,
+            permissions,
+            label,
+            identity: (stat.st_dev, stat.st_ino),
+            writes: flags & OFlag::O_ACCMODE != OFlag::O_RDONLY,
+        };
+        // A named pipe keeps the label that its owner gave it.
+        if class == "fifo_file"
+            && inherited
+                .object
+                .as_os_str()
+                .as_bytes()
+                .starts_with(b"pipe:")
+        {
+            repairs.pipes.push(inherited);
+        } else {
+            repairs.failures.push(unusable(&inherited, domain, &denied));
+        }
+    }
+    Ok(repairs)
+}
+
+fn unusable(inherited: &Inherited, domain: &Context, denied: &[&str]) -> String {
+    let advice = match inherited.class {
+        "file" => {
+            "send it through a pipe instead (| cat > FILE), or write it to a directory that is labelled for guests"
+        }
+        // qemu:///session: the monitor is a socket of the user's own libvirtd, at a login's level.
+        "unix_stream_socket" => {
+            "close it, or hand down a pipe; where a libvirt daemon of a user's own has opened it, leave the \
+             guest's label to that (no <seclabel type='none'/>)"
+        }
+        _ => "close it, or hand down a pipe",
+    };
+    format!(
+        "cannot hand descriptor {} ({}) to QEMU: {} may not {} {} {}, and the kernel would put a \
+         null device in its place; {advice}",
+        inherited.number,
+        quoted(&inherited.object),
+        domain.short(),
+        denied.join(", "),
+        inherited.label,
+        inherited.class,
+    )
+}
+
+/// A descriptor that takes the place of one of the caller's at the last moment.
+#[derive(Debug)]
+pub struct Replacement {
+    end: OwnedFd,
+    number: RawFd,
+}
+
+impl Repairs {
+    /// Makes the pipes usable: by their label, and where that may not be set (the
+    /// pipe of another user), by a pipe of our own and a process that copies.
+    ///
+    /// Labels of pipes are not put back: a pipe ends with its users.
+    ///
+    /// # Errors
+    /// Where a pipe can be made usable in neither way, with its number and label.
+    pub fn apply(
+        self,
+        host: &dyn Host,
+        own: &Context,
+        domain: &Context,
+    ) -> Result<Vec<Replacement>, String> {
+        let mut label = own.with_type(PIPE_TYPE).bare();
+        "object_r".clone_into(&mut label.role);
+        let mut replacements: Vec<(Replacement, (u64, u64), bool)> = Vec::new();
+        for inherited in self.pipes {
+            if selinux::label_of_fd(inherited.fd).is_ok_and(|now| now.as_ref() == Some(&label)) {
+                continue;
+            }
+            let usable = host
+                .denied(domain, &label, inherited.class, inherited.permissions)
+                .is_ok_and(|denied| denied.is_empty());
+            if usable && selinux::set_label_of_fd(inherited.fd, &label).is_ok() {
+                continue;
+            }
+            // Standard output and error are often one pipe: what is written to both
+            // stays in order only when it goes through one pipe again.
+            let twin = replacements
+                .iter()
+                .find(|(_, identity, writes)| {
+                    *identity == inherited.identity && *writes == inherited.writes
+                })
+                .map(|(twin, ..)| twin.end.try_clone());
+            let end = match twin {
+                Some(end) => end,
+                None => relay(own, &inherited, &label),
+            }
+            .map_err(|error| format!("{}: {error}", unusable(&inherited, domain, &["use"])))?;
+            replacements.push((
+                Replacement {
+                    end,
+                    number: inherited.number,
+                },
+                inherited.identity,
+                inherited.writes,
+            ));
+        }
+        Ok(replacements
+            .into_iter()
+            .map(|(replacement, ..)| replacement)
+            .collect())
+    }
+}
+
+/// Makes a pipe with a label and starts the process that copies between it and the caller's.
+fn relay(own: &Context, inherited: &Inherited, label: &Context) -> io::Result<OwnedFd> {
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    selinux::set_label_of_fd(read.as_fd(), label)?;
+    if inherited.writes {
+        client::start_relay(own, read.as_fd(), inherited.fd)?;
+        Ok(write)
+    } else {
+        client::start_relay(own, inherited.fd, write.as_fd())?;
+        Ok(read)
+    }
+}
+
+/// Puts the replacements in place. Nothing may be opened afterwards but QEMU.
+///
+/// # Errors
+/// Where a number cannot be taken.
+pub fn place(replacements: &[Replacement]) -> io::Result<()> {
+    for replacement in replacements {
+        sys::place(replacement.end.as_fd(), replacement.number)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,343 @@
+//! What a launch decides before it changes anything: which pair, which labels, and whether the policy
+//! will let all of it be done. It ends with the originals written down and a keeper that holds every file.
+//!
+//! That nobody else has the pair is found by a look at every process after the claim (`mcs`). Where pairs
+//! are plenty the keeper's look is the one, while this process goes on as if nobody had it; where
+//! somebody has, everything is decided again with a pair that this process has looked for.
+
+use std::path::PathBuf;
+
+use nix::unistd::Uid;
+
+use crate::cli::{self, Preflight};
+use crate::host::pinned::Pinned;
+use crate::host::{Host, RealHost};
+use crate::launch::apply;
+use crate::launch::exec::Command;
+use crate::launch::inherited_fds;
+use crate::launch::planning::{self, Reading};
+use crate::model::label::{Categories, Context, Level};
+use crate::plan::collect::Collected;
+use crate::plan::image_chain::Unread;
+use crate::plan::preflight::{self, Privilege};
+use crate::plan::{Action, GuestLabels, Plan};
+use crate::restore::journal::{Journal, JournalError};
+use crate::restore::keeper::client::{self, Keeper, Starting, Verdict};
+use crate::restore::share;
+use crate::seclabel::domain;
+use crate::seclabel::mcs::{self, Claim, Sharing};
+use crate::selinux::Mode;
+use crate::text::message::{Refusal, refuse, say};
+use crate::text::progress::Steps;
+
+/// A launch that is under way.
+#[derive(Debug)]
+pub struct Launcher<'a> {
+    /// The host.
+    pub host: &'a RealHost,
+    /// What is launched.
+    pub command: &'a Command,
+    /// How.
+    pub options: &'a cli::Launch,
+    /// This process's context.
+    pub own: &'a Context,
+    /// The program, opened once.
+    pub program: &'a Pinned,
+    /// What this process can do to files of others.
+    pub privilege: Privilege,
+    /// Whether the policy is enforced.
+    pub mode: Mode,
+    /// Where originals are written down.
+    pub journal: &'a Result<Journal, JournalError>,
+    /// `-v`
+    pub step: &'a Steps,
+}
+
+/// Everything is decided, and nothing changed.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The guest's context, claimed.
+    pub context: Context,
+    /// What will be done.
+    pub plan: Plan,
+    /// Who undoes it; none where there is nothing to undo.
+    pub keeper: Option<Keeper>,
+    /// What inherited descriptors need.
+    pub repairs: inherited_fds::Repairs,
+    /// Block devices whose headers are read once they have their labels.
+    pub unread: Vec<Unread>,
+    /// QEMU's working directory.
+    pub cwd: PathBuf,
+}
+
+/// Who looks whether the pair that was drawn is somebody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// The keeper where that will do.
+    Keeper,
+    /// This process, before anything is decided for it.
+    Launcher,
+}
+
+/// A context that is claimed, and of which it may still have to be found that nobody else has its pair.
+enum Pair {
+    Found(Claim),
+    Asked(Context),
+}
+
+impl Pair {
+    fn context(&self) -> &Context {
+        match self {
+            Self::Found(claim) => &claim.context,
+            Self::Asked(context) => context,
+        }
+    }
+}
+
+impl Launcher<'_> {
+    /// Claims a pair, decides every label, asks about everything, writes the originals down and has a
+    /// keeper hold them.
+    ///
+    /// # Errors
+    /// Every reason not to; nothing is labelled then.
+    pub fn prepare(&self, reading: &Reading, keeper: Starting) -> Result<Prepared, Refusal> {
+        let (mut keeper, mut look) = (keeper, Look::Keeper);
+        loop {
+            if let Some(prepared) = self.attempt(reading.clone(), keeper, look)? {
+                return Ok(prepared);
+            }
+            self.step
+                .tell(format_args!("somebody has that pair: drawing another"));
+            (keeper, look) = (start_keeper(self.own)?, Look::Launcher);
+        }
+    }
+
+    /// None where the pair that was asked for is somebody's.
+    fn attempt(
+        &self,
+        mut reading: Reading,
+        mut starting: Starting,
+        look: Look,
+    ) -> Result<Option<Prepared>, Refusal> {
+        let (host, step) = (self.host, self.step);
+        let mut collected = planning::look(host, self.command, &mut reading)?;
+        if self.options.no_relabel {
+            planning::chains_unknown(&mut collected);
+        }
+        let unread = std::mem::take(&mut collected.unread);
+        let cwd = reading.cwd.clone();
+        let level = planning::chosen_level(self.options, self.own)?;
+        let stated = self.options.label.as_ref();
+        let types = domain::guest_types(host, self.own, reading.accelerator, stated)?;
+        let pair = self.pair(level, &types.domain, &collected, look)?;
+        let context = pair.context().clone();
+        let processes = match &pair {
+            Pair::Found(claim) => {
+                starting.claimed(&context);
+                self.warn_unproven(claim.hidden() > 0);
+                claim.processes.as_slice()
+            }
+            // Nothing that was collected has a label that anybody else's cage could be known by.
+            Pair::Asked(_) => {
+                starting.asked(&context);
+                &[]
+            }
+        };
+        step.tell(format_args!("claimed {context}"));
+        let private = planning::private_to(self.options);
+        let labels = GuestLabels::new(&types, context.level()).private_to(private);
+        if !self.options.no_relabel {
+            share::share(host, self.own, &labels, &mut collected)?;
+        }
+        let name = reading.name.clone();
+        let directory = reading.directory.clone();
+        let plan = planning::make_plan(
+            host,
+            self.command,
+            reading,
+            collected,
+            Some(labels),
+            planning::relabelling(self.options),
+            processes,
+        )?;
+        let repairs = self.judge(&plan, &context)?;
+        step.tell(format_args!(
+            "decided: {} labels to set",
+            plan.steps
+                .iter()
+                .filter(|s| s.action != Action::None)
+                .count()
+        ));
+        let (keeper, verdict) = apply::prepare(
+            host,
+            &plan,
+            starting,
+            &context,
+            name.as_deref(),
+            directory,
+            self.journal,
+        )?;
+        if let Pair::Asked(_) = pair {
+            match verdict {
+                Some(Verdict::Taken) => return Ok(None),
+                Some(found) => self.warn_unproven(found == Verdict::Unproven),
+                None if self.is_ours(&context)? => {}
+                None => return Ok(None),
+            }
+        }
+        step.tell(format_args!("wrote the journal, the keeper has it"));
+        Ok(Some(Prepared {
+            context,
+            plan,
+            keeper,
+            repairs,
+            unread,
+            cwd,
+        }))
+    }
+
+    fn pair(
+        &self,
+        level: Option<Level>,
+        domain: &Context,
+        collected: &Collected,
+        look: Look,
+    ) -> Result<Pair, Refusal> {
+        let host = self.host;
+        if let Some(level) = level {
+            let sharing = if self.options.share_level {
+                Sharing::Meant
+            } else {
+                Sharing::Refused
+            };
+            let claim = mcs::claim_level(host, domain.at(level), sharing)?;
+            return Ok(Pair::Found(claim));
+        }
+        let range = mcs::range(self.own, self.options.mcs_range)?;
+        let on_files = cages_on(collected);
+        // Whose a label with a cage is decides what is done with the file: that is asked of processes.
+        let keeper = look == Look::Keeper && on_files.is_empty() && mcs::is_abundant(&range);
+        let avoid = [on_files, self.in_entries()].concat();
+        Ok(if keeper {
+            Pair::Asked(mcs::ask(host, domain, &range, &avoid)?)
+        } else {
+            Pair::Found(mcs::claim(host, domain, &range, &avoid)?)
+        })
+    }
+
+    /// Cages of journal entries: their guests may have ended, and still nobody else shall get them.
+    fn in_entries(&self) -> Vec<Categories> {
+        let paths = self
+            .journal
+            .as_ref()
+            .ok()
+            .and_then(|journal| journal.entries().ok());
+        paths
+            .into_iter()
+            .flatten()
+            .filter_map(|path| Journal::read(&path).ok()?.context.parse::<Context>().ok())
+            .map(|context| context.cage())
+            .collect()
+    }
+
+    /// Whether nobody else is in the cage that was asked for.
+    fn is_ours(&self, context: &Context) -> Result<bool, Refusal> {
+        let processes = self.host.processes().map_err(mcs::PairError::Scan)?;
+        let ours = mcs::holder(&context.cage(), &processes).is_none();
+        if ours {
+            self.warn_unproven(processes.iter().any(|process| process.hidden));
+        }
+        Ok(ours)
+    }
+
+    fn warn_unproven(&self, hidden: bool) {
+        if hidden || !self.host.sees_all() {
+            say(
+                "warning: not all processes of this host show their labels here (hidepid, a PID \
+                 namespace, or the policy): that nobody else has this guest's categories is not proven",
+            );
+        }
+    }
+
+    /// Asks about everything that will be done; refuses with every failure at once.
+    fn judge(&self, plan: &Plan, context: &Context) -> Result<inherited_fds::Repairs, Refusal> {
+        for warning in &plan.warnings {
+            say(format_args!("warning: {warning}"));
+        }
+        let mut repairs = inherited_fds::inspect(self.host, context)?;
+        let mut refused = self.failures(plan, context)?;
+        refused.append(&mut repairs.failures);
+        stop_or_warn(refused, self.mode)?;
+        Ok(repairs)
+    }
+
+    /// Everything in a plan that the policy will refuse the launcher or QEMU.
+    ///
+    /// # Errors
+    /// What stops the launch whatever the policy says.
+    pub fn failures(&self, plan: &Plan, context: &Context) -> Result<Vec<String>, Refusal> {
+        let mut fatal = plan.errors.clone();
+        fatal.extend(plan.obstacles.iter().cloned());
+        if !fatal.is_empty() {
+            return Err(Refusal::new(fatal));
+        }
+        let (host, own, program) = (self.host, self.own, self.program);
+        let mut failures = preflight::launcher(host, plan, own, program, context, self.privilege)?;
+        if self.options.preflight != Some(Preflight::Off) {
+            let refused = preflight::guest(host, plan)?;
+            if self.options.preflight == Some(Preflight::Warn) {
+                for failure in refused {
+                    say(format_args!("warning: {failure}"));
+                }
+            } else {
+                failures.extend(refused);
+            }
+        }
+        Ok(failures)
+    }
+}
+
+/// Starts a keeper, which takes as long as what this process does until it has something for it.
+///
+/// # Errors
+/// Where it cannot be started.
+pub fn start_keeper(own: &Context) -> Result<Starting, Refusal> {
+    Starting::begin(own).map_err(|error| refuse(client::cannot_start(error)))
+}
+
+/// Cages that files about to be used still carry: their guests may have ended, and still nobody else
+/// shall get them.
+fn cages_on(collected: &Collected) -> Vec<Categories> {
+    let labels = collected
+        .resources
+        .iter()
+        .filter_map(|resource| resource.current.as_ref());
+    labels
+        .map(Context::cage)
+        .filter(|cage| !cage.is_empty())
+        .collect()
+}
+
+/// What the policy will refuse ends a launch only where it is enforced.
+pub(crate) fn stop_or_warn(failures: Vec<String>, mode: Mode) -> Result<(), Refusal> {
+    if failures.is_empty() {
+        return Ok(());
+    }
+    if mode == Mode::Enforcing {
+        return Err(Refusal::new(failures));
+    }
+    for failure in failures {
+        say(format_args!("warning (SELinux is permissive): {failure}"));
+    }
+    Ok(())
+}
+
+/// What this process can do to files of others.
+pub(crate) fn privilege() -> Privilege {
+    Privilege {
+        uid: Uid::effective().as_raw(),
+        fowner: caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_FOWNER)
+            .unwrap_or(false),
+        no_new_privs: nix::sys::prctl::get_no_new_privs().unwrap_or(false),
+    }
+}

@@ -1,0 +1,4 @@
+//! The vocabulary: labels, and what a guest uses of the host. Pure values.
+
+pub mod label;
+pub mod resource;

@@ -1,0 +1,151 @@
+//! `list`: the confined guests of this host, for people and (`--json`, a contract: fields are only
+//! ever added) for programs.
+
+use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::model::resource::Class;
+use crate::observe::guests::{Guest, Now, Resource, View, program};
+use crate::text::escape::escaped;
+use crate::text::table;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    version: u32,
+    guests: Vec<GuestEntry<'a>>,
+    /// Processes that do not show their labels: the list may not be complete.
+    hidden: usize,
+}
+
+#[derive(Serialize)]
+struct GuestEntry<'a> {
+    name: Option<&'a str>,
+    pid: i32,
+    pids: Vec<i32>,
+    program: String,
+    user: String,
+    uid: u32,
+    context: String,
+    pair: String,
+    owner: &'static str,
+    resources: Vec<ResourceEntry<'a>>,
+}
+
+#[derive(Serialize)]
+struct ResourceEntry<'a> {
+    path: String,
+    /// Only where `path` could not say it: the bytes in hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
+    class: Class,
+    label: &'a str,
+    original: &'a str,
+    current: Option<String>,
+}
+
+/// A path's bytes in hexadecimal, where text could not say it.
+pub fn path_hex(path: &Path) -> Option<String> {
+    path.to_str().is_none().then(|| {
+        let bytes = path.as_os_str().as_bytes();
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    })
+}
+
+fn resource_entry(resource: &Resource) -> ResourceEntry<'_> {
+    let record = &resource.record;
+    ResourceEntry {
+        path: record.path.to_string_lossy().into_owned(),
+        path_hex: path_hex(&record.path),
+        class: record.class,
+        label: &record.label,
+        original: &record.original,
+        current: match &resource.now {
+            Now::Label(label) => Some(label.to_string()),
+            Now::Unlabelled | Now::Gone | Now::Unknown(_) => None,
+        },
+    }
+}
+
+fn program_of(guest: &Guest) -> String {
+    let words = guest.processes.first().map(|one| one.words.as_slice());
+    escaped(program(words.unwrap_or_default()).as_bytes())
+}
+
+/// The guests as JSON.
+///
+/// # Errors
+/// Never for the values of a view.
+pub fn json(view: &View) -> serde_json::Result<String> {
+    let guests = view.guests.iter().map(|guest| GuestEntry {
+        name: guest.name.as_deref(),
+        pid: guest.pid.as_raw(),
+        pids: guest.processes.iter().map(|one| one.pid.as_raw()).collect(),
+        program: program_of(guest),
+        user: guest.user(),
+        uid: guest.uid,
+        context: guest.context.to_string(),
+        pair: guest.context.cage().to_string(),
+        owner: guest.owner.name(),
+        resources: guest.resources.iter().map(resource_entry).collect(),
+    });
+    serde_json::to_string_pretty(&Document {
+        version: 1,
+        guests: guests.collect(),
+        hidden: view.hidden,
+    })
+}
+
+/// The guests as a table, each followed by what was labelled for it.
+pub fn text(view: &View) -> String {
+    let heading = [
+        "PID",
+        "USER",
+        "NAME",
+        "PAIR",
+        "DOMAIN",
+        "OWNER",
+        "PROCESSES",
+        "PROGRAM",
+    ];
+    let mut rows = vec![heading.map(str::to_owned)];
+    rows.extend(view.guests.iter().map(|guest| {
+        [
+            guest.pid.to_string(),
+            guest.user(),
+            guest
+                .name
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |name| escaped(name.as_bytes())),
+            guest.context.cage().to_string(),
+            guest.context.kind.clone(),
+            guest.owner.name().to_owned(),
+            guest.processes.len().to_string(),
+            program_of(guest),
+        ]
+    }));
+    let mut out = table::columns(&rows);
+    let mut resources = vec![["PID", "CLASS", "LABEL NOW", "PATH"].map(str::to_owned)];
+    for guest in &view.guests {
+        resources.extend(guest.resources.iter().map(|resource| {
+            let now = match &resource.now {
+                Now::Label(label) => label.short(),
+                Now::Unlabelled => "none".to_owned(),
+                Now::Gone => "gone".to_owned(),
+                Now::Unknown(_) => "unknown".to_owned(),
+            };
+            [
+                guest.pid.to_string(),
+                resource.record.class.name().to_owned(),
+                now,
+                escaped(resource.record.path.as_os_str().as_bytes()),
+            ]
+        }));
+    }
+    if resources.len() > 1 {
+        let _ = write!(out, "\n{}", table::columns(&resources));
+    }
+    out
+}

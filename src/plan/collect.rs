@@ -1,0 +1,485 @@
+//! From what the command line names to what is on the host: paths made
+//! absolute and pinned, image headers followed, names for one file merged.
+//!
+//! Reads headers and asks for labels; changes nothing and needs no privilege.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::host::Host;
+use crate::host::devices::{self, Nodes, Problem, SystemFiles};
+use crate::host::pinned::{Identity, Kind, Pinned};
+use crate::model::label::Context;
+use crate::model::resource::{Access, Class, HostDevice, Origin, Request, Target};
+use crate::plan::image_chain::{self, Unread};
+use crate::plan::label_tree;
+use crate::qemu;
+use crate::text::escape::{escaped, quoted};
+
+/// Where Debian's and Fedora's builds of QEMU look for firmware and other data
+/// (`qemu_find_file`, system/datadir.c), besides `../share/qemu` beside the program.
+const DATA_DIRS: [&str; 4] = [
+    "/usr/share/qemu",
+    "/usr/share/seabios",
+    "/usr/share/qemu-firmware",
+    "/usr/lib/ipxe/qemu",
+];
+
+/// A resource as it is on this host.
+#[derive(Debug)]
+pub struct Resource {
+    /// Absolute, as QEMU will resolve it, not canonicalised; none where the line gives no path.
+    pub path: Option<PathBuf>,
+    /// The inherited descriptor that it is.
+    pub fd: Option<i32>,
+    /// The address of the device that it is, where the line names it so.
+    pub host: Option<String>,
+    /// Which label it needs.
+    pub class: Class,
+    /// What QEMU does with it.
+    pub access: Access,
+    /// Who named it.
+    pub origin: Origin,
+    /// In words.
+    pub reason: &'static str,
+    /// Whether QEMU fails without it.
+    pub required: bool,
+    /// Whether `path` ends in characters that QEMU will choose.
+    pub template: bool,
+    /// Whether the caller has handed it over with `--label-tree`: a directory may be labelled then.
+    pub handed_over: bool,
+    /// What it is.
+    pub kind: Kind,
+    /// The file, unless there is none.
+    pub pinned: Option<Pinned>,
+    /// Its label now.
+    pub current: Option<Context>,
+}
+
+impl Resource {
+    /// Whether QEMU maps the file, which policies tell from reading it.
+    pub fn is_mapped(&self) -> bool {
+        self.kind == Kind::File
+            && [qemu::INITIAL_RAMDISK, qemu::GUEST_MEMORY].contains(&self.reason)
+    }
+
+    /// For messages: the path, or what stands for it.
+    pub fn name(&self) -> String {
+        match (&self.path, self.fd, &self.host) {
+            (Some(path), _, _) => quoted(path.as_os_str()),
+            (None, Some(fd), _) => format!("descriptor {fd}"),
+            (None, None, Some(host)) => escaped(host.as_bytes()),
+            (None, None, None) => "nothing".to_owned(),
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// Every resource once, in the order of the line.
+    pub resources: Vec<Resource>,
+    /// What the caller should know.
+    pub warnings: Vec<String>,
+    /// What no host could launch.
+    pub errors: Vec<String>,
+    /// What stops a launch on this host as it is now; a plan goes on.
+    pub obstacles: Vec<String>,
+    /// Block devices whose headers could not be read yet.
+    pub unread: Vec<Unread>,
+}
+
+impl Collected {
+    /// Says that a directory will be empty when QEMU comes to it: what it makes there is not there
+    /// yet.
+    pub fn empty(&mut self, directory: &Path) {
+        for resource in &mut self.resources {
+            let inside = |path: &PathBuf| path.starts_with(directory);
+            if resource.path.as_ref().is_some_and(inside)
+                && matches!(resource.access, Access::Create | Access::Bind)
+            {
+                resource.kind = Kind::Missing;
+                resource.pinned = None;
+                resource.current = None;
+            }
+        }
+    }
+}
+
+/// A request on its way through the headers.
+#[derive(Debug)]
+pub struct Pending {
+    /// What it asks for.
+    pub request: Request,
+    /// How many images are above it.
+    pub depth: usize,
+    /// Which ones.
+    pub above: Vec<Identity>,
+}
+
+/// What collecting needs to know besides the host.
+#[derive(Debug)]
+pub struct Surroundings<'a> {
+    /// QEMU's working directory.
+    pub cwd: &'a Path,
+    /// The program, for the data directory beside it.
+    pub program: &'a Path,
+    /// `-L`.
+    pub data_dirs: &'a [OsString],
+    /// Where nodes of devices are looked up.
+    pub system: &'a dyn SystemFiles,
+}
+
+/// Looks at everything that the requests name, at what its headers name, and at the trees that are
+/// handed over.
+pub fn collect(
+    host: &dyn Host,
+    requests: Vec<Request>,
+    trees: &[PathBuf],
+    around: &Surroundings<'_>,
+) -> Collected {
+    let mut out = Collected::default();
+    let queue = requests
+        .into_iter()
+        .map(|request| Pending {
+            request,
+            depth: 0,
+            above: Vec::new(),
+        })
+        .collect();
+    let mut seen = BTreeMap::new();
+    walk(host, queue, around, &mut seen, &mut out);
+    for tree in trees {
+        match label_tree::collect(host, around.cwd, tree, &mut out) {
+            Ok(found) => found
+                .into_iter()
+                .for_each(|resource| add(resource, &mut seen, &mut out)),
+            Err(error) => out.errors.push(error),
+        }
+    }
+    out
+}
+
+/// Looks at what the headers of block devices name, which have the guest's label by now. What is
+/// `known` already is left out.
+pub fn behind_devices(
+    host: &dyn Host,
+    unread: Vec<Unread>,
+    known: &[&Resource],
+    around: &Surroundings<'_>,
+) -> Collected {
+    let mut out = Collected::default();
+    let known: BTreeMap<Identity, &Resource> = known
+        .iter()
+        .filter_map(|resource| Some((resource.pinned.as_ref()?.identity, *resource)))
+        .collect();
+    let mut queue = VecDeque::new();
+    for device in unread {
+        if let Some(resource) = known.get(&device.identity)
+            && let Some(pinned) = &resource.pinned
+        {
+            let Unread { pending, image, .. } = &device;
+            queue.extend(image_chain::read(
+                host, pending, image, resource, pinned, &mut out,
+            ));
+        }
+    }
+    walk(host, queue, around, &mut BTreeMap::new(), &mut out);
+    for resource in std::mem::take(&mut out.resources) {
+        let same = resource
+            .pinned
+            .as_ref()
+            .and_then(|pinned| known.get(&pinned.identity));
+        match same {
+            Some(same) => out.errors.extend(conflict(same, &resource)),
+            None => out.resources.push(resource),
+        }
+    }
+    out
+}
+
+/// Looks at everything in the queue, and at what the headers name that are found there.
+fn walk(
+    host: &dyn Host,
+    mut queue: VecDeque<Pending>,
+    around: &Surroundings<'_>,
+    seen: &mut BTreeMap<Key, usize>,
+    out: &mut Collected,
+) {
+    while let Some(mut pending) = queue.pop_front() {
+        if let Target::Device(device) = &pending.request.target {
+            for resource in find_device(host, device, &pending.request, around, out) {
+                add(resource, seen, out);
+            }
+            continue;
+        }
+        let image = pending.request.image.take();
+        let resource = look(host, &pending.request, around, out);
+        let found = match (image, &resource.pinned, resource.fd) {
+            (Some(image), Some(pinned), _) => {
+                image_chain::follow(host, pending, image, &resource, pinned, out)
+            }
+            (Some(image), None, Some(fd)) => {
+                image_chain::follow_descriptor(host, pending, image, &resource, fd, out)
+            }
+            _ => Vec::new(),
+        };
+        // Directly behind the image that names them, in the order of the chain.
+        for next in found.into_iter().rev() {
+            queue.push_front(next);
+        }
+        add(resource, seen, out);
+    }
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Identity(u64, u64),
+    Path(PathBuf),
+    Fd(i32),
+    Host(String),
+}
+
+/// Adds a resource, or merges it with one that is the same file.
+fn add(resource: Resource, seen: &mut BTreeMap<Key, usize>, out: &mut Collected) {
+    let key = match (&resource.pinned, &resource.path, resource.fd) {
+        (Some(pinned), _, _) => Key::Identity(pinned.identity.dev, pinned.identity.ino),
+        (None, Some(path), _) => Key::Path(path.clone()),
+        (None, None, Some(fd)) => Key::Fd(fd),
+        (None, None, None) => Key::Host(resource.host.clone().unwrap_or_default()),
+    };
+    let next = out.resources.len();
+    let index = *seen.entry(key).or_insert(next);
+    let Some(first) = out.resources.get_mut(index) else {
+        out.resources.push(resource);
+        return;
+    };
+    out.errors.extend(conflict(first, &resource));
+    first.class = first.class.max(resource.class);
+    first.access = first.access.max(resource.access);
+    first.required |= resource.required;
+    first.handed_over |= resource.handed_over;
+    first.host = first.host.take().or(resource.host);
+}
+
+/// Why one file cannot be both.
+fn conflict(first: &Resource, second: &Resource) -> Option<String> {
+    let classes = [first.class, second.class];
+    (classes.contains(&Class::Exclusive) && classes.contains(&Class::Content)).then(|| {
+        format!(
+            "cannot use {} both as {} ({}) and as {} ({}): what one guest writes, other guests \
+             would read; make a copy, or an overlay of its own for each use",
+            first.name(),
+            first.reason,
+            first.origin,
+            second.reason,
+            second.origin
+        )
+    })
+}
+
+/// A resource as the line has it, before the host is looked at.
+fn unseen(request: &Request) -> Resource {
+    Resource {
+        path: None,
+        fd: None,
+        host: None,
+        class: request.class,
+        access: request.access,
+        origin: request.origin.clone(),
+        reason: request.reason,
+        required: request.required,
+        template: false,
+        handed_over: false,
+        kind: Kind::Missing,
+        pinned: None,
+        current: None,
+    }
+}
+
+/// Finds and pins the nodes of a device that the line names by address.
+fn find_device(
+    host: &dyn Host,
+    device: &HostDevice,
+    request: &Request,
+    around: &Surroundings<'_>,
+    out: &mut Collected,
+) -> Vec<Resource> {
+    let mut unfound = unseen(request);
+    unfound.host = Some(device.to_string());
+    let name = escaped(device.to_string().as_bytes());
+    let origin = &request.origin;
+    let nodes = match devices::resolve(around.system, device, around.cwd) {
+        Ok(Nodes::HostWide(node)) => {
+            let resource = unseen(request);
+            return vec![pin(host, node, request, resource, around, out)];
+        }
+        Ok(Nodes::Own(nodes)) => nodes,
+        Err(problem) => {
+            let message = format!("cannot find the node of {name} ({origin}): {problem}");
+            match problem {
+                Problem::Absent(_) => out.obstacles.push(message),
+                Problem::Malformed(_) => out.errors.push(message),
+            }
+            return vec![unfound];
+        }
+    };
+    match nodes.len() {
+        0 => {
+            out.warnings.push(format!(
+                "no device is plugged in that fits {name} ({origin}); one that is plugged in later \
+                 is not labelled, and the guest may not open it"
+            ));
+            return vec![unfound];
+        }
+        1 => {}
+        count => out.warnings.push(format!(
+            "{count} devices fit {name} ({origin}), QEMU takes the first, and all of them are \
+             labelled; hostbus= with hostport= would name one"
+        )),
+    }
+    nodes
+        .into_iter()
+        .map(|node| {
+            let mut resource = unseen(request);
+            resource.host = unfound.host.clone();
+            resource.class = Class::Exclusive;
+            resource.access = Access::Write;
+            pin(host, node, request, resource, around, out)
+        })
+        .collect()
+}
+
+/// Finds and pins one resource.
+fn look(
+    host: &dyn Host,
+    request: &Request,
+    around: &Surroundings<'_>,
+    out: &mut Collected,
+) -> Resource {
+    let mut resource = unseen(request);
+    let path = match &request.target {
+        Target::Path(path) => around.cwd.join(path),
+        Target::DataFile(name) => find_data_file(host, name, around),
+        Target::Template(prefix) => {
+            let mut name = prefix.clone();
+            name.push("XXXXXX");
+            resource.template = true;
+            resource.path = Some(around.cwd.join(name));
+            return resource;
+        }
+        Target::Fd(fd) => {
+            resource.fd = Some(*fd);
+            return resource;
+        }
+        Target::Device(device) => {
+            resource.host = Some(device.to_string());
+            return resource;
+        }
+    };
+    pin(host, path, request, resource, around, out)
+}
+
+/// Pins the file that a resource is.
+fn pin(
+    host: &dyn Host,
+    path: PathBuf,
+    request: &Request,
+    mut resource: Resource,
+    around: &Surroundings<'_>,
+    out: &mut Collected,
+) -> Resource {
+    match host.pin(&path) {
+        Ok(pinned) => {
+            resource.kind = pinned.kind;
+            // Only the host can tell a file from a directory (hugetlbfs) here.
+            if request.reason == qemu::GUEST_MEMORY {
+                (resource.class, resource.access) = match pinned.kind {
+                    Kind::Dir => (Class::Keep, Access::Tree),
+                    _ if resource.access == Access::Tree => (Class::Exclusive, Access::Write),
+                    _ => (resource.class, resource.access),
+                };
+            }
+            if pinned.kind == Kind::Fifo && !pinned.real_path().is_absolute() {
+                out.warnings.push(format!(
+                    "{} ({}) is a pipe without a name, which a guest may not open anew; QEMU uses an \
+                     inherited one as it is by -chardev stdio or -add-fd",
+                    quoted(path.as_os_str()),
+                    request.origin
+                ));
+            }
+            match host.label_of(&pinned) {
+                Ok(label) => resource.current = label,
+                Err(error) => out.obstacles.push(format!(
+                    "cannot read the label of {} ({}): {error}",
+                    quoted(path.as_os_str()),
+                    request.origin
+                )),
+            }
+            resource.pinned = Some(pinned);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let made = matches!(request.access, Access::Create | Access::Bind);
+            if !made && request.required {
+                out.obstacles.push(format!(
+                    "cannot find {} ({}): no such file; QEMU runs in {}, from where relative \
+                     names count",
+                    quoted(path.as_os_str()),
+                    request.origin,
+                    quoted(around.cwd)
+                ));
+            }
+        }
+        Err(error) => out.obstacles.push(format!(
+            "cannot look at {} ({}): {}",
+            quoted(path.as_os_str()),
+            request.origin,
+            explain(&error)
+        )),
+    }
+    resource.path = Some(path);
+    resource
+}
+
+/// An OS error with what can be done about it.
+pub fn explain(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EACCES) => {
+            "permission denied; a directory on the way may not be searched by this user, or by \
+             svirt_launcher_t (ausearch -m avc -ts recent)"
+                .to_owned()
+        }
+        Some(libc::EMFILE) => {
+            "too many files for one process; raise the hard limit (ulimit -Hn, LimitNOFILE=), one \
+             for each disk and 100 more"
+                .to_owned()
+        }
+        Some(libc::ELOOP) => "too many symbolic links".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn find_data_file(host: &dyn Host, name: &OsStr, around: &Surroundings<'_>) -> PathBuf {
+    let given = around.cwd.join(name);
+    let beside = around
+        .program
+        .parent()
+        .and_then(Path::parent)
+        .map(|prefix| prefix.join("share/qemu"));
+    let dirs = around
+        .data_dirs
+        .iter()
+        .map(|dir| around.cwd.join(dir))
+        .chain(beside)
+        .chain(DATA_DIRS.iter().map(PathBuf::from));
+    std::iter::once(given.clone())
+        .chain(dirs.map(|dir| dir.join(name)))
+        .find(|path| host.pin(path).is_ok())
+        .unwrap_or(given)
+}
+
+#[cfg(test)]
+#[path = "collect_tests.rs"]
+mod tests;

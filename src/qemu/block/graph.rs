@@ -1,0 +1,253 @@
+//! The graph of block nodes: what each one opens, and who uses it how.
+//!
+//! Pure. Nodes are opened as `bdrv_open_inherit` does (block.c, QEMU 10): children before their
+//! parents, so that parents have the higher number and one pass downwards settles who writes.
+
+use std::collections::BTreeMap;
+
+use crate::model::resource::{Access, Backing, Class, Format, Image};
+use crate::qemu::block::drivers::{Kind, Role};
+use crate::qemu::requests::{Found, Site, Use};
+
+/// How a user of a node uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// Only reads: a CD drive, an image above it.
+    Reader,
+    /// Writes, and nobody else may.
+    Writer,
+    /// Writes, and lets others write too (`share-rw=on`).
+    SharedWriter,
+}
+
+/// All users of a node so far.
+#[derive(Clone, Debug, Default)]
+struct Users {
+    known: bool,
+    writer: bool,
+    shared: bool,
+    /// It backs another image.
+    backs: bool,
+    /// The headers that formats above it expect in it.
+    images: Vec<Image>,
+}
+
+impl Users {
+    fn add(&mut self, user: User) {
+        self.known = true;
+        match user {
+            User::Reader => {}
+            User::Writer => self.writer = true,
+            User::SharedWriter => self.shared = true,
+        }
+    }
+
+    /// A node that nobody on the line uses may get a writer from the monitor.
+    fn strongest(&self) -> User {
+        if self.writer || !self.known {
+            User::Writer
+        } else if self.shared {
+            User::SharedWriter
+        } else {
+            User::Reader
+        }
+    }
+}
+
+/// The file or device that a protocol node reads and writes.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// Its name.
+    pub path: Vec<u8>,
+    /// The key that names it.
+    pub key: String,
+    /// The word of the `-set` that gave it.
+    pub set_by: Option<usize>,
+}
+
+/// An open node.
+#[derive(Debug)]
+pub struct Node<'s> {
+    /// The option that made it.
+    pub site: &'s Site,
+    /// What it does with its children.
+    pub kind: Kind,
+    /// `read-only=on`, its own or inherited.
+    pub read_only: bool,
+    /// `auto-read-only=on`, its own or inherited.
+    pub auto_read_only: bool,
+    /// Its children.
+    pub edges: Vec<(usize, Role)>,
+    /// What it reads and writes, for protocols.
+    pub disk: Option<Disk>,
+    /// It begins somewhere inside its file (`offset=` of raw).
+    pub shifted: bool,
+    /// What its header says, for formats.
+    pub image: Option<Image>,
+    users: Users,
+}
+
+impl<'s> Node<'s> {
+    /// A node without children and users.
+    pub fn new(site: &'s Site, kind: Kind, read_only: bool, auto_read_only: bool) -> Self {
+        Node {
+            site,
+            kind,
+            read_only,
+            auto_read_only,
+            edges: Vec::new(),
+            disk: None,
+            shifted: false,
+            image: None,
+            users: Users::default(),
+        }
+    }
+}
+
+/// All block nodes of the line.
+#[derive(Default)]
+pub struct Graph<'s> {
+    nodes: Vec<Node<'s>>,
+    names: BTreeMap<Vec<u8>, usize>,
+}
+
+impl<'s> Graph<'s> {
+    /// Gives a node a name beside its node-name: the id of a drive.
+    pub fn name(&mut self, name: &[u8], node: usize) {
+        self.names.entry(name.to_vec()).or_insert(node);
+    }
+
+    /// Takes a node in; its children are in already.
+    pub fn add(&mut self, node: Node<'s>) -> usize {
+        let at = self.nodes.len();
+        self.nodes.push(node);
+        at
+    }
+
+    /// QEMU will probe what is in the node's file.
+    pub fn leave_to_probing(&mut self, node: usize, unstated: &Format) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            // A header that says anything but raw must not be followed (CVE-2008-2004), so the
+            // only guest that will start is one whose image is raw.
+            node.kind = Kind::Raw;
+            if let Some(image) = &mut node.image {
+                image.format = unstated.clone();
+            }
+        }
+    }
+
+    /// The node of that name.
+    pub fn lookup(&self, name: &[u8]) -> Option<usize> {
+        self.names.get(name).copied()
+    }
+
+    /// Notes a user of a node.
+    pub fn attach(&mut self, node: usize, user: User) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.users.add(user);
+        }
+    }
+
+    /// Settles who writes what, from the top down, and lists the files.
+    pub fn finish(mut self, found: &mut Found<'_>) {
+        for at in (0..self.nodes.len()).rev() {
+            let Some(node) = self.nodes.get_mut(at) else {
+                continue;
+            };
+            let users = std::mem::take(&mut node.users);
+            let strongest = users.strongest();
+            let below = if node.read_only {
+                User::Reader
+            } else {
+                match node.kind {
+                    Kind::Raw | Kind::Filter | Kind::Protocol => strongest,
+                    Kind::ReadOnlyFormat => User::Reader,
+                    // A writable format writes its metadata, whoever uses it.
+                    Kind::Format if strongest == User::SharedWriter => User::SharedWriter,
+                    Kind::Format => User::Writer,
+                }
+            };
+            let read_only = node.read_only;
+            let image = node.image.take();
+            // Who reads a header through a raw node reads it in the node's file.
+            let through = node.kind == Kind::Raw && !users.images.is_empty();
+            if through && node.shifted {
+                found.warn(
+                    node.site,
+                    "begins inside a file (offset=), where headers are not read: what they name \
+                     is not labelled",
+                );
+            }
+            let through = through && !node.shifted && image.as_ref().is_some_and(is_raw);
+            if let Some(disk) = node.disk.take() {
+                let writes = !read_only && (!node.auto_read_only || strongest != User::Reader);
+                list_disk(disk, node.site, writes, &users, found);
+            }
+            let is_filter = node.kind == Kind::Filter;
+            for (child, role) in std::mem::take(&mut node.edges) {
+                let Some(child) = self.nodes.get_mut(child) else {
+                    continue;
+                };
+                match role {
+                    Role::Image | Role::Filtered | Role::Data => child.users.add(below),
+                    Role::Cow => {
+                        child.users.add(User::Reader);
+                        child.users.backs = true;
+                    }
+                    Role::Target if read_only => child.users.add(User::Reader),
+                    Role::Target => child.users.add(User::Writer),
+                }
+                let handed = match role {
+                    Role::Image if through => users.images.as_slice(),
+                    Role::Image => image.as_slice(),
+                    Role::Filtered | Role::Data if is_filter => users.images.as_slice(),
+                    Role::Filtered | Role::Data | Role::Cow | Role::Target => &[],
+                };
+                child.users.backs |= matches!(role, Role::Image | Role::Filtered) && users.backs;
+                for image in handed {
+                    if !child.users.images.contains(image) {
+                        child.users.images.push(image.clone());
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn list_disk(disk: Disk, site: &Site, writes: bool, users: &Users, found: &mut Found<'_>) {
+    let shared = users.shared && !users.writer;
+    let (class, access, reason) = match (writes, shared) {
+        (true, true) => (Class::Shared, Access::Write, "disk shared between guests"),
+        (true, false) => (Class::Exclusive, Access::Write, "writable disk"),
+        (false, _) if users.backs => (Class::Content, Access::Read, "backing file"),
+        (false, _) => (Class::Content, Access::Read, "read-only disk"),
+    };
+    let how = Use {
+        class,
+        access,
+        reason,
+        required: true,
+        fdset: true,
+    };
+    let origin = site.origin(&disk.key, disk.set_by);
+    if users.images.is_empty() {
+        found.image(origin, &disk.path, how, Some(raw_image()));
+        return;
+    }
+    for image in &users.images {
+        found.image(origin.clone(), &disk.path, how, Some(image.clone()));
+    }
+}
+
+fn is_raw(image: &Image) -> bool {
+    matches!(&image.format, Format::Stated(format) if format == "raw")
+}
+
+/// Bytes that nobody interprets.
+fn raw_image() -> Image {
+    Image {
+        format: Format::Stated("raw".to_owned()),
+        backing: Backing::NotFromHeader,
+        data_file_given: false,
+    }
+}

@@ -1,0 +1,453 @@
+//! Opens block nodes: from options and file names to the graph.
+//!
+//! Pure. Facts: `bdrv_open_inherit`, `bdrv_fill_options`, `bdrv_inherited_options` and
+//! `bdrv_open_backing_file` in block.c (QEMU 10).
+
+use crate::model::resource::{Backing, Format, Image};
+use crate::qemu::block::drivers::{self, Child, Driver, Kind, Role};
+use crate::qemu::block::graph::{Graph, Node};
+use crate::qemu::block::protocol;
+use crate::qemu::requests::{Found, Site};
+use crate::qemu::syntax::tree::{Leaf, Scalar, Tree};
+use crate::qemu::syntax::{bytes, filename};
+use crate::qemu::tables::unknown;
+
+/// Deeper graphs are refused; libvirt's limit for backing chains.
+const MAX_DEPTH: usize = 200;
+
+/// How the keys of a node are called in the line.
+#[derive(Clone, Debug)]
+pub enum Keys {
+    /// All stem from one value: a file name.
+    Fixed(String, Option<usize>),
+    /// They have this before them.
+    Below(String),
+}
+
+impl Keys {
+    /// The full name of a key.
+    pub fn key(&self, key: &str) -> String {
+        match self {
+            Keys::Fixed(name, _) => name.clone(),
+            Keys::Below(prefix) => format!("{prefix}{key}"),
+        }
+    }
+
+    /// The word of the `-set` that a value comes from.
+    pub fn set_by(&self, leaf: Leaf<'_>) -> Option<usize> {
+        match self {
+            Keys::Fixed(_, set_by) => *set_by,
+            Keys::Below(_) => leaf.set_by,
+        }
+    }
+
+    fn below(&self, key: &str) -> Keys {
+        match self {
+            Keys::Fixed(name, set_by) => Keys::Fixed(name.clone(), *set_by),
+            Keys::Below(prefix) => Keys::Below(format!("{prefix}{key}.")),
+        }
+    }
+}
+
+/// What a node has from its surroundings.
+#[derive(Clone, Debug)]
+pub struct Context<'c> {
+    /// A legacy file name, in which prefixes count.
+    pub filename: Option<(&'c [u8], Option<usize>)>,
+    /// The names of its keys.
+    pub keys: Keys,
+    /// Inherited.
+    pub read_only: bool,
+    /// Inherited.
+    pub auto_read_only: bool,
+    /// A name without driver means a file, not a format to probe (`BDRV_O_PROTOCOL`).
+    pub protocol: bool,
+    /// What to say of a format that is not stated.
+    pub unstated: Format,
+    /// Levels above.
+    pub depth: usize,
+}
+
+impl<'s> Graph<'s> {
+    /// Opens a node with all its children; errors go to `found`.
+    pub fn open(
+        &mut self,
+        tree: &Tree,
+        context: &Context<'_>,
+        site: &'s Site,
+        found: &mut Found<'_>,
+    ) -> Option<usize> {
+        if context.depth > MAX_DEPTH {
+            found.error(site, "block devices are nested too deeply");
+            return None;
+        }
+        if let Some((name, set_by)) = context.filename
+            && let Some(resolved) = self.resolve(tree, name, context, site, found)?
+        {
+            // Options given directly beat the ones in the name.
+            let keys = match &context.keys {
+                Keys::Fixed(name, set_by) => Keys::Fixed(name.clone(), *set_by),
+                Keys::Below(prefix) if prefix.is_empty() => Keys::Fixed("file".to_owned(), set_by),
+                Keys::Below(prefix) => Keys::Fixed(prefix.trim_end_matches('.').to_owned(), set_by),
+            };
+            let context = Context {
+                filename: None,
+                keys,
+                depth: context.depth.saturating_add(1),
+                ..context.clone()
+            };
+            return self.open(&resolved, &context, site, found);
+        }
+        match tree.text("driver") {
+            Some(name) => match drivers::lookup(name) {
+                Some(driver) => self.open_driver(driver, tree, context, site, found),
+                None => {
+                    let kind = context.keys.key("driver");
+                    unknown::kind(site, &kind, name, found);
+                    if let Some((file, _)) = context.filename {
+                        unknown::key_unknown(site, &context.keys.key("file"), file, found);
+                    }
+                    unknown::keys(site, "blockdev", name, tree, &context.keys.key(""), found);
+                    Some(self.open_unknown(tree, context, site))
+                }
+            },
+            None if context.protocol => self.open_by_name(tree, context, site, found),
+            None => self.open_probed(tree, context, site, found),
+        }
+    }
+
+    /// A driver that no table has: a node that others can name, of which nothing else is known.
+    fn open_unknown(&mut self, tree: &Tree, context: &Context<'_>, site: &'s Site) -> usize {
+        let read_only = tree.boolean("read-only").unwrap_or(context.read_only);
+        let node = Node::new(site, Kind::Protocol, read_only, context.auto_read_only);
+        let at = self.add(node);
+        if let Some(name) = tree.text("node-name") {
+            self.name(name, at);
+        }
+        at
+    }
+
+    /// What a legacy name stands for, if it is to be replaced by options here.
+    /// None: an error; Some(None): the name goes on to the file child.
+    fn resolve(
+        &self,
+        tree: &Tree,
+        name: &[u8],
+        context: &Context<'_>,
+        site: &Site,
+        found: &mut Found<'_>,
+    ) -> Option<Option<Tree>> {
+        let driver = tree.text("driver").and_then(drivers::lookup);
+        let takes_name = match driver {
+            _ if name.starts_with(b"json:") => true,
+            Some(driver) => driver.kind == Kind::Protocol || has_legacy_name(driver),
+            None => context.protocol && tree.text("driver").is_none(),
+        };
+        if !takes_name {
+            return Some(None);
+        }
+        let options = match driver {
+            Some(driver) if !name.starts_with(b"json:") => filename::parse(driver.name, name),
+            Some(_) | None => filename::options(name),
+        };
+        match options {
+            Ok(mut options) => {
+                options.overlay(tree);
+                Some(Some(options))
+            }
+            Err(error) => {
+                found.error(site, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// `file.filename=` without driver: a plain path, no prefixes.
+    fn open_by_name(
+        &mut self,
+        tree: &Tree,
+        context: &Context<'_>,
+        site: &'s Site,
+        found: &mut Found<'_>,
+    ) -> Option<usize> {
+        if tree.text("filename").is_none() {
+            found.error(site, "a block device needs a driver or a file name");
+            return None;
+        }
+        let driver = drivers::lookup(b"file")?;
+        self.open_driver(driver, tree, context, site, found)
+    }
+
+    /// No driver: QEMU probes what the `file` child holds.
+    fn open_probed(
+        &mut self,
+        tree: &Tree,
+        context: &Context<'_>,
+        site: &'s Site,
+        found: &mut Found<'_>,
+    ) -> Option<usize> {
+        let has_file = context.filename.is_some() || tree.child("file").is_some();
+        if !has_file {
+            found.error(site, "a block device needs a driver or a file name");
+            return None;
+        }
+        // qcow2 has all the children that a probed format can have.
+        let driver = drivers::lookup(b"qcow2")?;
+        let node = self.open_driver(driver, tree, context, site, found)?;
+        self.leave_to_probing(node, &context.unstated);
+        Some(node)
+    }
+
+    fn open_driver(
+        &mut self,
+        driver: &'static Driver,
+        tree: &Tree,
+        context: &Context<'_>,
+        site: &'s Site,
+        found: &mut Found<'_>,
+    ) -> Option<usize> {
+        let read_only = tree.boolean("read-only").unwrap_or(context.read_only);
+        let auto_read_only = tree
+            .boolean("auto-read-only")
+            .unwrap_or(context.auto_read_only);
+        unknown::node(driver, tree, &context.keys, site, found);
+        let mut node = Node::new(site, driver.kind, read_only, auto_read_only);
+        // block/raw-format.c
+        node.shifted = driver.kind == Kind::Raw
+            && tree
+                .text("offset")
+                .is_some_and(|offset| bytes::c_number::<u64>(offset) != Some(0));
+        let mut image = Image {
+            format: Format::Stated(driver.name.to_owned()),
+            backing: Backing::NotFromHeader,
+            data_file_given: false,
+        };
+        for child in driver.children {
+            self.open_children(*child, tree, context, &mut node, &mut image, found)?;
+        }
+        for path in driver.paths {
+            protocol::open(*path, tree, context, &mut node, found);
+        }
+        match driver.kind {
+            Kind::Raw | Kind::Format | Kind::ReadOnlyFormat => node.image = Some(image),
+            Kind::Filter | Kind::Protocol => {}
+        }
+        let at = self.add(node);
+        if let Some(name) = tree.text("node-name") {
+            self.name(name, at);
+        }
+        Some(at)
+    }
+
+    /// One child key of a driver: nothing, a reference, an inline node, or a list of those.
+    fn open_children(
+        &mut self,
+        child: Child,
+        tree: &Tree,
+        context: &Context<'_>,
+        node: &mut Node<'s>,
+        image: &mut Image,
+        found: &mut Found<'_>,
+    ) -> Option<()> {
+        if let Some(list) = child.key.strip_suffix('.') {
+            let members = tree.child(list).into_iter().flat_map(Tree::children);
+            for (key, member) in members {
+                let name = format!("{list}.{}", bytes::show(key));
+                let edge = self.open_child(child, &name, member, None, context, node, found)?;
+                node.edges.push((edge, child.role));
+            }
+            return Some(());
+        }
+        let empty = Tree::default();
+        let given = tree.child(child.key);
+        // The top level's legacy file name, or the one inside a prefix such as blkdebug:.
+        let legacy = child.legacy.and_then(|key| tree.leaf(key));
+        let name = match legacy {
+            Some(leaf) => Some((leaf.text, leaf.set_by)),
+            None => context.filename.filter(|_| child.key == "file"),
+        };
+        if child.role == Role::Cow {
+            image.backing = backing(given);
+            if image.backing != Backing::NotFromHeader {
+                return self.open_further_down(child, given, context, node, found);
+            }
+        }
+        let member = match (given, name) {
+            (None, None) => {
+                if matches!(child.role, Role::Image | Role::Filtered) {
+                    let message = format!("a block device must be given for '{}'", child.key);
+                    found.error(node.site, message);
+                    return None;
+                }
+                return Some(());
+            }
+            (Some(given), None) if is_nothing(given) => return Some(()),
+            (given, _) => given.unwrap_or(&empty),
+        };
+        let edge = self.open_child(child, child.key, member, name, context, node, found)?;
+        node.edges.push((edge, child.role));
+        if child.key == "data-file" {
+            image.data_file_given = true;
+        }
+        Some(())
+    }
+
+    /// `backing.backing…`, which can name a file although the header names the one above it.
+    fn open_further_down(
+        &mut self,
+        child: Child,
+        given: Option<&Tree>,
+        context: &Context<'_>,
+        node: &mut Node<'s>,
+        found: &mut Found<'_>,
+    ) -> Option<()> {
+        let mut key = child.key.to_owned();
+        let mut above = given;
+        if given.is_some_and(|tree| states_data_file(tree, child.key)) {
+            let message = format!(
+                "takes data-file= of a backing file only where {key}.file.filename= names that file"
+            );
+            found.error(node.site, message);
+            return None;
+        }
+        while let Some(member) = above.and_then(|tree| tree.child(child.key)) {
+            key = format!("{key}.{}", child.key);
+            if backing(Some(member)) == Backing::NotFromHeader {
+                if !is_nothing(member) {
+                    let edge = self.open_child(child, &key, member, None, context, node, found)?;
+                    node.edges.push((edge, child.role));
+                }
+                break;
+            }
+            above = Some(member);
+        }
+        Some(())
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one place where a child meets its parent"
+    )]
+    fn open_child(
+        &mut self,
+        child: Child,
+        key: &str,
+        member: &Tree,
+        name: Option<(&[u8], Option<usize>)>,
+        context: &Context<'_>,
+        node: &Node<'s>,
+        found: &mut Found<'_>,
+    ) -> Option<usize> {
+        // A string is the name of a node, unless it is the file name of -drive.
+        if let (None, Some(Scalar::Text(reference))) = (name, &member.value) {
+            let target = self.lookup(reference);
+            if target.is_none() {
+                let message = format!(
+                    "there is no block node '{}' before this word",
+                    bytes::show(reference)
+                );
+                found.error(node.site, message);
+            }
+            return target;
+        }
+        let is_format = matches!(node.kind, Kind::Raw | Kind::Format | Kind::ReadOnlyFormat);
+        // bdrv_inherited_options: which children are probed when they state no driver.
+        let protocol = match child.role {
+            Role::Image => true,
+            Role::Cow => false,
+            // blkdebug and blkverify are protocols themselves, and take names as those do.
+            Role::Filtered => context.protocol || child.key == "file" || child.legacy.is_some(),
+            Role::Data => is_format,
+            Role::Target => child.key == "log",
+        };
+        let (read_only, auto_read_only) = match child.role {
+            Role::Cow => (true, false),
+            Role::Image | Role::Filtered | Role::Data | Role::Target => {
+                (node.read_only, node.auto_read_only)
+            }
+        };
+        let keys = match (&context.keys, name) {
+            (Keys::Below(prefix), Some((_, set_by))) if child.legacy.is_some() => {
+                Keys::Fixed(prefix.trim_end_matches('.').to_owned(), set_by)
+            }
+            (keys, _) => keys.below(key),
+        };
+        let unstated = match child.role {
+            Role::Cow => Format::Unstated {
+                add: "backing.driver=",
+            },
+            Role::Image | Role::Filtered if context.filename.is_some() => context.unstated.clone(),
+            Role::Image | Role::Filtered | Role::Data | Role::Target => {
+                Format::Unstated { add: "driver=" }
+            }
+        };
+        let context = Context {
+            filename: name,
+            keys,
+            read_only,
+            auto_read_only,
+            protocol,
+            unstated,
+            depth: context.depth.saturating_add(1),
+        };
+        self.open(member, &context, node.site, found)
+    }
+}
+
+/// Whether a data file is stated for a backing file that a header names: the header's own would
+/// be followed instead.
+fn states_data_file(tree: &Tree, backing_key: &str) -> bool {
+    let mut next = Some(tree);
+    while let Some(tree) = next.filter(|tree| backing(Some(tree)) != Backing::NotFromHeader) {
+        if tree.child("data-file").is_some() {
+            return true;
+        }
+        next = tree.child(backing_key);
+    }
+    false
+}
+
+/// JSON's null or the empty string: explicitly nothing.
+fn is_nothing(tree: &Tree) -> bool {
+    !tree.has_children()
+        && match &tree.value {
+            None | Some(Scalar::Null) => true,
+            Some(Scalar::Text(text)) => text.is_empty(),
+            Some(Scalar::Bool(_)) => false,
+        }
+}
+
+fn has_legacy_name(driver: &Driver) -> bool {
+    driver.children.iter().any(|child| child.legacy.is_some())
+}
+
+/// Who decides on the backing file (`bdrv_open_backing_file`): the header, unless the line
+/// names a node or a file, or says there is none.
+fn backing(given: Option<&Tree>) -> Backing {
+    let Some(given) = given else {
+        return Backing::FromHeader {
+            format: None,
+            writable: false,
+            below: None,
+        };
+    };
+    let names_one = given.value.is_some()
+        || given.text("filename").is_some()
+        || given.text("file.filename").is_some()
+        || given.at("file").is_some_and(|file| file.value.is_some())
+        || given
+            .text("driver")
+            .and_then(drivers::lookup)
+            .is_some_and(|driver| driver.kind == Kind::Protocol && driver.name != "file")
+        || given.text("file.driver").is_some();
+    if names_one || !given.has_children() {
+        return Backing::NotFromHeader;
+    }
+    Backing::FromHeader {
+        format: given.text("driver").map(bytes::show),
+        writable: given.boolean("read-only") == Some(false),
+        below: given
+            .child("backing")
+            .map(|below| Box::new(backing(Some(below)))),
+    }
+}

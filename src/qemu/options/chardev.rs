@@ -1,0 +1,310 @@
+//! Character devices: `-chardev`, and the one-word syntax of `-serial`, `-monitor`, `-qmp`,
+//! `-gdb` and their like.
+//!
+//! Pure. Facts: chardev/char-*.c, `qemu_chr_parse_compat` in chardev/char.c, qapi/char.json,
+//! util/qemu-sockets.c (QEMU 10).
+
+use crate::qemu::command_line::Entry;
+use crate::qemu::requests::{Found, Site, Use};
+use crate::qemu::syntax::bytes;
+use crate::qemu::syntax::opts::Opts;
+use crate::qemu::syntax::tree::{Scalar, Tree};
+
+/// Options whose word is in the one-word syntax, and words of their own that open nothing.
+const MINI_OPTIONS: &[(&str, &[&str])] = &[
+    ("serial", &["none"]),
+    ("parallel", &["none"]),
+    ("monitor", &["none"]),
+    ("qmp", &[]),
+    ("qmp-pretty", &[]),
+    ("debugcon", &[]),
+    ("gdb", &["none"]),
+    ("qtest", &["none"]),
+    ("virtioconsole", &[]),
+];
+
+/// One-word forms that open no file. braille talks to brltty over its own library.
+const NO_FILE: &[&str] = &["null", "msmouse", "wctablet", "testdev", "braille", "vc"];
+
+/// The same, followed by more.
+const NO_FILE_PREFIXES: &[&str] = &[
+    "vc:",
+    "tcp:",
+    "telnet:",
+    "tn3270:",
+    "websocket:",
+    "udp:",
+    "con:",
+    "chardev:",
+];
+
+/// Backends, their path keys (with names older QEMUs used), and what the paths are.
+const PATHS: &[(&str, &[&str], Use)] = &[
+    (
+        "file",
+        &["path"],
+        Use::create("character device log").fdset(),
+    ),
+    (
+        "file",
+        &["input-path"],
+        Use::content("character device input").fdset(),
+    ),
+    (
+        "serial",
+        &["path", "tty"],
+        Use::write("host serial port").fdset(),
+    ),
+    (
+        "parallel",
+        &["path", "parport"],
+        Use::write("host parallel port"),
+    ),
+    ("tty", &["path"], Use::write("host serial port").fdset()),
+    ("parport", &["path"], Use::write("host parallel port")),
+    ("pty", &["path"], Use::create("link to a pseudo terminal")),
+];
+
+/// Keys that functions of this file read without a row above.
+const READ: &[(&str, &str)] = &[("pipe", "path"), ("socket", "fd"), ("socket", "path")];
+
+/// Whether a key of a backend names a host resource.
+pub fn names_resource(kind: &[u8], key: &str) -> bool {
+    let is = |name: &str| name.as_bytes() == kind;
+    key == "logfile"
+        || PATHS.iter().any(|row| is(row.0) && row.1.contains(&key))
+        || READ.iter().any(|row| is(row.0) && row.1 == key)
+}
+
+/// `-chardev` and all one-word options.
+pub fn list(entries: &[Entry], found: &mut Found<'_>) {
+    for entry in entries {
+        if entry.name == "chardev" {
+            backend(&entry.site, "", &entry.tree, found);
+        } else if let Some((_, none)) = MINI_OPTIONS.iter().find(|(name, _)| *name == entry.name) {
+            let opens_nothing = none.iter().any(|word| match entry.name {
+                // strncmp(optarg, "none", 4)
+                "monitor" => entry.word.starts_with(word.as_bytes()),
+                _ => entry.word == word.as_bytes(),
+            });
+            if !opens_nothing {
+                mini(&entry.site, "", &entry.word, found);
+            }
+        }
+    }
+}
+
+/// One word (`qemu_chr_parse_compat`). `key` is the key it stands in, for the origin.
+pub fn mini(site: &Site, key: &str, word: &[u8], found: &mut Found<'_>) {
+    let word = word.strip_prefix(b"mon:").unwrap_or(word);
+    let mut tree = Tree::default();
+    let mut put = |key: &str, value: &[u8]| {
+        // One fragment is never too deep.
+        let _ = tree.insert(key.as_bytes(), Scalar::Text(value.to_vec()), None);
+    };
+    if word == b"stdio" {
+        put("backend", b"stdio");
+    } else if let Some(path) = word.strip_prefix(b"file:") {
+        put("backend", b"file");
+        put("path", path);
+    } else if let Some(path) = word.strip_prefix(b"pipe:") {
+        put("backend", b"pipe");
+        put("path", path);
+    } else if let Some(path) = word.strip_prefix(b"pty") {
+        if !path.is_empty() && !path.starts_with(b":") {
+            refuse(site, word, found);
+            return;
+        }
+        put("backend", b"pty");
+        put("path", path.strip_prefix(b":").unwrap_or(path));
+    } else if let Some(rest) = word.strip_prefix(b"unix:") {
+        match Tree::from_opts(&Opts::parse(rest, Some("path"))) {
+            Ok(opts) => tree = opts,
+            Err(error) => found.error(site, error.to_string()),
+        }
+        let _ = tree.insert(b"backend", Scalar::Text(b"socket".to_vec()), None);
+    } else if word.starts_with(b"/dev/parport") || word.starts_with(b"/dev/ppi") {
+        put("backend", b"parallel");
+        put("path", word);
+    } else if word.starts_with(b"/dev/") || word.starts_with(b"COM") {
+        put("backend", b"serial");
+        put("path", word);
+    } else {
+        let known = NO_FILE.iter().any(|name| name.as_bytes() == word)
+            || NO_FILE_PREFIXES
+                .iter()
+                .any(|prefix| word.starts_with(prefix.as_bytes()));
+        if !known {
+            refuse(site, word, found);
+        }
+        return;
+    }
+    // All of it comes from one word, so all of it has that word's key.
+    let mut inner = site.clone();
+    inner.prefix = String::new();
+    let before = found.requests.len();
+    backend(&inner, "", &tree, found);
+    for request in found.requests.iter_mut().skip(before) {
+        request.origin = site.origin(key, None);
+    }
+}
+
+fn refuse(site: &Site, word: &[u8], found: &mut Found<'_>) {
+    let message = format!("'{}' is no character device", bytes::show(word));
+    found.error(site, message);
+}
+
+/// A backend with its keys, which stand below `prefix` in the line.
+pub fn backend(site: &Site, prefix: &str, tree: &Tree, found: &mut Found<'_>) {
+    let site = &Site {
+        prefix: format!("{}{prefix}", site.prefix),
+        ..site.clone()
+    };
+    let kind = tree.text("backend").unwrap_or_default();
+    for (name, keys, how) in PATHS {
+        if name.as_bytes() == kind {
+            for key in *keys {
+                found.prop(site, tree, key, *how);
+            }
+        }
+    }
+    match kind {
+        b"socket" => {
+            let server = tree.boolean("server").unwrap_or(false);
+            if !found.fds(site, tree, "fd", "socket of a character device") {
+                unix_socket(site, "path", tree, "", server, found);
+            }
+        }
+        b"pipe" => pipe(site, tree, found),
+        b"stdio" => {
+            for fd in [&b"0"[..], b"1"] {
+                found.fd(
+                    site.origin("backend", None),
+                    fd,
+                    "standard input and output",
+                );
+            }
+        }
+        _ => {}
+    }
+    // Every backend can log (qapi/char.json, ChardevCommon).
+    found.prop(
+        site,
+        tree,
+        "logfile",
+        Use::create("character device log").fdset(),
+    );
+}
+
+/// `PATH.in` with `PATH.out` is tried first, then PATH for both ways (chardev/char-pipe.c);
+/// which one it is only the host can tell.
+fn pipe(site: &Site, tree: &Tree, found: &mut Found<'_>) {
+    let Some(leaf) = tree.leaf("path").filter(|leaf| !leaf.text.is_empty()) else {
+        return;
+    };
+    let how = Use::write("pipe of a character device").optional().fdset();
+    let origin = site.origin("path", leaf.set_by);
+    for end in [&b".in"[..], b".out", b""] {
+        found.path(origin.clone(), &[leaf.text, end].concat(), how);
+    }
+}
+
+/// A Unix socket at `key`; `below` is where `abstract` is looked for.
+pub fn unix_socket(
+    site: &Site,
+    key: &str,
+    tree: &Tree,
+    below: &str,
+    server: bool,
+    found: &mut Found<'_>,
+) {
+    let Some(leaf) = tree.leaf(key) else { return };
+    if tree.boolean(&format!("{below}abstract")) == Some(true) {
+        return;
+    }
+    let origin = site.origin(key, leaf.set_by);
+    match (server, leaf.text.is_empty()) {
+        (true, true) => {
+            // unix_listen_saddr makes up a name.
+            let start = bytes::join(&found.tmp_dir(), b"qemu-socket-");
+            found.template(origin, &start, Use::bind("socket of its own making"));
+        }
+        (true, false) => found.path(origin, leaf.text, Use::bind("socket to listen on")),
+        (false, _) => found.path(origin, leaf.text, Use::connect("socket to connect to")),
+    }
+}
+
+/// A `SocketAddress` below `key` (qapi/sockets.json).
+pub fn address(site: &Site, key: &str, tree: &Tree, server: bool, found: &mut Found<'_>) {
+    match tree.text(&format!("{key}.type")) {
+        Some(b"unix") => {
+            let (path, below) = (format!("{key}.path"), format!("{key}."));
+            unix_socket(site, &path, tree, &below, server, found);
+        }
+        Some(b"fd") => {
+            found.fds(site, tree, &format!("{key}.str"), "inherited socket");
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::resource::Target;
+    use crate::qemu::Environment;
+
+    fn show(word: &str) -> Result<Vec<String>, String> {
+        let env = Environment::default();
+        let mut found = Found::new(&env);
+        mini(&Site::new(2, "-serial"), "", word.as_bytes(), &mut found);
+        if let Some(error) = found.errors.first() {
+            return Err(error.message.clone());
+        }
+        Ok(found
+            .requests
+            .iter()
+            .map(|request| {
+                let target = match &request.target {
+                    Target::Path(path) => path.display().to_string(),
+                    Target::Template(path) => format!("{}…", path.display()),
+                    Target::Fd(fd) => format!("fd {fd}"),
+                    other => format!("{other:?}"),
+                };
+                format!("{target} {:?}", request.access)
+            })
+            .collect())
+    }
+
+    #[test]
+    fn words() {
+        let table: &[(&str, &[&str])] = &[
+            ("null", &[]),
+            ("vc:80Cx24C", &[]),
+            ("tcp::4444,server", &[]),
+            ("pty", &[]),
+            ("pty:/run/p", &["/run/p Create"]),
+            ("file:/a,b=c", &["/a,b=c Create"]),
+            ("mon:file:/a", &["/a Create"]),
+            ("pipe:/f", &["/f.in Write", "/f.out Write", "/f Write"]),
+            ("unix:/s", &["/s Connect"]),
+            ("unix:/s,server,nowait", &["/s Bind"]),
+            ("unix:/s,server=off", &["/s Connect"]),
+            ("unix:/s,server=on,abstract=on", &[]),
+            (
+                "unix:path=/s,,t,server=on,logfile=/l",
+                &["/s,t Bind", "/l Create"],
+            ),
+            ("unix:,server=on", &["/tmp/qemu-socket-… Bind"]),
+            ("stdio", &["fd 0 Write", "fd 1 Write"]),
+            ("/dev/ttyS0", &["/dev/ttyS0 Write"]),
+            ("/dev/parport0", &["/dev/parport0 Write"]),
+        ];
+        for (word, want) in table {
+            assert_eq!(show(word).unwrap(), *want, "{word}");
+        }
+        for bad in ["/tmp/x", "", "ptyx", "stdiox"] {
+            assert!(show(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! Gathers what the option families find: requests, warnings, errors.
+//!
+//! Pure.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use crate::model::resource::{Access, Class, Image, Origin, Request, Target};
+use crate::qemu::syntax::bytes;
+use crate::qemu::syntax::tree::Tree;
+use crate::qemu::{Diagnostic, Environment};
+
+/// The place in the line that names things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The word that holds the value.
+    pub word: usize,
+    /// The option with its dash, or `image`.
+    pub option: Cow<'static, str>,
+    /// Put before each key: `drive.` for a section of a config file.
+    pub prefix: String,
+    /// `group.id.`, for keys that a later `-set` changed; empty unless one did.
+    pub set_path: String,
+}
+
+impl Site {
+    /// A place without config file or `-set`.
+    pub fn new(word: usize, option: impl Into<Cow<'static, str>>) -> Self {
+        Site {
+            word,
+            option: option.into(),
+            prefix: String::new(),
+            set_path: String::new(),
+        }
+    }
+
+    /// The origin of a key's value; `set_by` is the word of the `-set` that changed it.
+    pub fn origin(&self, key: &str, set_by: Option<usize>) -> Origin {
+        match set_by {
+            Some(word) => Origin::Word {
+                word,
+                option: "-set".into(),
+                key: format!("{}{key}", self.set_path),
+            },
+            None => Origin::Word {
+                word: self.word,
+                option: self.option.clone(),
+                key: format!("{}{key}", self.prefix),
+            },
+        }
+    }
+}
+
+/// How QEMU uses what a key names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// The label it needs.
+    pub class: Class,
+    /// What QEMU does.
+    pub access: Access,
+    /// In words.
+    pub reason: &'static str,
+    /// Whether QEMU stops without it.
+    pub required: bool,
+    /// Whether `/dev/fdset/N` works there (`qemu_open`), or is a path like any other.
+    pub fdset: bool,
+}
+
+impl Use {
+    const fn new(class: Class, access: Access, reason: &'static str) -> Self {
+        Use {
+            class,
+            access,
+            reason,
+            required: true,
+            fdset: false,
+        }
+    }
+
+    /// Read, the same for every guest.
+    pub const fn content(reason: &'static str) -> Self {
+        Use::new(Class::Content, Access::Read, reason)
+    }
+
+    /// Read, but nobody else's business: keys and secrets.
+    pub const fn secret(reason: &'static str) -> Self {
+        Use::new(Class::Exclusive, Access::Read, reason)
+    }
+
+    /// Opened for writing by this guest.
+    pub const fn write(reason: &'static str) -> Self {
+        Use::new(Class::Exclusive, Access::Write, reason)
+    }
+
+    /// A file that QEMU makes.
+    pub const fn create(reason: &'static str) -> Self {
+        Use::new(Class::Exclusive, Access::Create, reason)
+    }
+
+    /// A node that all guests of the host use.
+    pub const fn host(reason: &'static str) -> Self {
+        Use::new(Class::Keep, Access::Write, reason)
+    }
+
+    /// Looked at with the label it has.
+    pub const fn read_only(reason: &'static str) -> Self {
+        Use::new(Class::Keep, Access::Read, reason)
+    }
+
+    /// A socket that QEMU makes.
+    pub const fn bind(reason: &'static str) -> Self {
+        Use::new(Class::Keep, Access::Bind, reason)
+    }
+
+    /// A socket that somebody serves.
+    pub const fn connect(reason: &'static str) -> Self {
+        Use::new(Class::Keep, Access::Connect, reason)
+    }
+
+    /// A program.
+    pub const fn exec(reason: &'static str) -> Self {
+        Use::new(Class::Keep, Access::Exec, reason)
+    }
+
+    /// A directory and what is below it.
+    pub const fn tree(reason: &'static str) -> Self {
+        Use::new(Class::Keep, Access::Tree, reason)
+    }
+
+    /// QEMU goes on without it.
+    pub const fn optional(mut self) -> Self {
+        self.required = false;
+        self
+    }
+
+    /// `/dev/fdset/N` is understood there.
+    pub const fn fdset(mut self) -> Self {
+        self.fdset = true;
+        self
+    }
+}
+
+/// The members of an fd set, and whether something uses it.
+#[derive(Debug, Default)]
+struct FdSet {
+    members: Vec<(i32, Origin)>,
+    used: bool,
+}
+
+/// What has been found so far.
+pub struct Found<'e> {
+    /// What pure code is told of the host.
+    pub env: &'e Environment,
+    /// Resources.
+    pub requests: Vec<Request>,
+    /// Worth saying.
+    pub warnings: Vec<Diagnostic>,
+    /// What no table knows.
+    pub unknown: Vec<Diagnostic>,
+    /// Reasons not to launch.
+    pub errors: Vec<Diagnostic>,
+    fdsets: BTreeMap<i64, FdSet>,
+}
+
+impl<'e> Found<'e> {
+    /// Nothing yet.
+    pub fn new(env: &'e Environment) -> Self {
+        Found {
+            env,
+            requests: Vec::new(),
+            warnings: Vec::new(),
+            unknown: Vec::new(),
+            errors: Vec::new(),
+            fdsets: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a request.
+    pub fn add(&mut self, origin: Origin, target: Target, how: Use, image: Option<Image>) {
+        self.requests.push(Request {
+            target,
+            class: how.class,
+            access: how.access,
+            origin,
+            reason: how.reason,
+            image,
+            required: how.required,
+        });
+    }
+
+    /// Adds a path; the empty one names nothing.
+    pub fn path(&mut self, origin: Origin, path: &[u8], how: Use) {
+        self.image(origin, path, how, None);
+    }
+
+    /// Adds a path whose header may name further files.
+    pub fn image(&mut self, origin: Origin, path: &[u8], how: Use, image: Option<Image>) {
+        let path = bytes::c_string(path);
+        if path.is_empty() {
+            return;
+        }
+        if let (true, Some(set)) = (how.fdset, path.strip_prefix(b"/dev/fdset/")) {
+            self.use_fdset(origin, set, how, image.as_ref());
+            return;
+        }
+        self.add(origin, Target::Path(bytes::os(path)), how, image);
+    }
+
+    /// `monitor_fdset_dup_fd_add` picks the member with the same access mode, which the line
+    /// does not tell: all members are listed.
+    fn use_fdset(&mut self, origin: Origin, set: &[u8], how: Use, image: Option<&Image>) {
+        let Some(set) = bytes::number::<i64>(set)
+            .and_then(|set| self.fdsets.get_mut(&set))
+            .filter(|set| !set.members.is_empty())
+        else {
+            let message = format!(
+                "no -add-fd puts a descriptor into fd set {}",
+                bytes::show(set)
+            );
+            self.error_at(&origin, message);
+            return;
+        };
+        set.used = true;
+        let members: Vec<i32> = set.members.iter().map(|(fd, _)| *fd).collect();
+        for fd in members {
+            self.add(
+                origin.clone(),
+                Target::Fd(fd),
+                descriptor(how.reason),
+                image.cloned(),
+            );
+        }
+    }
+
+    /// Adds the value of a key, where the tree has it; true when it does.
+    pub fn prop(&mut self, site: &Site, tree: &Tree, key: &str, how: Use) -> bool {
+        match tree.leaf(key) {
+            Some(leaf) if !leaf.text.is_empty() => {
+                self.path(site.origin(key, leaf.set_by), leaf.text, how);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A file that QEMU searches for in its data directories.
+    pub fn data_file(&mut self, origin: Origin, name: &[u8], how: Use) {
+        let name = bytes::c_string(name);
+        if !name.is_empty() {
+            self.add(origin, Target::DataFile(bytes::os(name)), how, None);
+        }
+    }
+
+    /// A name that QEMU completes itself.
+    pub fn template(&mut self, origin: Origin, start: &[u8], how: Use) {
+        self.add(origin, Target::Template(bytes::os(start)), how, None);
+    }
+
+    /// The value of a key is the number of an inherited descriptor, or several with colons.
+    pub fn fds(&mut self, site: &Site, tree: &Tree, key: &str, reason: &'static str) -> bool {
+        let Some(leaf) = tree.leaf(key).filter(|leaf| !leaf.text.is_empty()) else {
+            return false;
+        };
+        let origin = site.origin(key, leaf.set_by);
+        for part in leaf.text.split(|b| *b == b':') {
+            self.fd(origin.clone(), part, reason);
+        }
+        true
+    }
+
+    /// An inherited descriptor by its number.
+    pub fn fd(&mut self, origin: Origin, number: &[u8], reason: &'static str) {
+        match bytes::number::<i32>(number) {
+            Some(fd) => self.add(origin, Target::Fd(fd), descriptor(reason), None),
+            None => {
+                let message = format!("'{}' is no descriptor number", bytes::show(number));
+                self.error_at(&origin, message);
+            }
+        }
+    }
+
+    /// Notes a member of an fd set.
+    pub fn fdset_member(&mut self, set: i64, fd: i32, origin: Origin) {
+        let set = self.fdsets.entry(set).or_default();
+        set.members.push((fd, origin));
+    }
+
+    /// Lists the members of sets that nothing on the line uses: a monitor may use them later.
+    pub fn unused_fdsets(&mut self) {
+        for set in std::mem::take(&mut self.fdsets).into_values() {
+            for (fd, origin) in set.members {
+                if !set.used {
+                    self.add(
+                        origin,
+                        Target::Fd(fd),
+                        descriptor("descriptor of an fd set"),
+                        None,
+                    );
+                }
+            }
+        }
+    }
+
+    /// Something worth saying.
+    pub fn warn(&mut self, site: &Site, message: impl Into<String>) {
+        self.warnings.push(Diagnostic {
+            word: site.word,
+            option: site.option.clone(),
+            message: message.into(),
+        });
+    }
+
+    /// Something that is not known, and therefore not labelled.
+    pub fn unknown(&mut self, site: &Site, message: impl Into<String>) {
+        self.unknown.push(Diagnostic {
+            word: site.word,
+            option: site.option.clone(),
+            message: message.into(),
+        });
+    }
+
+    /// A reason not to launch.
+    pub fn error(&mut self, site: &Site, message: impl Into<String>) {
+        self.errors.push(Diagnostic {
+            word: site.word,
+            option: site.option.clone(),
+            message: message.into(),
+        });
+    }
+
+    /// A reason not to launch, said by one key's value.
+    pub fn error_at(&mut self, origin: &Origin, message: impl Into<String>) {
+        self.errors.push(diagnostic(origin, message.into()));
+    }
+
+    /// Something worth saying of one value.
+    pub fn warn_at(&mut self, origin: &Origin, message: impl Into<String>) {
+        self.warnings.push(diagnostic(origin, message.into()));
+    }
+
+    /// glib's `g_get_tmp_dir`: TMPDIR as it stands, else /tmp.
+    pub fn tmp_dir(&self) -> Vec<u8> {
+        tmp_dir(self.env.tmpdir.as_ref())
+    }
+}
+
+fn diagnostic(origin: &Origin, message: String) -> Diagnostic {
+    let (word, option) = match origin {
+        Origin::Word { word, option, .. } => (*word, option.clone()),
+        Origin::BackingOf { .. }
+        | Origin::DataFileOf { .. }
+        | Origin::ExtentOf { .. }
+        | Origin::TreeOf { .. } => (0, "".into()),
+    };
+    Diagnostic {
+        word,
+        option,
+        message,
+    }
+}
+
+fn tmp_dir(tmpdir: Option<&OsString>) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tmpdir.map(|dir| dir.as_bytes()).unwrap_or_default();
+    if dir.is_empty() {
+        b"/tmp".to_vec()
+    } else {
+        dir.to_vec()
+    }
+}
+
+/// An inherited descriptor is there already: nothing to label or to create.
+const fn descriptor(reason: &'static str) -> Use {
+    Use::host(reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fd_sets_replace_paths_only_where_qemu_looks_for_them() {
+        let env = Environment::default();
+        let mut found = Found::new(&env);
+        let site = Site::new(3, "-x");
+        found.fdset_member(2, 11, site.origin("fd", None));
+        found.fdset_member(2, 12, site.origin("fd", None));
+        found.path(
+            site.origin("", None),
+            b"/dev/fdset/2",
+            Use::write("x").fdset(),
+        );
+        found.path(site.origin("", None), b"/dev/fdset/2", Use::write("x"));
+        found.path(
+            site.origin("", None),
+            b"/dev/fdset/3",
+            Use::write("x").fdset(),
+        );
+        let targets: Vec<Target> = found.requests.iter().map(|r| r.target.clone()).collect();
+        let literal = Target::Path("/dev/fdset/2".into());
+        assert_eq!(targets, [Target::Fd(11), Target::Fd(12), literal]);
+        assert_eq!(found.errors.len(), 1);
+        found.unused_fdsets();
+        assert_eq!(found.requests.len(), 3);
+    }
+
+    #[test]
+    fn temporary_directory() {
+        for (tmpdir, want) in [
+            (None, "/tmp"),
+            (Some(""), "/tmp"),
+            // create_tmp_file compares with "/tmp": with a slash behind it, it is another.
+            (Some("/tmp/"), "/tmp/"),
+            (Some("/x//"), "/x//"),
+            (Some("/"), "/"),
+        ] {
+            let tmpdir = tmpdir.map(OsString::from);
+            assert_eq!(tmp_dir(tmpdir.as_ref()), want.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Small operations on bytes that the standard library has only for `str`.
+//!
+//! Pure. Words of a command line are bytes; nothing here assumes UTF-8.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use crate::text::escape;
+
+/// The parts before and after the first `byte`.
+pub fn split_once(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|b| *b == byte)?;
+    let (head, rest) = text.split_at_checked(at)?;
+    Some((head, rest.split_first()?.1))
+}
+
+/// The parts before and after the last `byte`.
+pub fn rsplit_once(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().rposition(|b| *b == byte)?;
+    let (head, rest) = text.split_at_checked(at)?;
+    Some((head, rest.split_first()?.1))
+}
+
+/// The text up to the first byte of `stops`, and the rest with that byte.
+pub fn until<'a>(text: &'a [u8], stops: &[u8]) -> (&'a [u8], &'a [u8]) {
+    let at = text
+        .iter()
+        .position(|b| stops.contains(b))
+        .unwrap_or(text.len());
+    text.split_at_checked(at).unwrap_or((text, b""))
+}
+
+/// Whether `needle` occurs in `text`.
+pub fn contains(text: &[u8], needle: &[u8]) -> bool {
+    text.windows(needle.len().max(1)).any(|part| part == needle)
+}
+
+/// What C code sees of the text: all before the first NUL.
+pub fn c_string(text: &[u8]) -> &[u8] {
+    until(text, b"\0").0
+}
+
+/// The bytes as a word of the operating system.
+pub fn os(text: &[u8]) -> OsString {
+    OsStr::from_bytes(text).to_os_string()
+}
+
+/// For messages, and for names that only count where they are plain.
+pub fn show(text: &[u8]) -> String {
+    escape::escaped(text)
+}
+
+/// `dir/name`, with the slash only where it is missing.
+pub fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut path = dir.to_vec();
+    if !path.is_empty() && !path.ends_with(b"/") {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}
+
+/// A decimal number and nothing else.
+pub fn number<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// A number as `strtoull(3)` with base 0 reads it, and nothing else: hexadecimal after `0x`, octal
+/// after `0`. QEMU's integer properties are read so (`qemu_strtou64`, util/cutils.c); blanks and
+/// signs, which it takes too, are not.
+pub fn c_number<N: TryFrom<u64>>(text: &[u8]) -> Option<N> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None if text.starts_with('0') => (text, 8),
+        None => (text, 10),
+    };
+    if !digits.chars().all(|c| c.is_digit(radix)) {
+        return None;
+    }
+    u64::from_str_radix(digits, radix).ok()?.try_into().ok()
+}
+
+/// QEMU's booleans, lower case only (`qapi_bool_parse`, qapi/qapi-util.c).
+pub fn boolean(text: &[u8]) -> Option<bool> {
+    match text {
+        b"on" | b"yes" | b"true" | b"y" => Some(true),
+        b"off" | b"no" | b"false" | b"n" => Some(false),
+        _ => None,
+    }
+}
+
+/// `is_help_option` (include/qemu/help_option.h).
+pub fn is_help(text: &[u8]) -> bool {
+    text == b"help" || text == b"?"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits() {
+        assert_eq!(split_once(b"a:b:c", b':'), Some((&b"a"[..], &b"b:c"[..])));
+        assert_eq!(rsplit_once(b"a:b:c", b':'), Some((&b"a:b"[..], &b"c"[..])));
+        assert_eq!(split_once(b"abc", b':'), None);
+        assert_eq!(until(b"a=b,c", b",="), (&b"a"[..], &b"=b,c"[..]));
+        assert_eq!(until(b"abc", b","), (&b"abc"[..], &b""[..]));
+    }
+
+    #[test]
+    fn numbers_and_booleans() {
+        assert_eq!(number::<i32>(b"12"), Some(12));
+        assert_eq!(number::<i32>(b"+12"), None);
+        assert_eq!(number::<i32>(b"99999999999"), None);
+        for (text, want) in [
+            ("4660", Some(4660)),
+            ("0x1234", Some(4660)),
+            ("0X00ff", Some(255)),
+            ("010", Some(8)),
+            ("0", Some(0)),
+            ("65535", Some(65535)),
+            ("65536", None),
+            ("08", None),
+            ("12ab", None),
+            ("0x", None),
+            ("", None),
+            ("-1", None),
+            ("+1", None),
+            (" 1", None),
+            ("18446744073709551616", None),
+        ] {
+            assert_eq!(c_number::<u16>(text.as_bytes()), want, "{text}");
+        }
+        assert_eq!(boolean(b"on"), Some(true));
+        assert_eq!(boolean(b"On"), None);
+        assert!(contains(b"fat:rw:/x", b":rw:"));
+        assert!(!contains(b"", b":rw:"));
+        assert_eq!(join(b"/a", b"b"), b"/a/b");
+        assert_eq!(c_string(b"a\0b"), b"a");
+    }
+}

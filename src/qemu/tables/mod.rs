@@ -1,0 +1,5 @@
+//! What is known of every key.
+
+pub mod keys;
+pub mod not_paths;
+pub mod unknown;

@@ -1,0 +1,220 @@
+//! What a line has that no table of ours knows: options, types, and keys whose values look like
+//! files. Nothing of it is labelled, so nothing of it is passed over in silence.
+//!
+//! Pure. A newer QEMU has options that this program has never heard of. What they open keeps the
+//! label it has, which a guest's domain may not use: QEMU fails then, and no file of the host is
+//! exposed. So these are warnings, or errors for callers who want to be sure (`--strict`).
+
+use crate::qemu::block::drivers::Driver;
+use crate::qemu::block::open::Keys;
+use crate::qemu::command_line::Entry;
+use crate::qemu::options::process;
+use crate::qemu::requests::{Found, Site};
+use crate::qemu::syntax::tree::{Scalar, Tree};
+use crate::qemu::syntax::{bytes, keyval};
+use crate::qemu::tables::keys;
+
+/// Ends of names by which people call files that QEMU uses: images, firmware, sockets, keys, logs.
+const SUFFIXES: &[&str] = &[
+    "bin", "cfg", "conf", "crt", "dmg", "dtb", "efi", "elf", "fd", "gz", "img", "ini", "iso",
+    "json", "key", "log", "luks", "pcap", "pem", "pid", "qcow", "qcow2", "qed", "raw", "rom", "so",
+    "sock", "socket", "trace", "txt", "vdi", "vhd", "vhdx", "vmdk", "xml", "xz", "zst",
+];
+
+/// Whether a word, or a part of it after `=`, `,` or `:`, could be the name of a file: it has a
+/// slash, or ends as files do.
+pub fn looks_like_path(word: &[u8]) -> bool {
+    if word.contains(&b'/') {
+        return true;
+    }
+    word.split(|b| matches!(b, b'=' | b',' | b':' | b' '))
+        .filter_map(|part| bytes::rsplit_once(part, b'.'))
+        .any(|(stem, suffix)| {
+            !stem.is_empty()
+                && SUFFIXES
+                    .iter()
+                    .any(|known| suffix.eq_ignore_ascii_case(known.as_bytes()))
+        })
+}
+
+/// An option that is not in the table, and the word after it. Whether that is its value or a disk
+/// image only the QEMU that has the option knows.
+pub fn option(word: usize, option: &[u8], next: Option<&[u8]>, found: &mut Found<'_>) {
+    let site = Site::new(word, bytes::show(option));
+    match next {
+        Some(next) if looks_like_path(next) => {
+            let message = format!(
+                "is not an option that svirt-exec knows, so that it cannot be told whether '{}' is \
+                 its value or a disk image, nor what QEMU does with it; check its spelling, give an \
+                 image with -drive, or use a svirt-exec that knows this QEMU",
+                bytes::show(next)
+            );
+            found.error(&site, message);
+        }
+        Some(next) => {
+            let message = format!(
+                "is not an option that svirt-exec knows; nothing is labelled for it, nor for '{}' \
+                 after it",
+                bytes::show(next)
+            );
+            found.unknown(&site, message);
+        }
+        None => found.unknown(
+            &site,
+            "is not an option that svirt-exec knows; nothing is labelled for it",
+        ),
+    }
+}
+
+/// A section of a config file that belongs to no option in the table.
+pub fn group(site: &Site, group: &str, pairs: &[(Vec<u8>, Vec<u8>)], found: &mut Found<'_>) {
+    let file = pairs.iter().find(|(_, value)| looks_like_path(value));
+    match file {
+        Some((key, value)) => {
+            let message = format!(
+                "group '{group}' is not one that svirt-exec knows, so that it cannot be told what \
+                 QEMU does with {}={}; say it with an option, or use a svirt-exec that knows this \
+                 QEMU",
+                bytes::show(key),
+                bytes::show(value)
+            );
+            found.error(site, message);
+        }
+        None => {
+            let message = format!(
+                "group '{group}' is not one that svirt-exec knows; nothing is labelled for it"
+            );
+            found.unknown(site, message);
+        }
+    }
+}
+
+/// A type, driver or backend that no table has.
+pub fn kind(site: &Site, key: &str, kind: &[u8], found: &mut Found<'_>) {
+    let message = format!(
+        "{}{key}={} is not known to svirt-exec: nothing is labelled for what it opens by itself",
+        site.prefix,
+        bytes::show(kind)
+    );
+    found.unknown(site, message);
+}
+
+/// All options whose keys are in tables.
+pub fn list(entries: &[Entry], found: &mut Found<'_>) {
+    for entry in entries {
+        let Some(family) = keys::family(entry.name) else {
+            continue;
+        };
+        // Words that are keyval or JSON most of the time.
+        let parsed = match entry.name {
+            "display" if !entry.word.starts_with(b"vnc=") => {
+                keyval::parse_or_json(&entry.word, "type").ok()
+            }
+            "incoming" if process::is_channel(&entry.word) => {
+                keyval::parse_or_json(&entry.word, "channel-type").ok()
+            }
+            _ => None,
+        };
+        let tree = parsed.as_ref().unwrap_or(&entry.tree);
+        let named = tree.text(family.kind).unwrap_or_default();
+        if !named.is_empty() && !bytes::is_help(named) && !family.knows(named) {
+            kind(&entry.site, family.kind, named, found);
+        }
+        if family.name != "blockdev" {
+            keys(&entry.site, family.name, named, tree, "", found);
+        }
+    }
+}
+
+/// The leaves of a tree that look like files and stand in keys that no table has. `above` is what
+/// stands before the keys, with its dot.
+pub fn keys(
+    site: &Site,
+    family: &str,
+    kind: &[u8],
+    tree: &Tree,
+    above: &str,
+    found: &mut Found<'_>,
+) {
+    let mut leaves = Vec::new();
+    paths(tree, &mut Vec::new(), &mut leaves);
+    for (key, value) in leaves {
+        if keys::of(family, kind, &key).is_none() {
+            key_unknown(site, &format!("{above}{key}"), value, found);
+        }
+    }
+}
+
+/// The keys of one block node. Its children are nodes of their own, looked at when they are
+/// opened.
+pub fn node(driver: &Driver, tree: &Tree, keys: &Keys, site: &Site, found: &mut Found<'_>) {
+    let mut leaves = Vec::new();
+    paths(tree, &mut Vec::new(), &mut leaves);
+    for (key, value) in leaves {
+        let first = key.split('.').next().unwrap_or_default();
+        let is_child = driver
+            .children
+            .iter()
+            .any(|child| child.key.trim_end_matches('.') == first);
+        let kind = driver.name.as_bytes();
+        if !is_child && keys::of("blockdev", kind, &key).is_none() {
+            key_unknown(site, &keys.key(&key), value, found);
+        }
+    }
+}
+
+/// A key with a value that looks like a file.
+pub fn key_unknown(site: &Site, key: &str, value: &[u8], found: &mut Found<'_>) {
+    let message = format!(
+        "{}{key}={} is not known to name a host resource, and looks like one: it is not labelled",
+        site.prefix,
+        bytes::show(value)
+    );
+    found.unknown(site, message);
+}
+
+/// Every text in a tree that looks like a file, with its dotted key, in the order of keys. `above`
+/// is the way to the tree.
+fn paths<'t>(tree: &'t Tree, above: &mut Vec<&'t [u8]>, leaves: &mut Vec<(String, &'t [u8])>) {
+    if let Some(Scalar::Text(value)) = &tree.value
+        && looks_like_path(value)
+    {
+        leaves.push((bytes::show(&above.join(&b'.')), value));
+    }
+    for (name, child) in tree.children() {
+        above.push(name);
+        paths(child, above, leaves);
+        above.pop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_by_their_looks() {
+        for path in [
+            "/x",
+            "a/b",
+            "./disk",
+            "disk.img",
+            "file=disk.QCOW2",
+            "id=x,log=a.log",
+            "unix:guest.sock,server",
+        ] {
+            assert!(looks_like_path(path.as_bytes()), "{path}");
+        }
+        for word in [
+            "",
+            "on",
+            "1.5",
+            ".img",
+            "host.example.com",
+            "a=b,c=d",
+            "52:54:00:12:34:56",
+        ] {
+            assert!(!looks_like_path(word.as_bytes()), "{word}");
+        }
+    }
+}

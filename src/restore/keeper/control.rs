@@ -1,0 +1,186 @@
+//! How a keeper is asked for something while its guest runs: a socket with an abstract name
+//! (unix(7)), which ends with the keeper. Who asks is a process of the keeper's domain, of the same
+//! user or of root.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::Uid;
+
+use crate::restore::keeper::client::END;
+use crate::restore::keeper::job;
+use crate::text::escape::quoted;
+use crate::text::message::{Refusal, refuse};
+
+/// How long a keeper listens to a caller who says nothing.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Longest request, in bytes: 10,000 names.
+const LONGEST: u64 = 40 << 20;
+
+/// What a keeper is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// To give files back.
+    Release,
+    /// To let other guests read content.
+    Share,
+}
+
+impl Verb {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Release => b'R',
+            Self::Share => b'S',
+        }
+    }
+}
+
+/// Where a keeper listens.
+#[derive(Debug)]
+pub struct Door(UnixListener);
+
+fn address(entry: &Path) -> io::Result<SocketAddr> {
+    SocketAddr::from_abstract_name(entry.as_os_str().as_bytes())
+}
+
+impl Door {
+    /// Opens the door of an entry's keeper. None where that cannot be: nothing is given back or
+    /// shared before the guest's end then.
+    pub fn open(entry: &Path) -> Option<Self> {
+        UnixListener::bind_addr(&address(entry).ok()?)
+            .ok()
+            .map(Self)
+    }
+
+    /// To be waited for.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// What somebody asks who may.
+    pub fn answer(&self) -> Option<Call> {
+        let (stream, _) = self.0.accept().ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.set_write_timeout(Some(PATIENCE)).ok()?;
+        let uid = getsockopt(&stream, PeerCredentials).ok()?.uid();
+        if uid != 0 && uid != Uid::effective().as_raw() {
+            return None;
+        }
+        let (verb, paths) = read(&stream).ok()?;
+        Some(Call {
+            verb,
+            paths,
+            stream,
+        })
+    }
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub struct Call {
+    /// What for.
+    pub verb: Verb,
+    /// Of which files.
+    pub paths: Vec<PathBuf>,
+    stream: UnixStream,
+}
+
+impl Call {
+    /// Says one thing to whoever asks.
+    pub fn say(&self, what: u8, text: &str) {
+        let mut message = vec![what];
+        message.extend_from_slice(text.as_bytes());
+        message.push(END);
+        let mut stream = &self.stream;
+        let _ = stream.write_all(&message);
+    }
+}
+
+fn read(from: impl Read) -> io::Result<(Verb, Vec<PathBuf>)> {
+    let mut reader = io::BufReader::new(from.take(LONGEST));
+    let mut byte = [0_u8];
+    reader.read_exact(&mut byte)?;
+    let bad = || io::Error::from(io::ErrorKind::InvalidData);
+    let verb = [Verb::Release, Verb::Share]
+        .into_iter()
+        .find(|verb| [verb.byte()] == byte)
+        .ok_or_else(bad)?;
+    let mut paths = Vec::new();
+    loop {
+        let mut path = Vec::new();
+        reader.read_until(END, &mut path)?;
+        if path.pop() != Some(END) {
+            return Err(bad());
+        }
+        if path.is_empty() {
+            return Ok((verb, paths));
+        }
+        paths.push(OsString::from_vec(path).into());
+    }
+}
+
+fn written(verb: Verb, paths: &[PathBuf]) -> Vec<u8> {
+    let mut text = vec![verb.byte()];
+    for path in paths {
+        text.extend_from_slice(path.as_os_str().as_bytes());
+        text.push(END);
+    }
+    text.push(END);
+    text
+}
+
+/// Asks the keeper of an entry that belongs to this user. True when it has done everything.
+///
+/// # Errors
+/// Where it cannot be reached, or what it refuses.
+pub fn ask(
+    entry: &Path,
+    owner: u32,
+    (verb, paths): (Verb, &[PathBuf]),
+    tell: &mut dyn FnMut(&str),
+) -> Result<bool, Refusal> {
+    let knock = || -> io::Result<UnixStream> {
+        let mut stream = UnixStream::connect_addr(&address(entry)?)?;
+        if getsockopt(&stream, PeerCredentials)?.uid() != owner {
+            return Err(io::Error::other("its name is taken by somebody else"));
+        }
+        stream.write_all(&written(verb, paths))?;
+        Ok(stream)
+    };
+    let keeper = knock().map_err(|error| {
+        refuse(format!(
+            "cannot reach the keeper of {}: {error}; labels go back at the guest's end, or, where \
+             the keeper was killed, with svirt-exec restore after that",
+            quoted(entry)
+        ))
+    })?;
+    job::listen(&keeper, tell)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_arrives() {
+        let odd: PathBuf = OsString::from_vec(b"/x \xff\n".to_vec()).into();
+        for verb in [Verb::Release, Verb::Share] {
+            for paths in [vec![], vec!["/a".into()], vec!["/a".into(), odd.clone()]] {
+                let text = written(verb, &paths);
+                assert_eq!(read(text.as_slice()).unwrap(), (verb, paths));
+                for end in 0..text.len() {
+                    assert!(read(&text[..end]).is_err());
+                }
+            }
+        }
+        assert!(read(&b"X\0"[..]).is_err());
+    }
+}

@@ -1,0 +1,281 @@
+//! Which domain a guest runs in and which types its images get.
+//!
+//! Both come from the policy's own files, as libvirt reads them, and from
+//! questions to the policy; no distribution is known by name.
+
+use std::io;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::host::{Host, VirtualContexts};
+use crate::model::label::{Context, Level};
+use crate::seclabel::own_domain::LOAD;
+
+/// What runs the guest's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// The kernel's virtualisation.
+    Kvm,
+    /// QEMU's translator, which writes code and runs it: needs `execmem`.
+    Tcg,
+    /// Neither (qtest, or no guest at all).
+    None,
+}
+
+/// Why no domain or image type could be found.
+#[derive(Debug, Error)]
+pub enum DomainError {
+    /// The policy's files are missing or unreadable.
+    #[error(
+        "cannot read which domain the policy has for guests: {0}; \
+         install a policy with virtual machine support (selinux-policy-default, selinux-policy-targeted)"
+    )]
+    Files(#[source] io::Error),
+    /// A file without the line that is needed.
+    #[error(
+        "cannot tell which {0}: the policy's file for it is empty; install the policy's package anew \
+         (selinux-policy-default, selinux-policy-targeted)"
+    )]
+    Empty(&'static str),
+    /// The first line's domain is not in the policy.
+    #[error(
+        "cannot run the guest as '{0}': the policy does not know this context; \
+         load the svirt_launcher module: {LOAD}; and check that the SELinux user may have \
+         this role and categories: semanage user -l"
+    )]
+    Unknown(String),
+    /// TCG has no domain.
+    #[error(
+        "cannot run the guest with TCG: no guest domain of the policy may run code that it wrote \
+         (execmem); run with -accel kvm, or setsebool virt_use_execmem on"
+    )]
+    NoExecmem,
+    /// No image type suits the domain.
+    #[error(
+        "cannot label images for {domain}: the policy lets it write none of {tried}; name another domain \
+         with --label, or none, and svirt-exec finds one"
+    )]
+    NoImageType {
+        /// The domain.
+        domain: String,
+        /// The types tried.
+        tried: String,
+    },
+    /// The policy could not be asked.
+    #[error(
+        "cannot ask the policy: {0}; /sys/fs/selinux has to be mounted, and the svirt_launcher module be \
+         of this version: {LOAD}"
+    )]
+    Ask(#[source] io::Error),
+}
+
+/// Contexts of a guest before it has a pair: all at the bare sensitivity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestTypes {
+    /// Of the process.
+    pub domain: Context,
+    /// Of what only this guest uses.
+    pub image: Context,
+    /// Of what every guest may read.
+    pub content: Context,
+}
+
+/// The domain of Fedora's and Debian's policy whose guests may run code they
+/// wrote, where `virtual_domain_context` has no second line.
+const TCG_DOMAINS: [&str; 2] = ["svirt_tcg_t", "svirt_prot_exec_t"];
+
+/// The domain of guests in every policy that has one, for where the policy's files cannot be read: in
+/// that domain itself.
+const GUEST_DOMAIN: &str = "svirt_t";
+
+/// Whether a context is the cage of a guest: libvirt's driver put us there.
+pub fn is_cage(host: &dyn Host, context: &Context) -> bool {
+    !context.cage().is_empty() && (context.kind == GUEST_DOMAIN || is_guest(host, context))
+}
+
+/// Whether a context is one that guests run in.
+pub fn is_guest(host: &dyn Host, context: &Context) -> bool {
+    TCG_DOMAINS.contains(&context.kind.as_str())
+        || is_among(&host.virtual_contexts().unwrap_or_default(), context)
+}
+
+/// As [`is_guest`], with what the policy's files say already read.
+pub fn is_among(stated: &VirtualContexts, context: &Context) -> bool {
+    TCG_DOMAINS.contains(&context.kind.as_str())
+        || stated
+            .domains
+            .iter()
+            .any(|domain| domain.kind == context.kind)
+}
+
+/// Whether guests of any domain may read files of this label.
+pub fn may_any_read(host: &dyn Host, guest: &Context, label: &Context) -> bool {
+    let stated = host.virtual_contexts().unwrap_or_default();
+    let kinds = stated.domains.iter().map(|domain| domain.kind.as_str());
+    kinds.chain(TCG_DOMAINS).any(|kind| {
+        let domain = guest.with_type(kind);
+        ask(host, &domain, label, "file", &["open", "read"]).unwrap_or(false)
+    })
+}
+
+/// What a writable image needs of its type.
+const IMAGE_PERMISSIONS: [&str; 5] = ["getattr", "lock", "open", "read", "write"];
+
+/// Whether the policy knows both contexts, and gives all of these.
+fn ask(
+    host: &dyn Host,
+    source: &Context,
+    target: &Context,
+    class: &str,
+    permissions: &[&'static str],
+) -> Result<bool, DomainError> {
+    match host.denied(source, target, class, permissions) {
+        // security_compute_av(3) of a context that the policy does not know.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        answer => answer
+            .map(|denied| denied.is_empty())
+            .map_err(DomainError::Ask),
+    }
+}
+
+/// Finds the domain and image types for a guest started by `own`. With a `stated` context, its
+/// domain is that one, and only the types of what it uses are looked for.
+///
+/// # Errors
+/// Where the policy has none that fit.
+pub fn guest_types(
+    host: &dyn Host,
+    own: &Context,
+    accelerator: Accelerator,
+    stated: Option<&Context>,
+) -> Result<GuestTypes, DomainError> {
+    let files = host.virtual_contexts().map_err(DomainError::Files)?;
+    let first = files
+        .domains
+        .first()
+        .ok_or(DomainError::Empty("domain guests run in"))?;
+    let domain_of = |kind: &str| {
+        // User and role are the caller's, as in libvirt: a change of either needs
+        // exemptions that few domains have.
+        let mut domain = own.with_type(kind);
+        domain.range = own
+            .range
+            .as_ref()
+            .map(|_| crate::model::label::Range::single(Level::bare(own.sensitivity())));
+        domain
+    };
+
+    let domain = if let Some(stated) = stated {
+        let domain = stated.bare();
+        if !host.is_valid(&domain) {
+            return Err(DomainError::Unknown(domain.to_string()));
+        }
+        domain
+    } else if accelerator == Accelerator::Tcg {
+        let second = files.domains.get(1).map(|context| context.kind.as_str());
+        let [fedora, debian] = TCG_DOMAINS;
+        let candidates = second
+            .into_iter()
+            .chain([fedora, first.kind.as_str(), debian]);
+        let mut found = None;
+        for kind in candidates {
+            let domain = domain_of(kind);
+            if ask(host, &domain, &domain, "process", &["execmem"])? {
+                found = Some(domain);
+                break;
+            }
+        }
+        match found {
+            Some(domain) => domain,
+            None if !host.is_valid(&domain_of(&first.kind)) => {
+                return Err(DomainError::Unknown(domain_of(&first.kind).to_string()));
+            }
+            None => return Err(DomainError::NoExecmem),
+        }
+    } else {
+        let domain = domain_of(&first.kind);
+        if !host.is_valid(&domain) {
+            return Err(DomainError::Unknown(domain.to_string()));
+        }
+        domain
+    };
+
+    types_with(host, &files, &domain)
+}
+
+/// The types of a guest that runs already, as its process has them.
+///
+/// # Errors
+/// Where the policy has no image type that fits.
+pub fn types_of(host: &dyn Host, guest: &Context) -> Result<GuestTypes, DomainError> {
+    let files = host.virtual_contexts().map_err(DomainError::Files)?;
+    types_with(host, &files, &guest.bare())
+}
+
+/// The image types that suit a domain.
+fn types_with(
+    host: &dyn Host,
+    files: &VirtualContexts,
+    domain: &Context,
+) -> Result<GuestTypes, DomainError> {
+    let stated = files
+        .images
+        .first()
+        .ok_or(DomainError::Empty("label images get"))?;
+    // A domain that may not write the stated type has one named after itself
+    // (Debian: svirt_prot_exec_t, svirt_prot_exec_image_t).
+    let named = format!(
+        "{}_image_t",
+        domain.kind.strip_suffix("_t").unwrap_or(&domain.kind)
+    );
+    let mut image = None;
+    for kind in [stated.kind.as_str(), named.as_str()] {
+        let mut candidate = stated.with_type(kind);
+        candidate.user.clone_from(&domain.user);
+        candidate.range.clone_from(&domain.range);
+        if ask(host, domain, &candidate, "file", &IMAGE_PERMISSIONS)? {
+            image = Some(candidate);
+            break;
+        }
+    }
+    let image = image.ok_or_else(|| DomainError::NoImageType {
+        domain: domain.kind.clone(),
+        tried: format!("{}, {named}", stated.kind),
+    })?;
+    let content = files
+        .images
+        .get(1)
+        .ok_or(DomainError::Empty("label read-only content gets"))?
+        .clone();
+    Ok(GuestTypes {
+        domain: domain.clone(),
+        image,
+        content,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_says_what_to_do() {
+        let error = || io::Error::from(io::ErrorKind::PermissionDenied);
+        for message in [
+            DomainError::Files(error()),
+            DomainError::Empty("label images get"),
+            DomainError::Unknown("u:r:svirt_t:s0".to_owned()),
+            DomainError::NoExecmem,
+            DomainError::NoImageType {
+                domain: "svirt_t".to_owned(),
+                tried: "svirt_image_t".to_owned(),
+            },
+            DomainError::Ask(error()),
+        ] {
+            let message = message.to_string();
+            assert!(message.contains("; "), "{message}");
+        }
+    }
+}

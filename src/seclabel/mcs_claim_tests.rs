@@ -1,0 +1,285 @@
+//! Tests of `mcs` on hosts whose processes do not stand still: claiming.
+
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::host::VirtualContexts;
+use crate::host::pinned::{Kind, Pinned};
+use crate::selinux::Mode;
+
+fn set(text: &str) -> Categories {
+    text.parse().unwrap()
+}
+
+fn context(text: &str) -> Context {
+    text.parse().unwrap()
+}
+
+/// A host of which only the processes matter: who they are is asked once for each look, with
+/// what has been claimed by then.
+struct Crowd<F>(F, RefCell<Vec<Context>>);
+
+impl<F: Fn(&[Context]) -> Vec<ProcessLabels>> Crowd<F> {
+    fn new(processes: F) -> Self {
+        Self(processes, RefCell::default())
+    }
+
+    /// Cages claimed, in their order.
+    fn claimed(&self) -> Vec<Categories> {
+        self.1.borrow().iter().map(Context::cage).collect()
+    }
+}
+
+impl<F: Fn(&[Context]) -> Vec<ProcessLabels>> Host for Crowd<F> {
+    fn processes(&self) -> io::Result<Vec<ProcessLabels>> {
+        Ok((self.0)(&self.1.borrow()))
+    }
+
+    fn claim(&self, context: &Context) -> io::Result<()> {
+        if context.cage().contains(Category::new(1023).unwrap()) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        self.1.borrow_mut().push(context.clone());
+        Ok(())
+    }
+
+    fn mode(&self) -> Mode {
+        unimplemented!()
+    }
+
+    fn own_context(&self) -> io::Result<Context> {
+        unimplemented!()
+    }
+
+    fn pin(&self, _: &Path) -> io::Result<Pinned> {
+        unimplemented!()
+    }
+
+    fn open(&self, _: &Pinned) -> io::Result<File> {
+        unimplemented!()
+    }
+
+    fn label_of(&self, _: &Pinned) -> io::Result<Option<Context>> {
+        unimplemented!()
+    }
+
+    fn set_label(&self, _: &Pinned, _: &Context) -> io::Result<()> {
+        unimplemented!()
+    }
+
+    fn denied<'p>(
+        &self,
+        _: &Context,
+        _: &Context,
+        _: &str,
+        _: &[&'p str],
+    ) -> io::Result<Vec<&'p str>> {
+        unimplemented!()
+    }
+
+    fn label_of_new(&self, _: &Context, _: &Context, _: Kind, _: &OsStr) -> io::Result<Context> {
+        unimplemented!()
+    }
+
+    fn is_valid(&self, _: &Context) -> bool {
+        unimplemented!()
+    }
+
+    fn virtual_contexts(&self) -> io::Result<VirtualContexts> {
+        unimplemented!()
+    }
+}
+
+fn process(pid: i32, pending: Option<Context>, current: &str) -> ProcessLabels {
+    ProcessLabels {
+        pid: Pid::from_raw(pid),
+        pending,
+        current: Some(context(current)),
+        hidden: false,
+    }
+}
+
+const LAUNCHER: &str = "u:r:svirt_launcher_t:s0-s0:c0.c1023";
+
+/// Another launcher that has asked for a cage.
+fn claimant(pid: i32, cage: &Categories) -> ProcessLabels {
+    process(
+        pid,
+        Some(context(&format!("u:r:svirt_t:s0:{cage}"))),
+        LAUNCHER,
+    )
+}
+
+fn domain() -> Context {
+    context("u:r:svirt_t:s0")
+}
+
+#[test]
+fn a_pair_that_another_launcher_claimed_meanwhile_is_given_up() {
+    // After the first claim somebody else is seen to have it, asked for or running.
+    for current in [LAUNCHER, "u:r:svirt_t:s0:CAGE"] {
+        let host = Crowd::new(|claims| match claims {
+            [] => Vec::new(),
+            [first, ..] => {
+                let cage = first.cage().to_string();
+                let pending = current.contains("launcher").then(|| first.clone());
+                vec![process(7, pending, &current.replace("CAGE", &cage))]
+            }
+        });
+        let claim = claim(&host, &domain(), &set("c0.c7"), &[]).unwrap();
+        let claimed = host.claimed();
+        assert_eq!(claimed.len(), 2);
+        assert!(!claimed[0].overlaps(&claimed[1]));
+        assert_eq!(claim.context.cage(), claimed[1]);
+    }
+}
+
+#[test]
+fn of_many_pairs_one_is_drawn_unseen_and_given_up_where_a_guest_has_it() {
+    let host = Crowd::new(|claims| {
+        let first = claims
+            .first()
+            .expect("nobody is looked at before the claim");
+        vec![process(
+            7,
+            None,
+            &format!("u:r:svirt_t:s0:{}", first.cage()),
+        )]
+    });
+    let claim = claim(&host, &domain(), &set("c0.c1022"), &[]).unwrap();
+    let claimed = host.claimed();
+    assert_eq!(claimed.len(), 2);
+    assert!(!claimed[0].overlaps(&claimed[1]));
+    assert_eq!(claim.context.cage(), claimed[1]);
+    assert_eq!(claim.processes.len(), 1);
+}
+
+#[test]
+fn a_launcher_that_is_always_too_late_gives_up() {
+    let host = Crowd::new(|claims| {
+        let last = claims.last().map(|last| claimant(7, &last.cage()));
+        last.into_iter().collect()
+    });
+    let error = claim(&host, &domain(), &set("c0.c7"), &[]).unwrap_err();
+    assert!(matches!(error, PairError::Contended), "{error}");
+    assert_eq!(host.claimed().len(), ATTEMPTS);
+}
+
+#[test]
+fn a_range_that_others_use_up_meanwhile_is_an_error_with_the_count() {
+    // Everybody else is given what this one claims, and keeps it.
+    let host = Crowd::new(|claims| {
+        let mut all: Vec<_> = (1..)
+            .zip(claims)
+            .map(|(pid, other)| claimant(pid, &other.cage()))
+            .collect();
+        all.push(process(100, None, "u:r:svirt_t:s0:c0,c1"));
+        all
+    });
+    // What files and entries carry is not drawn, and counts.
+    let avoid = [set("c0,c1"), set("c2"), set("c3,c4")];
+    let error = claim(&host, &domain(), &set("c0.c7"), &avoid).unwrap_err();
+    let claimed = host.claimed();
+    assert!(claimed.len() == 28 - 1 - 7 - 1, "{claimed:?}");
+    for cage in &claimed {
+        assert!(!avoid.iter().any(|other| other.overlaps(cage)), "{cage}");
+    }
+    let text = error.to_string();
+    assert!(
+        text.contains("all 28 pairs of c0.c7 overlap one of the 22 that are in use"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_cannot_be_seen_is_counted_and_what_the_kernel_refuses_is_said() {
+    let hidden = |pid| ProcessLabels {
+        pid: Pid::from_raw(pid),
+        pending: None,
+        current: None,
+        hidden: true,
+    };
+    let host = Crowd::new(|_| vec![hidden(1), process(2, None, LAUNCHER), hidden(3)]);
+    let seen = claim(&host, &domain(), &set("c0.c7"), &[]).unwrap();
+    assert_eq!(seen.hidden(), 2);
+    // The host of these tests refuses c1023.
+    let only = [set("c1016"), set("c1017"), set("c1018"), set("c1019")];
+    let rest = [set("c1020"), set("c1021")];
+    let avoid = [&only[..], &rest[..]].concat();
+    let error = claim(&host, &domain(), &set("c1016.c1023"), &avoid).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("cannot ask the kernel for 'u:r:svirt_t:s0:c1022,c1023'"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_claim_keeps_the_low_sensitivity_of_the_caller() {
+    let host = Crowd::new(|_| Vec::new());
+    let seen = claim(&host, &context("u:r:svirt_t:s2"), &set("c0.c7"), &[]).unwrap();
+    let level = seen.context.range.unwrap().to_string();
+    assert!(level.starts_with("s2:c"), "{level}");
+}
+
+/// What each of the launchers of one host has asked for.
+type Ledger = Arc<Vec<Mutex<Option<Categories>>>>;
+
+/// One launcher of many: sees what the others have asked for, one after the other.
+struct OneOfMany {
+    ledger: Ledger,
+    own: usize,
+}
+
+#[test]
+fn of_many_launchers_at_once_no_two_win_overlapping_pairs() {
+    for _ in 0..20 {
+        let ledger: Ledger = Arc::new((0..24).map(|_| Mutex::new(None)).collect());
+        let racing: Vec<_> = (0..ledger.len())
+            .map(|own| {
+                let one = OneOfMany {
+                    ledger: Arc::clone(&ledger),
+                    own,
+                };
+                std::thread::spawn(move || one.launch())
+            })
+            .collect();
+        let won: Vec<Categories> = racing
+            .into_iter()
+            .filter_map(|thread| thread.join().unwrap())
+            .collect();
+        for (index, one) in won.iter().enumerate() {
+            for other in &won[index + 1..] {
+                assert!(!one.overlaps(other), "{one} and {other}");
+            }
+        }
+        assert!(!won.is_empty());
+    }
+}
+
+impl OneOfMany {
+    /// The cage that it ends up in; what it asked for is taken back where it gets none.
+    fn launch(self) -> Option<Categories> {
+        let host = Crowd::new(|claims: &[Context]| {
+            *self.ledger[self.own].lock().unwrap() = claims.last().map(Context::cage);
+            let others = self.ledger.iter().enumerate();
+            others
+                .filter(|(number, _)| *number != self.own)
+                .filter_map(|(number, other)| {
+                    std::thread::yield_now();
+                    let cage = (*other.lock().unwrap())?;
+                    Some(claimant(i32::try_from(number).unwrap(), &cage))
+                })
+                .collect()
+        });
+        let won = claim(&host, &domain(), &set("c0.c7"), &[]).ok();
+        let won = won.map(|claim| claim.context.cage());
+        *self.ledger[self.own].lock().unwrap() = won;
+        won
+    }
+}
