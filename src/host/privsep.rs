@@ -185,7 +185,7 @@ impl Assistant {
 
     fn start(domain: Option<Context>, work: Work) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
-        sys::apart(&[theirs.as_fd()], &|| {
+        sys::double_fork(&[theirs.as_fd()], &|| {
             let talk = sys::inherited(0).ok_or(io::ErrorKind::BrokenPipe)?;
             serve(talk.try_clone_to_owned()?.into(), domain.as_ref(), work)
         })?;

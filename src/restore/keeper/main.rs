@@ -222,7 +222,7 @@ fn keep(attends: bool) -> u8 {
     let door = Door::open(path);
     let mut kept = Kept::lock(path);
     say(talk, found, "");
-    sys::let_go_of_code();
+    sys::drop_code_pages();
 
     let mut hear = |asked: Asked| {
         let done = match asked {

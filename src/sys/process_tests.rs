@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 
 use super::*;
 
