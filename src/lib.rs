@@ -23,7 +23,6 @@ pub mod text;
 pub mod version;
 
 use std::ffi::{CString, OsString};
-use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -35,6 +34,7 @@ use restore::command;
 use restore::keeper::{client, main};
 use text::escape;
 use text::message::{NOT_FOUND, REFUSED, Refusal, say};
+use text::output::println;
 
 /// The name by which libvirt calls this program as a hook.
 const HOOK: &str = "svirt-exec-libvirt-hook";
@@ -195,15 +195,4 @@ fn as_emulator(
     };
     let words = std::iter::once(program).chain(args).collect();
     match launch::launch(&Launch::of(words), environment)? {}
-}
-
-/// Prints to standard output; a reader that went away is no failure.
-pub(crate) fn println(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-/// As [`println`], with colours that are left out where standard output is no terminal or NO_COLOR is
-/// set.
-pub(crate) fn println_in_colour(text: &str) {
-    let _ = writeln!(anstream::stdout(), "{text}");
 }

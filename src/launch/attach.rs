@@ -25,7 +25,6 @@ use crate::model::resource::{Access, Class, Origin, Request, Target};
 use crate::plan::collect::{self, Surroundings};
 use crate::plan::preflight;
 use crate::plan::{Decision, GuestLabels, Plan, Relabel, Step};
-use crate::println;
 use crate::restore::command::{self, Wanted};
 use crate::restore::hold::{Hold, Wait};
 use crate::restore::journal::{Entry, Journal};
@@ -40,6 +39,7 @@ use crate::selinux::{self, Mode};
 use crate::sys;
 use crate::text::escape::quoted;
 use crate::text::message::{Refusal, refuse, say};
+use crate::text::output::println;
 
 /// `svirt-exec attach`: labels further resources for a guest that runs.
 ///

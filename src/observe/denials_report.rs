@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::observe::audit_record::utc;
 use crate::observe::denials::Explained;
-use crate::observe::list::path_hex;
 use crate::text::escape::escaped;
+use crate::text::hex::path_hex;
 
 #[derive(Serialize)]
 struct Document<'a> {

@@ -3,13 +3,13 @@
 
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use serde::Serialize;
 
 use crate::model::resource::Class;
 use crate::observe::guests::{Guest, Now, Resource, View, program};
 use crate::text::escape::escaped;
+use crate::text::hex::path_hex;
 use crate::text::table;
 
 #[derive(Serialize)]
@@ -44,14 +44,6 @@ struct ResourceEntry<'a> {
     label: &'a str,
     original: &'a str,
     current: Option<String>,
-}
-
-/// A path's bytes in hexadecimal, where text could not say it.
-pub fn path_hex(path: &Path) -> Option<String> {
-    path.to_str().is_none().then(|| {
-        let bytes = path.as_os_str().as_bytes();
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    })
 }
 
 fn resource_entry(resource: &Resource) -> ResourceEntry<'_> {

@@ -28,7 +28,7 @@ use crate::seclabel::domain;
 use crate::seclabel::own_domain;
 use crate::selinux::{self, Mode};
 use crate::text::message::{Refusal, refuse, say};
-use crate::{println, println_in_colour};
+use crate::text::output::{println, println_in_colour};
 
 /// Exit status when something does not hold.
 const FOUND: u8 = 1;

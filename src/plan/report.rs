@@ -8,10 +8,10 @@ use serde::Serialize;
 use crate::host::pinned::Kind;
 use crate::model::label::Context;
 use crate::model::resource::{Access, Class, Origin};
-use crate::observe::list::path_hex;
 use crate::plan::{Action, Plan, Step};
 use crate::seclabel::domain::Accelerator;
 use crate::text::escape::quoted;
+use crate::text::hex::path_hex;
 use crate::text::table;
 
 #[derive(Serialize)]

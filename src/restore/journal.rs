@@ -20,6 +20,7 @@ use crate::host::pinned::Identity;
 use crate::host::runtime_dir;
 use crate::model::resource::Class;
 use crate::text::escape::quoted;
+use crate::text::hex::path_text;
 
 /// Version of the entries that this program writes and reads.
 const VERSION: u32 = 1;
@@ -428,56 +429,6 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
-}
-
-/// Paths as text where they are text, and in hexadecimal where they are not.
-mod path_text {
-    use std::ffi::OsString;
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    use std::path::{Path, PathBuf};
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(untagged)]
-    enum Text {
-        Plain(String),
-        Bytes { hex: String },
-    }
-
-    pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-        match path.to_str() {
-            Some(text) => Text::Plain(text.to_owned()),
-            None => Text::Bytes {
-                hex: path
-                    .as_os_str()
-                    .as_bytes()
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect(),
-            },
-        }
-        .serialize(serializer)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-        Ok(match Text::deserialize(deserializer)? {
-            Text::Plain(text) => PathBuf::from(text),
-            Text::Bytes { hex } => {
-                let bytes = hex
-                    .as_bytes()
-                    .chunks(2)
-                    .map(|pair| {
-                        std::str::from_utf8(pair)
-                            .ok()
-                            .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-                    })
-                    .collect::<Option<Vec<u8>>>()
-                    .ok_or_else(|| serde::de::Error::custom("not hexadecimal"))?;
-                PathBuf::from(OsString::from_vec(bytes))
-            }
-        })
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,17 @@
 //! What a person reads: messages, tables, names made harmless.
+//!
+//! May import `sys`.
+//!
+//! * `escape`: names in messages, without what a terminal would obey
+//! * `message`: a problem and its remedy; a refusal with its exit status
+//! * `progress`: the steps of `-v`, and a line a second during long work
+//! * `table`: columns as ps(1) prints them
+//! * `hex`: bytes that are not text
+//! * `output`: standard output
 
 pub mod escape;
+pub mod hex;
 pub mod message;
+pub mod output;
 pub mod progress;
 pub mod table;

@@ -1,34 +1,33 @@
-//! How far something is: each step with its time, for who asks for it (`-v`), and a word a second for
-//! who waits.
+//! How far long work is: each step with its time (`-v`), and a line a second for whoever waits.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::text::message::say;
 
-/// How long to work without a word.
+/// How long work goes on before a line is printed.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Says what each step did and when, with `-v`.
+/// Prints what each step did and when, with `-v`.
 #[derive(Debug)]
 pub struct Steps {
     since: Option<Instant>,
 }
 
 impl Steps {
-    /// Silent ones, unless this is to be verbose.
+    /// Prints nothing unless `verbose`.
     pub fn new(verbose: bool) -> Self {
         Self {
             since: verbose.then(Instant::now),
         }
     }
 
-    /// Whether anything is said.
+    /// Tells whether steps are printed.
     pub fn are_told(&self) -> bool {
         self.since.is_some()
     }
 
-    /// Says that a step is done.
+    /// Prints that a step is done.
     pub fn tell(&self, what: fmt::Arguments<'_>) {
         if let Some(since) = self.since {
             say(format_args!(
@@ -39,7 +38,7 @@ impl Steps {
     }
 }
 
-/// When it is time to say how far a long work is.
+/// Measures when to print how far long work is.
 #[derive(Debug)]
 pub struct Pace {
     said: Instant,
@@ -54,7 +53,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Whether nothing has been said for a while; from now on something has.
+    /// Tells whether nothing has been printed for a second, and counts from now on.
     pub fn is_due(&mut self) -> bool {
         let due = self.said.elapsed() >= QUIET;
         if due {
