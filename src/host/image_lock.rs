@@ -18,7 +18,7 @@ use crate::host::{Host, RealHost};
 use crate::model::resource::Class;
 use crate::observe::guests;
 use crate::plan::{Action, Step};
-use crate::seclabel::own_domain::OWN_DOMAIN;
+use crate::selinux::names::OWN_DOMAIN;
 use crate::text::escape::quoted;
 
 /// Bytes of the permissions that are used, and of those that are not shared

@@ -9,6 +9,16 @@
 //! that becomes QEMU. Where the launcher is in no domain of its own (a plan without SELinux) it does
 //! the work itself.
 
+use crate::host::pinned;
+use crate::image::{self, ImageFormat, References};
+use crate::model::label::Context;
+use crate::selinux::names::{LOAD, OWN_DOMAIN};
+use crate::selinux::names::{PROBE_DOMAIN, READER_DOMAIN};
+use crate::selinux::{self, Mode};
+use crate::sys;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -16,23 +26,6 @@ use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-
-use crate::host::pinned;
-use crate::image::{self, ImageFormat, References};
-use crate::model::label::Context;
-use crate::seclabel::own_domain::{LOAD, OWN_DOMAIN};
-use crate::selinux::{self, Mode};
-use crate::sys;
-
-/// The domain that opens images.
-pub const READER: &str = "svirt_launcher_reader_t";
-
-/// The domain that reads their headers.
-pub const PROBE: &str = "svirt_launcher_probe_t";
 
 /// bytes of a message; the largest is that of a vmdk descriptor with many extents.
 const LONGEST: u32 = 1 << 26;
@@ -97,7 +90,7 @@ impl Assistants {
     /// # Errors
     /// Where it cannot be started.
     pub fn reader(&self) -> io::Result<Option<&Assistant>> {
-        get(&self.reader, READER, Assistant::reader)
+        get(&self.reader, READER_DOMAIN, Assistant::reader)
     }
 
     /// Who reads headers; none where this process does it.
@@ -105,7 +98,7 @@ impl Assistants {
     /// # Errors
     /// Where it cannot be started.
     pub fn probe(&self) -> io::Result<Option<&Assistant>> {
-        get(&self.probe, PROBE, Assistant::probe)
+        get(&self.probe, PROBE_DOMAIN, Assistant::probe)
     }
 }
 
@@ -262,6 +255,7 @@ const NOT_HANDED_OVER: &str = "the policy does not let the svirt_launcher domain
 
 /// What an answer begins with.
 const DONE: u8 = b'+';
+
 const FAILED: u8 = b'-';
 
 /// The process itself, until its socket is closed.

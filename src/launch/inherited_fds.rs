@@ -7,26 +7,21 @@
 //! would lose its output. Each descriptor is therefore asked about beforehand:
 //! pipes are made usable, and what cannot be made usable stops the launch.
 
+use crate::host::Host;
+use crate::model::label::Context;
+use crate::restore::keeper::client;
+use crate::selinux;
+use crate::selinux::names::PIPE_TYPE;
+use crate::sys;
+use crate::text::escape::quoted;
+use nix::fcntl::{FcntlArg, OFlag, fcntl, readlink};
+use nix::sys::stat::{FileStat, SFlag, fstat};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-
-use nix::fcntl::{FcntlArg, OFlag, fcntl, readlink};
-use nix::sys::stat::{FileStat, SFlag, fstat};
-
-use crate::host::Host;
-use crate::model::label::Context;
-use crate::restore::keeper::client;
-use crate::selinux;
-use crate::sys;
-use crate::text::escape::quoted;
-
-/// A type of the svirt_launcher module: every domain may use such a pipe, and
-/// guests may not open one anew.
-pub const PIPE_TYPE: &str = "svirt_launcher_pipe_t";
 
 /// Where the null device is that the kernel puts in the place of a descriptor.
 const SELINUXFS: &str = "/sys/fs/selinux";

@@ -40,6 +40,7 @@ use crate::seclabel::domain;
 use crate::seclabel::mcs;
 use crate::seclabel::own_domain;
 use crate::selinux::Mode;
+use crate::selinux::names;
 use crate::sys;
 use crate::text::escape::quoted;
 use crate::text::message::{Refusal, refuse, say};
@@ -229,7 +230,7 @@ fn without_guest(
     own: &Context,
     mode: Mode,
 ) -> Result<Infallible, Refusal> {
-    let domain = own.with_type(own_domain::INFO_DOMAIN);
+    let domain = own.with_type(names::INFO_DOMAIN);
     let entry = || -> Result<Vec<String>, Refusal> {
         let program = pinned(host, command)?;
         Ok(preflight::entry(host, own, &program, &domain, privilege())?)

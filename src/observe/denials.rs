@@ -2,17 +2,16 @@
 //!
 //! Pure but for what is handed in: records, the guests of this host, and questions to the policy.
 
+use crate::model::label::{Context, Level};
+use crate::observe::audit_record::{Denial, Record, Stamp};
+use crate::observe::guests::Guest;
+use crate::selinux::advice;
+use crate::selinux::names;
+use crate::text::escape::{escaped, quoted, shell_word};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-
-use crate::model::label::{Context, Level};
-use crate::observe::audit_record::{Denial, Record, Stamp};
-use crate::observe::guests::Guest;
-use crate::restore::keeper::client;
-use crate::seclabel::own_domain;
-use crate::text::escape::{escaped, quoted, shell_word};
 
 /// Why something was denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,19 +70,6 @@ pub struct Known<'a> {
     /// Whether the policy has a boolean of this name, and its state.
     pub boolean: &'a dyn Fn(&str) -> Option<bool>,
 }
-
-/// Booleans that open a type to guests: the tunables of virt.te in refpolicy and in Fedora's policy.
-const BOOLEANS: [(&str, &str); 9] = [
-    ("nfs_t", "virt_use_nfs"),
-    ("cifs_t", "virt_use_samba"),
-    ("fusefs_t", "virt_use_fusefs"),
-    ("dosfs_t", "virt_use_usb"),
-    ("usb_device_t", "virt_use_usb"),
-    ("sysfs_t", "virt_use_sysfs"),
-    ("vfio_device_t", "virt_use_vfio"),
-    ("tty_device_t", "virt_use_comm"),
-    ("evdev_device_t", "virt_use_evdev"),
-];
 
 /// What QEMU and its libraries try at their start and do without: class, type, name of the object
 /// (any, where it is empty), and what it was for.
@@ -273,9 +259,9 @@ fn hand_over(path: &str, level: &Level) -> String {
 fn explained(stamp: Stamp, denial: Denial, known: &Known<'_>) -> Explained {
     let guest = guest_in(&denial.source, known);
     let who = match (denial.source.kind.as_str(), guest) {
-        (own_domain::OWN_DOMAIN, _) => "svirt-exec itself".to_owned(),
-        (own_domain::INFO_DOMAIN, _) => "a QEMU without a guest".to_owned(),
-        (client::DOMAIN, _) => "the keeper of labels".to_owned(),
+        (names::OWN_DOMAIN, _) => "svirt-exec itself".to_owned(),
+        (names::INFO_DOMAIN, _) => "a QEMU without a guest".to_owned(),
+        (names::KEEPER_DOMAIN, _) => "the keeper of labels".to_owned(),
         (_, Some(guest)) => format!("guest {}", guest.title()),
         (_, None) => "a guest that has ended".to_owned(),
     };
@@ -340,17 +326,9 @@ fn reason(denial: &Denial, why: Why, known: &Known<'_>) -> String {
     }
 }
 
-/// The boolean that opens a type to guests.
-pub fn boolean_for(kind: &str) -> Option<&'static str> {
-    BOOLEANS
-        .iter()
-        .find(|(opened, _)| *opened == kind)
-        .map(|(_, name)| *name)
-}
-
 /// The boolean that would allow it.
 fn switch(denial: &Denial, known: &Known<'_>) -> Option<String> {
-    let name = boolean_for(&denial.target.kind)?;
+    let name = advice::boolean_for(&denial.target.kind)?;
     match (known.boolean)(name) {
         Some(true) => None,
         Some(false) => Some(format!(
@@ -377,12 +355,8 @@ fn fix(denial: &Denial, why: Why, path: Option<&[u8]>, known: &Known<'_>) -> Str
         "fifo_file",
     ]
     .contains(&denial.class.as_str());
-    let own = [
-        own_domain::OWN_DOMAIN,
-        own_domain::INFO_DOMAIN,
-        client::DOMAIN,
-    ]
-    .contains(&denial.source.kind.as_str());
+    let own = [names::OWN_DOMAIN, names::INFO_DOMAIN, names::KEEPER_DOMAIN]
+        .contains(&denial.source.kind.as_str());
     if why == Why::Past {
         return "nothing, if it does not come again".to_owned();
     }
@@ -390,7 +364,7 @@ fn fix(denial: &Denial, why: Why, path: Option<&[u8]>, known: &Known<'_>) -> Str
         return format!(
             "load the svirt_launcher module of this version: {}; if it stays, it is a bug of svirt-exec: \
              report it with this line of the log",
-            own_domain::LOAD
+            names::LOAD
         );
     }
     let dispensable = DISPENSABLE.iter().find(|(class, kind, name, _)| {

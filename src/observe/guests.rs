@@ -19,10 +19,9 @@ use crate::model::resource::Target;
 use crate::qemu;
 use crate::restore::command;
 use crate::restore::journal::{Entry, Journal, Record};
-use crate::restore::keeper::client;
 use crate::restore::lookup;
 use crate::seclabel::domain;
-use crate::seclabel::own_domain;
+use crate::selinux::names;
 
 /// Where libvirt keeps the pid file of a running guest (virPidFileBuildPath, qemu_driver.c).
 const LIBVIRT_STATE: &str = "/run/libvirt/qemu";
@@ -348,7 +347,7 @@ pub fn view(host: &RealHost) -> io::Result<View> {
             continue;
         };
         // A keeper claims the pair of its guest, and is in no cage of its own.
-        let own = [own_domain::OWN_DOMAIN, client::DOMAIN].contains(&context.kind.as_str());
+        let own = [names::OWN_DOMAIN, names::KEEPER_DOMAIN].contains(&context.kind.as_str());
         if own || context.cage().is_empty() && !is_guest(context) {
             continue;
         }

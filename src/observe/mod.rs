@@ -23,9 +23,9 @@ use crate::observe::doctor::report;
 use crate::observe::guests::{Guest, View};
 use crate::observe::list as list_report;
 use crate::observe::verify::Facts;
-use crate::restore::keeper::client;
 use crate::seclabel::domain;
 use crate::seclabel::own_domain;
+use crate::selinux::names;
 use crate::selinux::{self, Mode};
 use crate::text::message::{Refusal, refuse, say};
 use crate::text::output::{println, println_in_colour};
@@ -154,11 +154,7 @@ pub fn denials(
     let view = if on { look(&host)? } else { View::default() };
     let stated = host.virtual_contexts().unwrap_or_default();
     let is_ours = |context: &Context| {
-        let own = [
-            own_domain::OWN_DOMAIN,
-            own_domain::INFO_DOMAIN,
-            client::DOMAIN,
-        ];
+        let own = [names::OWN_DOMAIN, names::INFO_DOMAIN, names::KEEPER_DOMAIN];
         own.contains(&context.kind.as_str())
             || domain::is_among(&stated, context)
             // Where the policy's files are not at hand, for a log from elsewhere.

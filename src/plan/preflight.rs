@@ -1,24 +1,23 @@
 //! Before anything changes: will the policy let the guest do what QEMU will do,
 //! and let the launcher do what it is about to? Every failure is found, not the first.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-
 use crate::host::Host;
 use crate::host::devices::{INTERFACES, TUN};
 use crate::host::pinned::{Kind, Pinned};
-use crate::host::privsep::READER;
 use crate::model::label::Context;
 use crate::model::resource::Access;
-use crate::observe::denials;
 use crate::plan::create;
 use crate::plan::{Action, Plan, Step};
-use crate::seclabel::own_domain::{LOAD, OWN_DOMAIN};
 use crate::selinux::Mode;
+use crate::selinux::advice;
+use crate::selinux::advice::{device_boolean, giving_type, not_an_image};
+use crate::selinux::names::READER_DOMAIN;
+use crate::selinux::names::{LOAD, OWN_DOMAIN};
 use crate::text::escape::{quoted, shell_word};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// What the launch can do to files of others.
 #[derive(Clone, Copy, Debug)]
@@ -212,7 +211,7 @@ fn without_label(why: &str, label: &Context) -> String {
     let kind = &label.kind;
     let copy = "copy it to a file system whose files have labels, such as that of \
                 /var/lib/libvirt/images";
-    match denials::boolean_for(kind) {
+    match advice::boolean_for(kind) {
         Some(boolean) => format!("{why}; setsebool -P {boolean} on, or {copy}"),
         None => format!("{why}; {copy}"),
     }
@@ -291,7 +290,7 @@ pub fn labels(
             && let Some(clause) = refused(host, own, current, class, &["relabelfrom"])?
         {
             let advice = if resource.kind == Kind::File {
-                not_an_image(pinned)
+                not_an_image(&pinned.real_path())
             } else {
                 match device_boolean(&current.kind) {
                     Some(boolean) => format!(
@@ -315,39 +314,6 @@ pub fn labels(
     Ok(failures)
 }
 
-/// What to type so that a file has a type for good.
-///
-/// semanage-fcontext(8) takes a regular expression; what systemd keeps in /var/lib/private is known
-/// below /var/lib to the policy (`file_contexts.subs_dist`).
-pub fn giving_type(kind: &str, path: &Path) -> String {
-    let known = match path.strip_prefix("/var/lib/private") {
-        Ok(rest) => Path::new("/var/lib").join(rest),
-        Err(_) => path.to_path_buf(),
-    };
-    let mut expression = Vec::new();
-    for byte in known.as_os_str().as_bytes() {
-        // A dot stands for itself, too.
-        if b"\\+*?()[]{}^$|".contains(byte) {
-            expression.push(b'\\');
-        }
-        expression.push(*byte);
-    }
-    format!(
-        "semanage fcontext -a -t {kind} {} && restorecon -F {}",
-        shell_word(OsStr::from_bytes(&expression)),
-        shell_word(path)
-    )
-}
-
-/// What helps where a file's type is none of those that are given to guests.
-pub fn not_an_image(pinned: &Pinned) -> String {
-    format!(
-        "files of this type are not given to guests: move it to /var/lib/libvirt/images or a home \
-         directory, or give it an image's type: {}",
-        giving_type("virt_image_t", &pinned.real_path())
-    )
-}
-
 /// What the policy will not let the domain that opens images do to one; none where it may.
 ///
 /// # Errors
@@ -364,7 +330,7 @@ pub fn reader(
     if own.kind != OWN_DOMAIN {
         return Ok(None);
     }
-    let reader = own.with_type(READER);
+    let reader = own.with_type(READER_DOMAIN);
     let clause = refused(
         host,
         &reader,
@@ -372,20 +338,7 @@ pub fn reader(
         pinned.kind.class(),
         &["open", "read"],
     )?;
-    Ok(clause.map(|clause| format!("{clause}; {}", not_an_image(pinned))))
-}
-
-/// The boolean of the svirt_launcher module that gives devices of a type to guests.
-fn device_boolean(kind: &str) -> Option<&'static str> {
-    const BOOLEANS: [(&str, &str); 5] = [
-        ("fixed_disk_device_t", "svirt_launcher_use_fixed_disks"),
-        ("removable_device_t", "svirt_launcher_use_removable"),
-        ("tun_tap_device_t", "svirt_launcher_use_macvtap"),
-        ("vfio_device_t", "svirt_launcher_use_vfio"),
-        ("usb_device_t", "svirt_launcher_use_usb"),
-    ];
-    let found = BOOLEANS.iter().find(|(of, _)| *of == kind);
-    found.map(|(_, name)| *name)
+    Ok(clause.map(|clause| format!("{clause}; {}", not_an_image(&pinned.real_path()))))
 }
 
 /// What stops the launcher from making a file for QEMU.
@@ -465,28 +418,5 @@ pub fn not_found(program: &OsStr) -> String {
         format!("cannot find {}: no such file", quoted(program))
     } else {
         format!("cannot find {} in PATH", quoted(program))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// semanage(8) would take the name for an expression, the shell for several words.
-    #[test]
-    fn a_name_is_typed_so_that_shell_and_semanage_read_it() {
-        let table = [
-            ("/srv/a.img", "/srv/a.img", "/srv/a.img"),
-            ("/new+comer/a", r"'/new\+comer/a'", "/new+comer/a"),
-            ("/a (1)", r"'/a \(1\)'", "'/a (1)'"),
-            ("/it's", r"'/it'\''s'", r"'/it'\''s'"),
-            ("/var/lib/private/x", "/var/lib/x", "/var/lib/private/x"),
-        ];
-        for (path, expression, word) in table {
-            assert_eq!(
-                giving_type("t", Path::new(path)),
-                format!("semanage fcontext -a -t t {expression} && restorecon -F {word}")
-            );
-        }
     }
 }

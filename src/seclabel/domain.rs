@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::host::{Host, VirtualContexts};
 use crate::model::label::{Context, Level};
-use crate::seclabel::own_domain::LOAD;
+use crate::selinux::names::LOAD;
 
 /// What runs the guest's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -1,25 +1,13 @@
 //! The domains and the program of the svirt_launcher module, and whether this process is what they are
 //! for.
 
-use std::path::Path;
-
 use crate::host::RealHost;
 use crate::model::label::Context;
-use crate::plan::preflight;
+use crate::selinux::advice;
+use crate::selinux::names::{INSTALLED, LOAD, OWN_DOMAIN, OWN_TYPE};
 use crate::selinux::{self, Mode};
 use crate::text::message::{Refusal, refuse, say};
-
-/// The launcher's own domain, of the svirt_launcher module.
-pub const OWN_DOMAIN: &str = "svirt_launcher_t";
-
-/// Where the packages install it, which the module's file contexts name.
-pub(crate) const INSTALLED: &str = "/usr/bin/svirt-exec";
-
-/// The type of its program.
-const OWN_TYPE: &str = "svirt_launcher_exec_t";
-
-/// The domain of lines that start no guest (`-version`, capability probes).
-pub const INFO_DOMAIN: &str = "svirt_launcher_info_t";
+use std::path::Path;
 
 /// Whether a container hides selinuxfs: the process is labelled all the same.
 pub fn hides_selinux(host: &RealHost) -> bool {
@@ -45,9 +33,6 @@ pub(crate) fn check(own: &Context, mode: Mode) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What loads the policy module; semodule(8).
-pub const LOAD: &str = "semodule -X 200 -i /usr/share/selinux/packages/svirt_launcher.cil";
-
 /// Why this program was not put into its own domain, and what helps.
 pub(crate) fn why_not(own: &Context) -> String {
     if !selinux::is_valid(&own.with_type(OWN_DOMAIN)) {
@@ -65,7 +50,7 @@ pub(crate) fn why_not(own: &Context) -> String {
         let type_it = if program == Path::new(INSTALLED) {
             format!("restorecon -F {INSTALLED}")
         } else {
-            preflight::giving_type(OWN_TYPE, &program)
+            advice::giving_type(OWN_TYPE, &program)
         };
         return format!("the program is not labelled {OWN_TYPE}; {type_it}");
     }

@@ -1,5 +1,14 @@
-//! The only module that names the `selinux` crate: labels of processes and
-//! files, and questions to the policy. Contexts are raw, never translated.
+//! SELinux: labels of processes and files, and questions to the policy. The only wing that names the
+//! selinux crate. Contexts are raw, never translated.
+//!
+//! May import `sys`, `text` and `model`.
+//!
+//! * this file: libselinux, and what the kernel shows below /sys/fs/selinux
+//! * `names`: what the svirt_launcher module calls its domains and types
+//! * `advice`: booleans and commands for a person whom the policy stops
+
+pub mod advice;
+pub mod names;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

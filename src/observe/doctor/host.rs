@@ -11,11 +11,11 @@ use nix::unistd::{AccessFlags, Uid, access};
 
 use crate::host::{Host, RealHost};
 use crate::observe::doctor::Check;
-use crate::plan::preflight::giving_type;
 use crate::restore::command;
 use crate::restore::journal::Journal;
 use crate::seclabel::domain::GuestTypes;
 use crate::selinux;
+use crate::selinux::advice::giving_type;
 use crate::sys;
 use crate::text::escape::{quoted, shell_word};
 

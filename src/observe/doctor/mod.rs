@@ -14,14 +14,13 @@ use serde::Serialize;
 
 use crate::host::{Host, RealHost};
 use crate::launch::exec::Command;
-use crate::launch::inherited_fds;
 use crate::model::label::Context;
 use crate::observe::guests::View;
 use crate::plan::preflight::{self, Privilege};
-use crate::restore::keeper::client;
 use crate::seclabel::domain::{self, Accelerator, GuestTypes};
 use crate::seclabel::mcs;
 use crate::seclabel::own_domain;
+use crate::selinux::names;
 use crate::selinux::{self, Mode};
 use crate::sys;
 use crate::text::escape::quoted;
@@ -195,15 +194,11 @@ fn processes_visible(host: &RealHost) -> Check {
 /// Whether the policy module is loaded.
 pub fn module(host: &RealHost, own: &Context) -> Check {
     let name = "policy_module";
-    let missing: Vec<&str> = [
-        own_domain::OWN_DOMAIN,
-        own_domain::INFO_DOMAIN,
-        client::DOMAIN,
-    ]
-    .into_iter()
-    .filter(|kind| !host.is_valid(&own.with_type(kind)))
-    .collect();
-    let mut pipe = own.with_type(inherited_fds::PIPE_TYPE);
+    let missing: Vec<&str> = [names::OWN_DOMAIN, names::INFO_DOMAIN, names::KEEPER_DOMAIN]
+        .into_iter()
+        .filter(|kind| !host.is_valid(&own.with_type(kind)))
+        .collect();
+    let mut pipe = own.with_type(names::PIPE_TYPE);
     "object_r".clone_into(&mut pipe.role);
     if missing.is_empty() && host.is_valid(&pipe) {
         return Check::well(name, "svirt_launcher is loaded");
@@ -213,27 +208,27 @@ pub fn module(host: &RealHost, own: &Context) -> Check {
         format!(
             "svirt_launcher is not loaded, or does not know role {}: no type {}",
             own.role,
-            missing.first().unwrap_or(&inherited_fds::PIPE_TYPE)
+            missing.first().unwrap_or(&names::PIPE_TYPE)
         ),
-        own_domain::LOAD,
+        names::LOAD,
     )
 }
 
 fn own_domain(own: &Context) -> Check {
     let name = "own_domain";
-    let program = std::env::current_exe().unwrap_or_else(|_| own_domain::INSTALLED.into());
+    let program = std::env::current_exe().unwrap_or_else(|_| names::INSTALLED.into());
     let label = selinux::label_of_path(&program)
         .ok()
         .flatten()
         .map_or_else(|| "no label".to_owned(), |label| label.to_string());
     let detail = format!("{} is {label}, and runs as {own}", quoted(&program));
-    if own.kind == own_domain::OWN_DOMAIN {
+    if own.kind == names::OWN_DOMAIN {
         return Check::well(name, detail);
     }
     let why = own_domain::why_not(own);
     Check::said(
         name,
-        &format!("{detail}, not in {}: {why}", own_domain::OWN_DOMAIN),
+        &format!("{detail}, not in {}: {why}", names::OWN_DOMAIN),
     )
 }
 

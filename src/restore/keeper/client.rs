@@ -6,6 +6,13 @@
 //! launcher may take objects from a bare level only; taking them from a level
 //! with somebody's pair, which undoing needs, is the keeper's alone.
 
+use crate::model::label::Context;
+use crate::selinux::names::KEEPER_DOMAIN;
+use crate::selinux::names::{INSTALLED, LOAD};
+use crate::selinux::{self, Mode};
+use crate::sys;
+use nix::fcntl::OFlag;
+use nix::unistd::Pid;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,44 +20,46 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
-use nix::unistd::Pid;
-
-use crate::model::label::Context;
-use crate::seclabel::own_domain::{INSTALLED, LOAD};
-use crate::selinux::{self, Mode};
-use crate::sys;
-
 /// The name by which this program is called as a keeper.
 pub const NAME: &str = "svirt-exec-keeper";
 
-/// The keeper's domain: the launcher's type with this in the place of `_t`.
-pub const DOMAIN: &str = "svirt_launcher_keeper_t";
-
 /// Descriptors of the keeper: the launcher's end, and the way to talk to it.
 pub(crate) const PIDFD: i32 = 3;
+
 pub(crate) const TALK: i32 = 4;
 
 /// What the keeper says: it is ready; ready, but some processes do not show their labels; the pair is
 /// somebody's; it has put everything back; it has not.
 pub(crate) const READY: u8 = b'R';
+
 pub(crate) const UNPROVEN: u8 = b'U';
+
 pub(crate) const TAKEN: u8 = b'T';
+
 pub(crate) const DONE: u8 = b'D';
+
 pub(crate) const FAILED: u8 = b'F';
+
 /// What the launcher says, followed by a word: which context it claims, having looked who else is in
 /// that cage; which it claims without such a look; which entry is the keeper's, an empty word where
 /// there is none and only the outcome of the look is wanted.
 pub(crate) const CLAIMED: u8 = b'C';
+
 pub(crate) const ASKED: u8 = b'A';
+
 pub(crate) const ENTRY: u8 = b'E';
+
 /// And without one: the entry has more records now; put everything back now; put nothing back once
 /// QEMU runs.
 pub(crate) const MORE: u8 = b'M';
+
 pub(crate) const UNDO: u8 = b'U';
+
 pub(crate) const LEAVE: u8 = b'L';
+
 /// Ends what is said where more may be said later.
 pub(crate) const END: u8 = 0;
+
 /// Bytes of a word.
 pub(crate) const LONGEST: u64 = 8192;
 
@@ -124,7 +133,7 @@ fn not_started(error: io::Error) -> io::Error {
 pub(crate) fn start(own: &Context, args: &[&[u8]], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let args: Vec<&OsStr> = args.iter().map(|arg| OsStr::from_bytes(arg)).collect();
     // Nothing is labelled where SELinux is off, but a relay may be needed.
-    let domain = (selinux::mode() != Mode::Disabled).then(|| own.with_type(DOMAIN));
+    let domain = (selinux::mode() != Mode::Disabled).then(|| own.with_type(KEEPER_DOMAIN));
     sys::start_detached(PROGRAM.as_ref(), NAME.as_ref(), &args, fds, &|| {
         nix::unistd::chdir("/")?;
         domain.as_ref().map_or(Ok(()), selinux::write_exec_context)
