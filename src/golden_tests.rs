@@ -22,12 +22,12 @@ use crate::observe::guests::{Guest, Now, Owner, Process, Resource, View};
 use crate::observe::list;
 use crate::observe::verify::{Cell, Facts, Finding, Verdict};
 use crate::observe::verify_report;
-use crate::plan::collect;
-use crate::plan::report;
-use crate::plan::{Action, GuestLabels, Plan, Step};
+use crate::plan::step::{Action, Plan, Step};
+use crate::plan::{self, report};
 use crate::restore::journal::{Entry, Journal, Record};
 use crate::restore::running_guest;
 use crate::seclabel::domain::{Accelerator, GuestTypes};
+use crate::seclabel::labels::GuestLabels;
 
 fn kept(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests/data/golden", name]
@@ -93,7 +93,7 @@ fn entry() -> Entry {
 
 fn step(path: Option<PathBuf>, class: Class, action: Action) -> Step {
     Step {
-        resource: collect::Resource {
+        resource: plan::Resource {
             fd: path.is_none().then_some(9),
             host: None,
             class,

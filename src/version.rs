@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::host::{Host, RealHost};
+use crate::host::{Policy, RealHost};
 use crate::observe::doctor;
 use crate::selinux::{self, Mode};
 use crate::text::escape::quoted;

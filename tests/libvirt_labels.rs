@@ -17,15 +17,17 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use svirt_exec::host::devices::Below;
 use svirt_exec::host::pinned::{self, Kind, Pinned};
-use svirt_exec::host::{Host, ProcessLabels, VirtualContexts};
+use svirt_exec::host::sysfs::SysRoot;
+use svirt_exec::host::{Files, Policy, ProcessLabels, Processes, VirtualContexts};
 use svirt_exec::model::label::{Context, Level};
-use svirt_exec::plan::collect::{self, Surroundings};
+use svirt_exec::plan::CollectContext;
+use svirt_exec::plan::collect;
 use svirt_exec::plan::preflight;
-use svirt_exec::plan::{self, Decision, GuestLabels, Plan, Relabel};
+use svirt_exec::plan::{self, Decision, Plan, Relabel, Running};
 use svirt_exec::qemu::{self, Environment};
 use svirt_exec::seclabel::domain::{self, Accelerator};
+use svirt_exec::seclabel::labels::GuestLabels;
 use svirt_exec::seclabel::mcs;
 use svirt_exec::selinux::Mode;
 
@@ -48,15 +50,7 @@ fn context(text: &str) -> Context {
     text.parse().unwrap()
 }
 
-impl Host for Fake {
-    fn mode(&self) -> Mode {
-        Mode::Enforcing
-    }
-
-    fn own_context(&self) -> io::Result<Context> {
-        Ok(self.own.clone())
-    }
-
+impl Files for Fake {
     fn pin(&self, path: &Path) -> io::Result<Pinned> {
         let mut pinned = pinned::pin(&self.root.join(path.strip_prefix("/").unwrap()))?;
         // No test may make device nodes.
@@ -75,9 +69,15 @@ impl Host for Fake {
         let nfs = pinned.path.starts_with(self.root.join(directory));
         Ok(Some(context(if nfs { label } else { BEFORE })))
     }
+}
 
-    fn set_label(&self, _: &Pinned, _: &Context) -> io::Result<()> {
-        unimplemented!("a plan changes nothing")
+impl Policy for Fake {
+    fn mode(&self) -> Mode {
+        Mode::Enforcing
+    }
+
+    fn own_context(&self) -> io::Result<Context> {
+        Ok(self.own.clone())
     }
 
     fn denied<'p>(
@@ -127,7 +127,9 @@ impl Host for Fake {
             ]),
         })
     }
+}
 
+impl Processes for Fake {
     fn processes(&self) -> io::Result<Vec<ProcessLabels>> {
         Ok(Vec::new())
     }
@@ -278,11 +280,11 @@ fn planned(host: &Fake, args: &[&str], relabel: Relabel) -> Plan {
     let program = OsStr::new("qemu-system-x86_64");
     let invocation = qemu::parse(program, &args, &BTreeMap::new(), &environment);
     assert!(invocation.errors.is_empty(), "{:?}", invocation.errors);
-    let around = Surroundings {
+    let around = CollectContext {
         cwd: Path::new("/"),
         program: Path::new("/usr/bin/qemu-system-x86_64"),
         data_dirs: &[],
-        system: &Below::root(&host.root),
+        system: &SysRoot::root(&host.root),
     };
     let collected = collect::collect(host, invocation.requests, &[], &around);
     let types = domain::guest_types(host, &host.own, Accelerator::Kvm, None).unwrap();
@@ -294,7 +296,16 @@ fn planned(host: &Fake, args: &[&str], relabel: Relabel) -> Plan {
         warnings,
         errors,
         obstacles,
-    } = plan::decide(host, collected, Some(&labels), relabel, &[]);
+    } = plan::decide(
+        host,
+        collected,
+        Some(&labels),
+        relabel,
+        &Running {
+            processes: &[],
+            name_of: &|_| None,
+        },
+    );
     Plan {
         becomes: None,
         runtime: None,

@@ -7,17 +7,17 @@
 //! A mount in another namespace and a claim that sysfs does not show are found by the exclusive
 //! open that follows the labels (`apply`).
 
+use crate::host::io_error::is_absent;
+use crate::host::mangle::{BLANKS, unmangled};
+use crate::host::mountinfo::{self, MOUNTINFO, Mount};
+use crate::host::sysfs::SystemFiles;
+use crate::text::escape::{quoted, shell_word};
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-
-use crate::host::devices::{SystemFiles, is_absent};
-use crate::host::pinned::Kind;
-use crate::plan::{Action, Step};
-use crate::text::escape::{quoted, shell_word};
 
 /// Where sysfs lists block devices by number.
 const DEVICES: &str = "/sys/dev/block";
@@ -154,18 +154,11 @@ fn how_to_free(name: &Name) -> String {
     }
 }
 
-/// A line of mountinfo.
-struct Mount {
-    number: Number,
-    point: OsString,
-    /// The device, for file systems that have a number of their own: btrfs.
-    source: Option<OsString>,
-}
-
 /// The search, and what it has seen of the host.
 struct Search<'a> {
     files: &'a dyn SystemFiles,
-    mounts: Vec<Mount>,
+    /// Device, mount point, and source if the file system has devices of its own (btrfs).
+    mounts: Vec<(Number, OsString, Option<OsString>)>,
     swaps: Vec<OsString>,
     seen: BTreeSet<Number>,
 }
@@ -178,8 +171,9 @@ pub fn user_of(files: &dyn SystemFiles, device: Number) -> io::Result<Option<Use
     let mut search = Search {
         files,
         mounts: {
-            let path = Path::new("/proc/self/mountinfo");
-            mounts(&files.read_table(path).map_err(|error| named(path, error))?)
+            let path = Path::new(MOUNTINFO);
+            let table = files.read_table(path).map_err(|error| named(path, error))?;
+            mountinfo::mounts(&table).map(use_of).collect()
         },
         swaps: match files.read_table(Path::new("/proc/swaps")) {
             Ok(table) => swaps(&table),
@@ -312,9 +306,9 @@ impl Search<'_> {
         let mount = self
             .mounts
             .iter()
-            .find(|mount| mount.number == device || mount.source.as_ref().is_some_and(is_it));
-        if let Some(mount) = mount {
-            return Ok(Some(End::Mounted(mount.point.clone())));
+            .find(|(number, _, source)| *number == device || source.as_ref().is_some_and(is_it));
+        if let Some((_, point, _)) = mount {
+            return Ok(Some(End::Mounted(point.clone())));
         }
         Ok(self
             .swaps
@@ -368,25 +362,15 @@ fn directory(device: Number) -> PathBuf {
     Path::new(DEVICES).join(device.to_string())
 }
 
-/// The mounts of mountinfo; proc_pid_mountinfo(5). The fields after a lone dash are the file
-/// system's type and its source.
-fn mounts(table: &[u8]) -> Vec<Mount> {
-    let line = |line: &[u8]| -> Option<Mount> {
-        let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-        let dash = fields.iter().position(|field| *field == b"-")?;
-        let kind = fields.get(dash.checked_add(1)?)?;
-        let source = fields.get(dash.checked_add(2)?)?;
-        Some(Mount {
-            number: Number::parse(fields.get(2)?)?,
-            point: unescape(fields.get(4)?),
-            // Others' sources are whatever the caller of mount(2) wrote there.
-            source: matches!(*kind, b"btrfs" | b"bcachefs").then(|| unescape(source)),
-        })
-    };
-    table
-        .split(|byte| *byte == b'\n')
-        .filter_map(line)
-        .collect()
+/// What is mounted where. What others than btrfs and bcachefs call their source is whatever the caller
+/// of mount(2) wrote there.
+fn use_of(mount: Mount<'_>) -> (Number, OsString, Option<OsString>) {
+    let has_own_devices = matches!(mount.type_, b"btrfs" | b"bcachefs");
+    (
+        Number::of(mount.device),
+        mount.point(),
+        has_own_devices.then(|| mount.source()),
+    )
 }
 
 /// The partitions of /proc/swaps: a head, then the name first in each line.
@@ -399,68 +383,9 @@ fn swaps(table: &[u8]) -> Vec<OsString> {
                 .split(u8::is_ascii_whitespace)
                 .filter(|field| !field.is_empty());
             let name = fields.next()?;
-            (fields.next()? == b"partition").then(|| unescape(name))
+            (fields.next()? == b"partition").then(|| unmangled(name, BLANKS))
         })
         .collect()
-}
-
-/// Blanks and backslashes stand there as three octal digits (`mangle_path`, fs/seq_file.c).
-fn unescape(field: &[u8]) -> OsString {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, tail)) = rest.split_first() {
-        let octal = tail
-            .get(..3)
-            .filter(|_| *first == b'\\')
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match octal {
-            Some(byte) => {
-                out.push(byte);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            None => {
-                out.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    OsString::from_vec(out)
-}
-
-/// Why steps of a plan cannot be taken now: the devices that would be labelled are in use.
-pub fn obstacles(files: &dyn SystemFiles, steps: &[Step]) -> Vec<String> {
-    let mut obstacles = Vec::new();
-    for step in steps {
-        let resource = &step.resource;
-        let Some(pinned) = &resource.pinned else {
-            continue;
-        };
-        if step.action != Action::Relabel || pinned.kind != Kind::Block {
-            continue;
-        }
-        let what = format!("cannot label {} ({})", resource.name(), resource.origin);
-        match user_of(files, Number::of(pinned.device)) {
-            Ok(None) => {}
-            Ok(Some(found)) => {
-                obstacles.push(format!("{what}: this host uses the device: {found}"));
-            }
-            Err(error) => obstacles.push(format!(
-                "{what}: cannot tell whether this host uses the device: {error}"
-            )),
-        }
-    }
-    obstacles
-}
-
-/// What is said of a device that somebody has opened for himself alone.
-pub fn claimed(node: &OsStr) -> String {
-    format!(
-        "this host uses the device, somebody has claimed it for himself alone (a mount in another \
-         namespace, a volume that has just been set up); lsblk {node} and grep {node} \
-         /proc/*/mountinfo show who",
-        node = shell_word(node)
-    )
 }
 
 #[cfg(test)]

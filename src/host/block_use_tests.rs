@@ -1,8 +1,8 @@
 //! Tests of `busy`: trees that are laid out like /sys and /proc.
 
 use super::*;
-use crate::host::devices::Below;
 use crate::host::devices::tests::tree;
+use crate::host::sysfs::SysRoot;
 
 /// sda with two partitions, sda2 under vg-root and vg-spare, sdb whole under an md, sdc free,
 /// loop0 on nothing, dm-2 on sdc's neighbour sdd, and a disk with a slash in its name.
@@ -65,7 +65,7 @@ fn said(mounts: &[&str], swaps: &[&str], device: &str) -> String {
     entries.push(("proc/swaps", &swaps));
     let root = tree(&entries);
     let device = Number::parse(device.as_bytes()).unwrap();
-    match user_of(&Below::root(root.path()), device) {
+    match user_of(&SysRoot::root(root.path()), device) {
         Ok(Some(found)) => found.to_string(),
         Ok(None) => "free".to_owned(),
         Err(error) => format!("unknown: {error}"),
@@ -186,7 +186,7 @@ fn what_cannot_be_looked_up_is_not_free() {
     );
     let root = tree(SYS);
     let device = Number::parse(b"8:32").unwrap();
-    assert!(user_of(&Below::root(root.path()), device).is_err());
+    assert!(user_of(&SysRoot::root(root.path()), device).is_err());
 }
 
 #[test]
@@ -201,19 +201,6 @@ fn a_circle_of_holders_ends() {
         ("proc/self/mountinfo", ""),
     ]);
     let device = Number::parse(b"1:0").unwrap();
-    let found = user_of(&Below::root(root.path()), device).unwrap();
+    let found = user_of(&SysRoot::root(root.path()), device).unwrap();
     assert!(found.is_some());
-}
-
-#[test]
-fn octal_escapes() {
-    for (field, want) in [
-        ("/a\\040b\\134c", "/a b\\c"),
-        ("\\", "\\"),
-        ("\\04", "\\04"),
-        ("\\999", "\\999"),
-        ("\\777", "\\777"),
-    ] {
-        assert_eq!(unescape(field.as_bytes()), OsString::from(want), "{field}");
-    }
 }

@@ -4,112 +4,18 @@
 //! Reads links, small files and lists below /sys and /dev; opens no device and changes nothing.
 //! Names that come from the line or from sysfs are checked before they become part of a path.
 
-use std::ffi::{OsStr, OsString};
-use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use crate::host::io_error::{explain, is_absent};
+use crate::host::sysfs::{INTERFACES, SystemFiles};
+use crate::model::resource::{HostDevice, PciAddress, UsbMatch, Vfio};
+use crate::text::escape::quoted;
+use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-
 use thiserror::Error;
 
-use crate::model::resource::{HostDevice, PciAddress, UsbMatch, Vfio};
-use crate::plan::collect::explain;
-use crate::text::escape::quoted;
-
 /// The node of every tap interface that has none of its own.
-pub(crate) const TUN: &str = "/dev/net/tun";
-/// Network interfaces that exist.
-pub(crate) const INTERFACES: &str = "/sys/class/net";
-
-/// An attribute in sysfs is a page at most (Documentation/filesystems/sysfs.rst in Linux).
-const LONGEST_ATTRIBUTE: u64 = 4096;
-
-/// bytes; /proc/self/mountinfo of 100,000 mounts, as many as a namespace may have
-/// (fs.mount-max, Documentation/admin-guide/sysctl/fs.rst in Linux), is about that.
-const LONGEST_TABLE: u64 = 32 << 20;
-
-/// More entries than any directory of devices has: USB knows 64 buses of 127 devices
-/// (drivers/usb/core/hcd.c in Linux).
-const LONGEST_LIST: usize = 1 << 16;
-
-/// /sys and /dev, as far as finding a node needs them. Paths are absolute.
-pub trait SystemFiles: fmt::Debug {
-    /// What a symbolic link says; links on the way to it are followed.
-    fn read_link(&self, path: &Path) -> io::Result<PathBuf>;
-    /// The start of a small file.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
-    /// The whole of one of the kernel's tables, which grow with the host.
-    fn read_table(&self, path: &Path) -> io::Result<Vec<u8>>;
-    /// The names in a directory, sorted.
-    fn list(&self, path: &Path) -> io::Result<Vec<OsString>>;
-    /// Whether a path leads to something.
-    fn exists(&self, path: &Path) -> io::Result<bool>;
-}
-
-/// The files below a directory, as if it were `/`.
-#[derive(Debug)]
-pub struct Below {
-    root: PathBuf,
-}
-
-impl Below {
-    /// This host's own.
-    pub fn host() -> Self {
-        Self::root("/")
-    }
-
-    /// Those of a tree that is laid out like a host's.
-    pub fn root(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
-    }
-
-    fn path(&self, path: &Path) -> PathBuf {
-        self.root.join(path.strip_prefix("/").unwrap_or(path))
-    }
-}
-
-impl SystemFiles for Below {
-    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
-        fs::read_link(self.path(path))
-    }
-
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let mut text = Vec::new();
-        File::open(self.path(path))?
-            .take(LONGEST_ATTRIBUTE)
-            .read_to_end(&mut text)?;
-        Ok(text)
-    }
-
-    fn read_table(&self, path: &Path) -> io::Result<Vec<u8>> {
-        // The kernel makes these up anew at each read: not by 32, 64, 128 … bytes.
-        let mut text = Vec::with_capacity(16 << 10);
-        File::open(self.path(path))?
-            .take(LONGEST_TABLE)
-            .read_to_end(&mut text)?;
-        if text.len() as u64 >= LONGEST_TABLE {
-            return Err(io::Error::other("too long"));
-        }
-        Ok(text)
-    }
-
-    fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(self.path(path))? {
-            if names.len() >= LONGEST_LIST {
-                return Err(io::Error::other("too many entries"));
-            }
-            names.push(entry?.file_name());
-        }
-        names.sort();
-        Ok(names)
-    }
-
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.path(path).try_exists()
-    }
-}
+pub const TUN: &str = "/dev/net/tun";
 
 /// Where a device is on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,14 +55,6 @@ pub fn resolve(files: &dyn SystemFiles, device: &HostDevice, cwd: &Path) -> Resu
 
 fn own(node: PathBuf) -> Nodes {
     Nodes::Own(vec![node])
-}
-
-/// Whether there is no such file, or no directory on the way to it.
-pub(crate) fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Problem {

@@ -1,10 +1,12 @@
 //! Tests of `devices`: trees that are laid out like /sys and /dev.
 
+use std::fs;
 use std::os::unix::fs::symlink;
 
 use tempfile::TempDir;
 
 use super::*;
+use crate::host::sysfs::{MAX_ATTRIBUTE, SysRoot};
 
 /// A path that ends in a slash is a directory; text after `-> ` is where a link leads.
 pub(crate) fn tree(entries: &[(&str, &str)]) -> TempDir {
@@ -25,7 +27,7 @@ pub(crate) fn tree(entries: &[(&str, &str)]) -> TempDir {
 
 /// The node, or the problem's first word and text.
 fn found(root: &TempDir, device: &HostDevice) -> String {
-    let files = Below::root(root.path());
+    let files = SysRoot::root(root.path());
     match resolve(&files, device, Path::new("/sys/bus")) {
         Ok(Nodes::Own(nodes)) => {
             let nodes: Vec<String> = nodes.iter().map(|n| n.display().to_string()).collect();
@@ -416,7 +418,7 @@ fn interfaces() {
 
 #[test]
 fn this_host_can_be_asked() {
-    let files = Below::host();
+    let files = SysRoot::host();
     let device = HostDevice::Tap {
         ifname: "lo".into(),
     };
@@ -427,5 +429,5 @@ fn this_host_can_be_asked() {
     assert!(files.exists(Path::new("/dev/null")).unwrap());
     // A file without an end is read to the limit.
     let text = files.read(Path::new("/dev/zero")).unwrap();
-    assert_eq!(text.len() as u64, LONGEST_ATTRIBUTE);
+    assert_eq!(text.len() as u64, MAX_ATTRIBUTE);
 }

@@ -6,27 +6,27 @@
 //! does not share it with others. fcntl(2) with F_OFD_GETLK tells whether somebody does; it gives no
 //! process, which is looked for by what command lines name.
 
+use crate::host::cmdline;
+use crate::host::pinned::Pinned;
+use crate::host::real::RealHost;
+use crate::model::resource::Class;
+use crate::selinux::names::OWN_DOMAIN;
+use crate::text::escape::quoted;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::unistd::Pid;
-
-use crate::host::pinned::{Kind, Pinned};
-use crate::host::{Host, RealHost};
-use crate::model::resource::Class;
-use crate::observe::guests;
-use crate::plan::{Action, Step};
-use crate::selinux::names::OWN_DOMAIN;
-use crate::text::escape::quoted;
-
 /// Bytes of the permissions that are used, and of those that are not shared
 /// (RAW_LOCK_PERM_BASE, RAW_LOCK_SHARED_BASE).
 const USED: (i64, i64) = (100, 8);
+
 const NOT_SHARED: (i64, i64) = (200, 8);
+
 /// All of these and the bytes between them: one question, where nobody has an image open.
 const ANY: (i64, i64) = (100, 108);
+
 /// Bytes of the permissions to write and to resize (BLK_PERM_WRITE to BLK_PERM_RESIZE,
 /// block-common.h).
 const WRITTEN: (i64, i64) = (101, 3);
@@ -68,9 +68,9 @@ pub fn user(host: &RealHost, file: &Pinned) -> Option<(Pid, Option<String>)> {
     let names = [file.path.clone(), file.real_path()];
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-        let line = guests::line(host, Pid::from_raw(pid))?;
+        let line = cmdline::of_qemu(host.procfs(), Pid::from_raw(pid))?;
         // A launcher that names it has not opened it.
-        let labels = host.labels_of(Pid::from_raw(pid));
+        let labels = host.procfs().labels_of(Pid::from_raw(pid));
         let current = labels.and_then(|labels| labels.current);
         if current.is_some_and(|context| context.kind == OWN_DOMAIN) {
             return None;
@@ -100,30 +100,6 @@ pub fn in_the_way(host: &RealHost, pinned: &Pinned, file: &File, class: Class) -
             quoted(Path::new(&path).as_os_str())
         ),
     })
-}
-
-/// Every image that a label would be taken from under another QEMU, in words.
-pub fn obstacles(host: &RealHost, steps: &[Step]) -> Vec<String> {
-    let mut obstacles = Vec::new();
-    for step in steps {
-        let resource = &step.resource;
-        let (Action::Relabel, Some(pinned)) = (step.action, &resource.pinned) else {
-            continue;
-        };
-        if pinned.kind != Kind::File {
-            continue;
-        }
-        if let Ok(file) = host.open(pinned)
-            && let Some(why) = in_the_way(host, pinned, &file, step.class)
-        {
-            obstacles.push(format!(
-                "cannot label {} ({}): {why}",
-                resource.name(),
-                resource.origin
-            ));
-        }
-    }
-    obstacles
 }
 
 #[cfg(test)]

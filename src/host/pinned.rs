@@ -1,11 +1,11 @@
 //! Files that are opened once, and are what they were checked to be from then on.
 
 use std::cell::OnceCell;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{DirEntryExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -182,6 +182,16 @@ fn look_at(fd: OwnedFd, path: &Path) -> io::Result<(Pinned, bool)> {
         fd: file.into(),
     };
     Ok((pinned, metadata.is_symlink()))
+}
+
+/// Returns the names in a directory, and the inode numbers that it has for them.
+///
+/// # Errors
+/// Those of readdir(3).
+pub fn names(directory: &Pinned) -> io::Result<Vec<(OsString, u64)>> {
+    std::fs::read_dir(directory.proc_path())?
+        .map(|entry| entry.map(|entry| (entry.file_name(), entry.ino())))
+        .collect()
 }
 
 /// Opens for reading what an O_PATH descriptor stands for.

@@ -15,9 +15,10 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Uid, User};
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Host, RealHost};
+use crate::host::policy::Policy;
 use crate::model::label::Context;
 use crate::selinux;
+use crate::selinux::names::GUEST_RUNTIME_TYPE;
 use crate::text::escape::{escaped, quoted};
 
 /// Where the directories of root's guests are.
@@ -25,9 +26,6 @@ const ROOT: &str = "/run/svirt-exec";
 
 /// Where those of other users are, each below the user's number.
 const USERS: &str = "/run/svirt-exec/users";
-
-/// The type of a guest's directory, and of what the guest makes in it.
-const KIND: &str = "svirt_launcher_guest_runtime_t";
 
 /// Longest name, in bytes: sun_path of unix(7) has 108, of which a user's directory takes 34.
 const LONGEST: usize = 48;
@@ -90,7 +88,7 @@ impl Directory {
     ///
     /// # Errors
     /// Where a guest of this name runs, or it cannot be made, in words.
-    pub fn make(&self, host: &RealHost, guest: &Context) -> Result<Held, String> {
+    pub fn make(&self, policy: &dyn Policy, guest: &Context) -> Result<Held, String> {
         let path = self.path(Uid::effective());
         let fail = |why: &dyn std::fmt::Display| {
             format!("cannot make {} (--runtime-dir): {why}", quoted(&path))
@@ -99,7 +97,7 @@ impl Directory {
             return Err(fail(&"that is no name for one"));
         }
         let label = label(guest);
-        if !host.is_valid(&label) {
+        if !policy.is_valid(&label) {
             return Err(fail(&format!(
                 "the policy does not know {label}; load the svirt_launcher module of this version"
             )));
@@ -150,7 +148,7 @@ impl Directory {
 
 /// The label of the directory of a guest, and of what the guest makes in it.
 pub fn label(guest: &Context) -> Context {
-    let mut label = guest.with_type(KIND).at(guest.level());
+    let mut label = guest.with_type(GUEST_RUNTIME_TYPE).at(guest.level());
     label.role = "object_r".to_owned();
     label
 }

@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{SFlag, mknodat};
 use nix::unistd::Pid;
 
-use crate::host::block_use;
 use crate::host::image_lock;
 use crate::host::pinned::{self, Kind, Pinned};
 use crate::host::runtime_dir;
-use crate::host::{Host, RealHost};
+use crate::host::{Files, Policy, RealHost};
 use crate::model::label::Context;
 use crate::model::resource::Class;
+use crate::plan::in_use;
 use crate::plan::preflight;
-use crate::plan::{Action, Plan, Step};
+use crate::plan::step::{Action, Plan, Step};
 use crate::restore::command;
 use crate::restore::journal::{Entry, Journal, JournalError, Record};
 use crate::restore::keeper::client::{self, Keeper, Starting, Verdict};
@@ -45,7 +45,7 @@ pub fn prepare(
         name.map_or_else(|| pid.to_string(), ToOwned::to_owned),
         pid,
         command::start_time(host, pid).unwrap_or(0),
-        host.boot()?.to_owned(),
+        host.procfs().boot()?.to_owned(),
         guest.to_string(),
     );
     entry.records = records(&plan.steps);
@@ -285,7 +285,7 @@ pub fn label(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
                 // A drive without a medium is free.
                 Err(error) if error.raw_os_error() == Some(libc::ENOMEDIUM) => {}
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                    return Err(fail(block_use::claimed(pinned.real_path().as_os_str())));
+                    return Err(fail(in_use::claimed(pinned.real_path().as_os_str())));
                 }
                 Err(error) => {
                     return Err(fail(format!("cannot tell whether it is in use: {error}")));

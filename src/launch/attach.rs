@@ -13,18 +13,20 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Pid;
 
 use crate::cli::Attached;
-use crate::host::devices::Below;
 use crate::host::pinned::{Identity, Kind};
-use crate::host::{Host, RealHost};
+use crate::host::sysfs::SysRoot;
+use crate::host::{Policy, Processes, RealHost};
 use crate::launch;
 use crate::launch::apply;
 use crate::launch::planning;
 use crate::launch::prepare;
+use crate::launch::share_content;
 use crate::model::label::Context;
 use crate::model::resource::{Access, Class, Origin, Request, Target};
-use crate::plan::collect::{self, Surroundings};
+use crate::plan::collect::{self};
 use crate::plan::preflight;
-use crate::plan::{Decision, GuestLabels, Plan, Relabel, Step};
+use crate::plan::resource::CollectContext;
+use crate::plan::step::{Decision, Plan, Relabel, Step};
 use crate::restore::command::{self, Wanted};
 use crate::restore::hold::{Hold, Wait};
 use crate::restore::journal::{Entry, Journal};
@@ -32,8 +34,8 @@ use crate::restore::keeper::client::{DONE, FAILED, Keeper, Starting};
 use crate::restore::keeper::control::{self, Call, Verb};
 use crate::restore::keeper::job::{self, LINE, REFUSED};
 use crate::restore::running_guest::{self, Guest};
-use crate::restore::share;
 use crate::seclabel::domain::{self, Accelerator};
+use crate::seclabel::labels::GuestLabels;
 use crate::seclabel::own_domain;
 use crate::selinux::{self, Mode};
 use crate::sys;
@@ -138,16 +140,16 @@ fn decide(
         host,
         requests,
         &[],
-        &Surroundings {
+        &CollectContext {
             cwd: &std::env::current_dir()?,
             program: Path::new("/"),
             data_dirs: &[],
-            system: &Below::host(),
+            system: &SysRoot::host(),
         },
     );
     let types = domain::types_of(host, &guest.context)?;
     let labels = GuestLabels::new(&types, guest.context.level());
-    share::share(host, own, &labels, &mut collected)?;
+    share_content::share(host, own, &labels, &mut collected)?;
     let Decision {
         steps,
         warnings,
@@ -197,7 +199,7 @@ fn prepare(
         guest.name.clone(),
         guest.pid.as_raw(),
         guest.started,
-        host.boot()?.to_owned(),
+        host.procfs().boot()?.to_owned(),
         guest.context.to_string(),
     );
     entry.records = apply::records(&plan.steps);
@@ -372,7 +374,9 @@ fn user(host: &RealHost, context: &Context, file: Identity) -> io::Result<Option
         for fd in fds {
             let number = fd?.file_name();
             // Its number first: nothing but files that may be the one are looked at themselves.
-            let info = host.read_proc(&format!("{pid}/fdinfo/{}", number.to_string_lossy()));
+            let info = host
+                .procfs()
+                .read(&format!("{pid}/fdinfo/{}", number.to_string_lossy()));
             let Ok(info) = info else { continue };
             let inode = info.lines().find_map(|line| line.strip_prefix("ino:"));
             if inode.is_some_and(|inode| inode.trim() != file.ino.to_string()) {

@@ -7,7 +7,7 @@
 //! would lose its output. Each descriptor is therefore asked about beforehand:
 //! pipes are made usable, and what cannot be made usable stops the launch.
 
-use crate::host::Host;
+use crate::host::Policy;
 use crate::model::label::Context;
 use crate::restore::keeper::client;
 use crate::selinux;
@@ -95,7 +95,7 @@ fn numbers() -> io::Result<Vec<RawFd>> {
 ///
 /// # Errors
 /// Where /proc or the policy cannot be read.
-pub fn inspect(host: &dyn Host, domain: &Context) -> io::Result<Repairs> {
+pub fn inspect(host: &dyn Policy, domain: &Context) -> io::Result<Repairs> {
     let mut repairs = Repairs::default();
     for number in numbers()? {
         let Some(fd) = sys::handed_on(number) else {
@@ -201,7 +201,7 @@ impl Repairs {
     /// Where a pipe can be made usable in neither way, with its number and label.
     pub fn apply(
         self,
-        host: &dyn Host,
+        host: &dyn Policy,
         own: &Context,
         domain: &Context,
     ) -> Result<Vec<Replacement>, String> {

@@ -19,18 +19,19 @@ pub mod inherited_fds;
 pub mod planning;
 pub mod prepare;
 pub mod settings;
+pub mod share_content;
 
 use std::convert::Infallible;
 use std::ffi::CString;
 
 use crate::cli::Launch;
 use crate::host::pinned::Pinned;
-use crate::host::{Host, RealHost};
+use crate::host::{Files, Policy, RealHost};
 use crate::launch::exec::Command;
 use crate::launch::prepare::{Launcher, Prepared, privilege, start_keeper, stop_or_warn};
 use crate::model::label::Context;
 use crate::plan::preflight;
-use crate::plan::{Action, Step};
+use crate::plan::step::{Action, Step};
 use crate::qemu::Purpose;
 use crate::restore::command;
 use crate::restore::entry_lock;

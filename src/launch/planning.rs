@@ -10,23 +10,26 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, Uid, access};
 
 use crate::cli::{Launch, Preflight};
-use crate::host::block_use;
-use crate::host::devices::Below;
-use crate::host::image_lock;
 use crate::host::pinned::Kind;
 use crate::host::runtime_dir;
-use crate::host::{Host, ProcessLabels, RealHost};
+use crate::host::sysfs::SysRoot;
+use crate::host::{Files, Host, Policy, ProcessLabels, Processes, RealHost};
 use crate::launch::exec::Command;
 use crate::launch::settings;
 use crate::model::label::{Context, Level};
-use crate::plan::collect::{self, Collected, Resource, Surroundings};
+use crate::plan::collect::{self};
 use crate::plan::create;
-use crate::plan::image_chain::Unread;
+use crate::plan::decide::Running;
+use crate::plan::in_use;
 use crate::plan::preflight;
+use crate::plan::resource::DeferredHeader;
+use crate::plan::resource::{CollectContext, Collected, Resource};
+use crate::plan::step::{Decision, Plan, Relabel};
 use crate::plan::unlabelled_fs;
-use crate::plan::{self, Decision, GuestLabels, Plan, Relabel};
+use crate::plan::{self};
 use crate::qemu::{self, Invocation, Purpose};
 use crate::seclabel::domain::{self, Accelerator};
+use crate::seclabel::labels::GuestLabels;
 use crate::seclabel::mcs;
 use crate::selinux::Mode;
 use crate::sys;
@@ -61,7 +64,7 @@ pub struct Reading {
 /// # Errors
 /// Where a config file cannot be read.
 pub fn read(
-    host: &dyn Host,
+    host: &dyn Files,
     command: &Command,
     options: &Launch,
     environment: &[CString],
@@ -128,7 +131,7 @@ pub fn read(
 
 /// The text of a config file, up to so many bytes. What is no regular file (a pipe of the shell's) is the caller's, open
 /// already, and not for the domain that opens images.
-pub(crate) fn read_text(host: &dyn Host, path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_text(host: &dyn Files, path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let pinned = host.pin(path)?;
     let file = if pinned.kind == Kind::File {
         host.open(&pinned)?
@@ -195,11 +198,11 @@ pub fn look(
         host,
         std::mem::take(&mut reading.invocation.requests),
         &reading.trees,
-        &Surroundings {
+        &CollectContext {
             cwd: &reading.cwd,
             program: &program,
             data_dirs: &reading.invocation.data_dirs,
-            system: &Below::host(),
+            system: &SysRoot::host(),
         },
     ))
 }
@@ -216,16 +219,25 @@ pub fn decide(
     relabel: Relabel,
     processes: &[ProcessLabels],
 ) -> Decision {
-    let mut decision = plan::decide(host, collected, labels, relabel, processes);
+    let mut decision = plan::decide(
+        host,
+        collected,
+        labels,
+        relabel,
+        &Running {
+            processes,
+            name_of: &|pid| host.guest_name(pid),
+        },
+    );
     let Decision {
         steps,
         warnings,
         obstacles,
         ..
     } = &mut decision;
-    obstacles.append(&mut block_use::obstacles(&Below::host(), steps));
+    obstacles.append(&mut in_use::by_host(&SysRoot::host(), steps));
     if labels.is_some() {
-        let mut fixed = unlabelled_fs::leave_alone(host, &Below::host(), steps);
+        let mut fixed = unlabelled_fs::leave_alone(host, &SysRoot::host(), steps);
         warnings.append(&mut fixed.warnings);
         obstacles.append(&mut fixed.obstacles);
     }
@@ -264,7 +276,7 @@ pub fn make_plan(
         obstacles,
     } = decide(host, collected, labels.as_ref(), relabel, processes);
     if let Some(own) = &own {
-        plan::leave_to_qemu(&mut steps, own, labels.as_ref());
+        plan::decide::leave_to_qemu(&mut steps, own, labels.as_ref());
     }
     warnings.append(&mut create::open_sockets(host, &steps, labels.as_ref())?);
     let unknown = messages(&invocation.unknown);
@@ -385,7 +397,7 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
     )?;
     plan.obstacles.append(&mut problems);
     // At a launch its keeper looks, which opens every file anyway, to lock it.
-    let mut in_use = image_lock::obstacles(&host, &plan.steps);
+    let mut in_use = in_use::by_other_qemus(&host, &plan.steps);
     plan.obstacles.append(&mut in_use);
     if options.preflight != Some(Preflight::Off) {
         let mut failures = preflight::guest(&host, &plan)?;
@@ -414,15 +426,15 @@ pub fn chains_unknown(collected: &mut Collected) {
 pub fn behind_devices(
     host: &RealHost,
     plan: &Plan,
-    unread: Vec<Unread>,
+    unread: Vec<DeferredHeader>,
     cwd: &Path,
 ) -> Result<Plan, Refusal> {
     let known: Vec<&Resource> = plan.steps.iter().map(|step| &step.resource).collect();
-    let around = Surroundings {
+    let around = CollectContext {
         cwd,
         program: &plan.program,
         data_dirs: &[],
-        system: &Below::host(),
+        system: &SysRoot::host(),
     };
     let collected = collect::behind_devices(host, unread, &known, &around);
     let Decision {

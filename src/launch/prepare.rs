@@ -11,20 +11,21 @@ use nix::unistd::Uid;
 
 use crate::cli::{self, Preflight};
 use crate::host::pinned::Pinned;
-use crate::host::{Host, RealHost};
+use crate::host::{Processes, RealHost};
 use crate::launch::apply;
 use crate::launch::exec::Command;
 use crate::launch::inherited_fds;
 use crate::launch::planning::{self, Reading};
+use crate::launch::share_content;
 use crate::model::label::{Categories, Context, Level};
-use crate::plan::collect::Collected;
-use crate::plan::image_chain::Unread;
 use crate::plan::preflight::{self, Privilege};
-use crate::plan::{Action, GuestLabels, Plan};
+use crate::plan::resource::Collected;
+use crate::plan::resource::DeferredHeader;
+use crate::plan::step::{Action, Plan};
 use crate::restore::journal::{Journal, JournalError};
 use crate::restore::keeper::client::{self, Keeper, Starting, Verdict};
-use crate::restore::share;
 use crate::seclabel::domain;
+use crate::seclabel::labels::GuestLabels;
 use crate::seclabel::mcs::{self, Claim, Sharing};
 use crate::selinux::Mode;
 use crate::text::message::{Refusal, refuse, say};
@@ -65,7 +66,7 @@ pub struct Prepared {
     /// What inherited descriptors need.
     pub repairs: inherited_fds::Repairs,
     /// Block devices whose headers are read once they have their labels.
-    pub unread: Vec<Unread>,
+    pub unread: Vec<DeferredHeader>,
     /// QEMU's working directory.
     pub cwd: PathBuf,
 }
@@ -147,7 +148,7 @@ impl Launcher<'_> {
         let private = planning::private_to(self.options);
         let labels = GuestLabels::new(&types, context.level()).private_to(private);
         if !self.options.no_relabel {
-            share::share(host, self.own, &labels, &mut collected)?;
+            share_content::share(host, self.own, &labels, &mut collected)?;
         }
         let name = reading.name.clone();
         let directory = reading.directory.clone();
@@ -251,7 +252,7 @@ impl Launcher<'_> {
     }
 
     fn warn_unproven(&self, hidden: bool) {
-        if hidden || !self.host.sees_all() {
+        if hidden || !self.host.procfs().sees_all() {
             say(
                 "warning: not all processes of this host show their labels here (hidepid, a PID \
                  namespace, or the policy): that nobody else has this guest's categories is not proven",

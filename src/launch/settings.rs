@@ -12,7 +12,7 @@ use clap::builder::{BoolishValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, Args, Parser};
 
 use crate::cli::Launch;
-use crate::host::Host;
+use crate::host::Files;
 use crate::launch::planning;
 use crate::sys;
 use crate::text::escape::quoted;
@@ -34,7 +34,7 @@ const LARGEST: u64 = 1 << 20;
 /// Where one of them cannot be read, or says what cannot be.
 pub fn complete(
     launch: &Launch,
-    host: &dyn Host,
+    host: &dyn Files,
     environment: &[CString],
 ) -> Result<Launch, Refusal> {
     let mut whole = over(launch.clone(), from_environment(environment)?);
@@ -157,7 +157,7 @@ fn from_environment(environment: &[CString]) -> Result<Launch, Refusal> {
 }
 
 /// What a file says.
-fn from_file(host: &dyn Host, path: &Path) -> Result<Launch, Refusal> {
+fn from_file(host: &dyn Files, path: &Path) -> Result<Launch, Refusal> {
     let cannot =
         |why: &dyn Display| refuse(format!("cannot read {} (--config): {why}", quoted(path)));
     let text = planning::read_text(host, path, LARGEST).map_err(|error| cannot(&error))?;

@@ -2,26 +2,22 @@
 //! for virtual machines whose low level carries categories. Reads /proc and the journal, and
 //! changes nothing.
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-
-use nix::unistd::{Pid, Uid, User};
-
+use crate::host::cmdline::{self, RunningCommandLine};
 use crate::host::pinned;
-use crate::host::{Host, ProcessLabels, RealHost};
+use crate::host::{Files, Policy, ProcessLabels, Processes, RealHost};
 use crate::model::label::Context;
-use crate::model::resource::Target;
-use crate::qemu;
 use crate::restore::command;
 use crate::restore::journal::{Entry, Journal, Record};
 use crate::restore::lookup;
 use crate::seclabel::domain;
 use crate::selinux::names;
+use nix::unistd::{Pid, Uid, User};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// Where libvirt keeps the pid file of a running guest (virPidFileBuildPath, qemu_driver.c).
 const LIBVIRT_STATE: &str = "/run/libvirt/qemu";
@@ -163,86 +159,18 @@ fn is_libvirts(name: &str) -> bool {
             .exists()
 }
 
-/// Fields 4, 6 and 22 of `/proc/PID/stat`; proc(5).
-fn stat_fields(stat: &[u8]) -> Option<(i32, i32, u64)> {
-    let end = stat.iter().rposition(|byte| *byte == b')')?;
-    let fields = std::str::from_utf8(stat.get(end.checked_add(1)?..)?).ok()?;
-    let mut fields = fields.split_whitespace().skip(1);
-    let parent = fields.next()?.parse().ok()?;
-    let session = fields.nth(1)?.parse().ok()?;
-    Some((parent, session, fields.nth(15)?.parse().ok()?))
-}
-
-fn words(bytes: &[u8]) -> Vec<OsString> {
-    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
-    if bytes.is_empty() {
-        return Vec::new();
-    }
-    bytes
-        .split(|byte| *byte == 0)
-        .map(|word| OsString::from_vec(word.to_vec()))
-        .collect()
-}
-
-/// The command line of a QEMU that runs.
-#[derive(Debug)]
-pub struct Line(qemu::Invocation);
-
-impl Line {
-    fn of(words: &[OsString]) -> Option<Self> {
-        let (program, args) = words.split_first()?;
-        let environment = qemu::Environment::default();
-        let line = qemu::parse(program, args, &BTreeMap::new(), &environment);
-        Some(Self(line))
-    }
-
-    /// What `-name` says.
-    pub fn name(&self) -> Option<String> {
-        let name = self.0.name.as_ref()?;
-        Some(name.to_string_lossy().into_owned())
-    }
-
-    /// What it names by an absolute path.
-    pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
-        self.0.requests.iter().filter_map(|request| {
-            let Target::Path(path) = &request.target else {
-                return None;
-            };
-            Path::new(path).is_absolute().then(|| path.into())
-        })
-    }
-}
-
-/// The command line of a process, where it may be read and the program is called as QEMU's are.
-/// What it says is the process's own to change: good for messages only.
-pub fn line(host: &RealHost, pid: Pid) -> Option<Line> {
-    let words = words(&host.read_proc_bytes(&format!("{pid}/cmdline")).ok()?);
-    program(&words)
-        .as_bytes()
-        .starts_with(b"qemu")
-        .then(|| Line::of(&words))?
-}
-
-fn name_in(words: &[OsString]) -> Option<String> {
-    Line::of(words)?.name()
-}
-
 /// A caged process, or one in a guest's domain; none where it has ended.
 fn look(host: &RealHost, labels: &ProcessLabels) -> Option<Process> {
     let pid = labels.pid;
-    let stat = host.read_proc_bytes(&format!("{pid}/stat")).ok()?;
-    let (parent, session, started) = stat_fields(&stat)?;
+    let stat = host.procfs().stat(pid)?;
     Some(Process {
         pid,
-        parent: Pid::from_raw(parent),
-        session,
-        started,
+        parent: Pid::from_raw(stat.parent),
+        session: stat.session,
+        started: stat.started,
         uid: fs::metadata(format!("/proc/{pid}")).ok()?.uid(),
         context: labels.current.clone()?,
-        words: host
-            .read_proc_bytes(&format!("{pid}/cmdline"))
-            .map(|bytes| words(&bytes))
-            .unwrap_or_default(),
+        words: cmdline::words(host.procfs(), pid),
     })
 }
 
@@ -390,7 +318,7 @@ fn guest(
             processes.iter().any(|one| is_entry(entry, one))
                 || command::start_time(host, entry.pid) != Some(entry.started)
         });
-    let stated = name_in(&main.words);
+    let stated = RunningCommandLine::parse(&main.words).and_then(|line| line.name());
     let may_know = Uid::effective().is_root() || Uid::effective().as_raw() == main.uid;
     let owner = match (&entry, &stated) {
         (Some(_), _) => Owner::SvirtExec,
@@ -419,14 +347,6 @@ fn guest(
             .collect(),
         processes,
     })
-}
-
-/// Name of a process's program, as its command line has it.
-pub fn program(words: &[OsString]) -> &OsStr {
-    words
-        .first()
-        .and_then(|word| Path::new(word).file_name())
-        .unwrap_or(OsStr::from_bytes(b"?"))
 }
 
 #[cfg(test)]
@@ -473,25 +393,5 @@ mod tests {
         // The journal knows better than the clock.
         let (groups, _) = group(processes, &is_guest, &|one| one.pid.as_raw() == 20);
         assert_eq!(pids(&groups[0]), [20]);
-    }
-
-    #[test]
-    fn fields_count_from_behind_a_name_that_may_hold_anything() {
-        let stat = b"7 (a) R 1 (b\xff) S 5 7 3 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9999 1 2";
-        assert_eq!(stat_fields(stat), Some((5, 3, 9999)));
-        assert_eq!(stat_fields(b"7 (a"), None);
-        assert_eq!(stat_fields(b""), None);
-    }
-
-    #[test]
-    fn names_are_read_from_command_lines_as_qemu_reads_them() {
-        for (line, name) in [
-            (&b"qemu-system-x86_64\0-name\0web\0"[..], Some("web")),
-            (b"qemu\0-name\0guest=a,,b,debug-threads=on\0", Some("a,b")),
-            (b"qemu\0-S\0", None),
-            (b"", None),
-        ] {
-            assert_eq!(name_in(&words(line)).as_deref(), name);
-        }
     }
 }

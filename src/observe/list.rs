@@ -6,8 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde::Serialize;
 
+use crate::host::cmdline::program;
 use crate::model::resource::Class;
-use crate::observe::guests::{Guest, Now, Resource, View, program};
+use crate::observe::guests::{Guest, Now, Resource, View};
 use crate::text::escape::escaped;
 use crate::text::hex::path_hex;
 use crate::text::table;

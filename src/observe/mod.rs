@@ -16,7 +16,7 @@ use std::ffi::{CString, OsStr};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::host::{Host, RealHost};
+use crate::host::{Policy, RealHost};
 use crate::model::label::Context;
 use crate::observe::denials::Known;
 use crate::observe::doctor::report;
@@ -65,7 +65,7 @@ pub fn list(json: bool) -> Result<u8, Refusal> {
     } else {
         println(list_report::text(&view).trim_end());
     }
-    if view.hidden > 0 || !host.sees_all() {
+    if view.hidden > 0 || !host.procfs().sees_all() {
         say(
             "warning: not all processes of this host show their labels here (hidepid, a PID \
              namespace, or the policy): there may be more guests",
@@ -117,7 +117,7 @@ pub fn verify(json: bool, words: &[String]) -> Result<u8, Refusal> {
     if words.is_empty() {
         verdict
             .findings
-            .extend(verify::of_the_host(&view, host.sees_all()));
+            .extend(verify::of_the_host(&view, host.procfs().sees_all()));
     }
     if json {
         println(&verify_report::json(&all, &verdict)?);

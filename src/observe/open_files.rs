@@ -3,20 +3,19 @@
 //! Sockets and anonymous inodes are passed over: a socket is labelled as the process that made it,
 //! and the kernel asks at every use; what stands behind neither is on disk.
 
+use crate::host::RealHost;
+use crate::host::mangle::{NEWLINE, unmangled};
+use crate::host::pinned;
+use crate::model::label::Context;
+use crate::selinux;
+use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-use nix::unistd::Pid;
-
-use crate::host::RealHost;
-use crate::host::pinned;
-use crate::model::label::Context;
-use crate::selinux;
 
 /// An object that a process holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,13 +83,6 @@ fn class_of(metadata: &fs::Metadata) -> &'static str {
     }
 }
 
-fn label(path: &Path) -> io::Result<Option<Context>> {
-    match selinux::label_of_path(path) {
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
-        other => other,
-    }
-}
-
 fn descriptors(
     host: &RealHost,
     pid: Pid,
@@ -116,9 +108,9 @@ fn descriptors(
                 pid,
                 path: path.clone(),
                 fd: Some(number),
-                writes: writes(&host.read_proc(&format!("{pid}/fdinfo/{number}"))?),
+                writes: writes(&host.procfs().read(&format!("{pid}/fdinfo/{number}"))?),
                 class: class_of(&fs::metadata(&link)?),
-                label: label(&link)?,
+                label: selinux::label_of_path_if_any(&link)?,
             })
         };
         match look() {
@@ -156,25 +148,10 @@ fn mapping(line: &[u8]) -> Option<Mapping> {
         return None;
     }
     Some(Mapping {
-        path: OsString::from_vec(unescape(name)).into(),
+        path: unmangled(name, NEWLINE).into(),
         inode: inode.parse().ok().filter(|inode| *inode != 0)?,
         writes: permissions.contains('w') && permissions.contains('s'),
     })
-}
-
-fn unescape(name: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(name.len());
-    let mut rest = name;
-    while let Some((first, tail)) = rest.split_first() {
-        if let Some(tail) = rest.strip_prefix(b"\\012") {
-            out.push(b'\n');
-            rest = tail;
-        } else {
-            out.push(*first);
-            rest = tail;
-        }
-    }
-    out
 }
 
 fn mapped(
@@ -183,7 +160,7 @@ fn mapped(
     files: &mut Vec<OpenFile>,
     unread: &mut Vec<Unread>,
 ) -> io::Result<()> {
-    let maps = host.read_proc_bytes(&format!("{pid}/maps"))?;
+    let maps = host.procfs().read_bytes(&format!("{pid}/maps"))?;
     let all: BTreeSet<Mapping> = maps
         .split(|byte| *byte == b'\n')
         .filter_map(mapping)
@@ -204,7 +181,7 @@ fn mapped(
                 fd: None,
                 writes: mapping.writes,
                 class: pinned.kind.class(),
-                label: label(&pinned.proc_path())?,
+                label: selinux::label_of_path_if_any(&pinned.proc_path())?,
             }))
         };
         match look() {

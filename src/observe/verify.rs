@@ -10,9 +10,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::host::RealHost;
+use crate::host::cmdline::program;
 use crate::model::label::{CATEGORY_COUNT, Categories, Category, CategoryPair, Context, Level};
 use crate::model::resource::Class;
-use crate::observe::guests::{Guest, Now, Process, View, program};
+use crate::observe::guests::{Guest, Now, Process, View};
 use crate::observe::open_files::{self, OpenFile};
 use crate::text::escape::{quoted, shell_word};
 

@@ -3,20 +3,24 @@
 //!
 //! Reads headers and asks for labels; changes nothing and needs no privilege.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ffi::{OsStr, OsString};
-use std::io;
-use std::path::{Path, PathBuf};
-
 use crate::host::Host;
-use crate::host::devices::{self, Nodes, Problem, SystemFiles};
-use crate::host::pinned::{Identity, Kind, Pinned};
-use crate::model::label::Context;
-use crate::model::resource::{Access, Class, HostDevice, Origin, Request, Target};
-use crate::plan::image_chain::{self, Unread};
+use crate::host::devices::{self, Nodes, Problem};
+use crate::host::io_error::explain;
+use crate::host::pinned::{Identity, Kind};
+use crate::model::resource::{Access, Class, HostDevice, Request, Target};
+use crate::plan::image_chain::{self};
 use crate::plan::label_tree;
+use crate::plan::resource::CollectContext;
+use crate::plan::resource::Collected;
+use crate::plan::resource::DeferredHeader;
+use crate::plan::resource::QueuedRequest;
+use crate::plan::resource::Resource;
 use crate::qemu;
 use crate::text::escape::{escaped, quoted};
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Where Debian's and Fedora's builds of QEMU look for firmware and other data
 /// (`qemu_find_file`, system/datadir.c), besides `../share/qemu` beside the program.
@@ -27,123 +31,18 @@ const DATA_DIRS: [&str; 4] = [
     "/usr/lib/ipxe/qemu",
 ];
 
-/// A resource as it is on this host.
-#[derive(Debug)]
-pub struct Resource {
-    /// Absolute, as QEMU will resolve it, not canonicalised; none where the line gives no path.
-    pub path: Option<PathBuf>,
-    /// The inherited descriptor that it is.
-    pub fd: Option<i32>,
-    /// The address of the device that it is, where the line names it so.
-    pub host: Option<String>,
-    /// Which label it needs.
-    pub class: Class,
-    /// What QEMU does with it.
-    pub access: Access,
-    /// Who named it.
-    pub origin: Origin,
-    /// In words.
-    pub reason: &'static str,
-    /// Whether QEMU fails without it.
-    pub required: bool,
-    /// Whether `path` ends in characters that QEMU will choose.
-    pub template: bool,
-    /// Whether the caller has handed it over with `--label-tree`: a directory may be labelled then.
-    pub handed_over: bool,
-    /// What it is.
-    pub kind: Kind,
-    /// The file, unless there is none.
-    pub pinned: Option<Pinned>,
-    /// Its label now.
-    pub current: Option<Context>,
-}
-
-impl Resource {
-    /// Whether QEMU maps the file, which policies tell from reading it.
-    pub fn is_mapped(&self) -> bool {
-        self.kind == Kind::File
-            && [qemu::INITIAL_RAMDISK, qemu::GUEST_MEMORY].contains(&self.reason)
-    }
-
-    /// For messages: the path, or what stands for it.
-    pub fn name(&self) -> String {
-        match (&self.path, self.fd, &self.host) {
-            (Some(path), _, _) => quoted(path.as_os_str()),
-            (None, Some(fd), _) => format!("descriptor {fd}"),
-            (None, None, Some(host)) => escaped(host.as_bytes()),
-            (None, None, None) => "nothing".to_owned(),
-        }
-    }
-}
-
-/// What was found.
-#[derive(Debug, Default)]
-pub struct Collected {
-    /// Every resource once, in the order of the line.
-    pub resources: Vec<Resource>,
-    /// What the caller should know.
-    pub warnings: Vec<String>,
-    /// What no host could launch.
-    pub errors: Vec<String>,
-    /// What stops a launch on this host as it is now; a plan goes on.
-    pub obstacles: Vec<String>,
-    /// Block devices whose headers could not be read yet.
-    pub unread: Vec<Unread>,
-}
-
-impl Collected {
-    /// Says that a directory will be empty when QEMU comes to it: what it makes there is not there
-    /// yet.
-    pub fn empty(&mut self, directory: &Path) {
-        for resource in &mut self.resources {
-            let inside = |path: &PathBuf| path.starts_with(directory);
-            if resource.path.as_ref().is_some_and(inside)
-                && matches!(resource.access, Access::Create | Access::Bind)
-            {
-                resource.kind = Kind::Missing;
-                resource.pinned = None;
-                resource.current = None;
-            }
-        }
-    }
-}
-
-/// A request on its way through the headers.
-#[derive(Debug)]
-pub struct Pending {
-    /// What it asks for.
-    pub request: Request,
-    /// How many images are above it.
-    pub depth: usize,
-    /// Which ones.
-    pub above: Vec<Identity>,
-}
-
-/// What collecting needs to know besides the host.
-#[derive(Debug)]
-pub struct Surroundings<'a> {
-    /// QEMU's working directory.
-    pub cwd: &'a Path,
-    /// The program, for the data directory beside it.
-    pub program: &'a Path,
-    /// `-L`.
-    pub data_dirs: &'a [OsString],
-    /// Where nodes of devices are looked up.
-    pub system: &'a dyn SystemFiles,
-}
-
 /// Looks at everything that the requests name, at what its headers name, and at the trees that are
 /// handed over.
 pub fn collect(
     host: &dyn Host,
     requests: Vec<Request>,
     trees: &[PathBuf],
-    around: &Surroundings<'_>,
+    around: &CollectContext<'_>,
 ) -> Collected {
     let mut out = Collected::default();
     let queue = requests
         .into_iter()
-        .map(|request| Pending {
+        .map(|request| QueuedRequest {
             request,
             depth: 0,
             above: Vec::new(),
@@ -166,9 +65,9 @@ pub fn collect(
 /// `known` already is left out.
 pub fn behind_devices(
     host: &dyn Host,
-    unread: Vec<Unread>,
+    unread: Vec<DeferredHeader>,
     known: &[&Resource],
-    around: &Surroundings<'_>,
+    around: &CollectContext<'_>,
 ) -> Collected {
     let mut out = Collected::default();
     let known: BTreeMap<Identity, &Resource> = known
@@ -180,7 +79,7 @@ pub fn behind_devices(
         if let Some(resource) = known.get(&device.identity)
             && let Some(pinned) = &resource.pinned
         {
-            let Unread { pending, image, .. } = &device;
+            let DeferredHeader { pending, image, .. } = &device;
             queue.extend(image_chain::read(
                 host, pending, image, resource, pinned, &mut out,
             ));
@@ -203,8 +102,8 @@ pub fn behind_devices(
 /// Looks at everything in the queue, and at what the headers name that are found there.
 fn walk(
     host: &dyn Host,
-    mut queue: VecDeque<Pending>,
-    around: &Surroundings<'_>,
+    mut queue: VecDeque<QueuedRequest>,
+    around: &CollectContext<'_>,
     seen: &mut BTreeMap<Key, usize>,
     out: &mut Collected,
 ) {
@@ -304,7 +203,7 @@ fn find_device(
     host: &dyn Host,
     device: &HostDevice,
     request: &Request,
-    around: &Surroundings<'_>,
+    around: &CollectContext<'_>,
     out: &mut Collected,
 ) -> Vec<Resource> {
     let mut unfound = unseen(request);
@@ -356,7 +255,7 @@ fn find_device(
 fn look(
     host: &dyn Host,
     request: &Request,
-    around: &Surroundings<'_>,
+    around: &CollectContext<'_>,
     out: &mut Collected,
 ) -> Resource {
     let mut resource = unseen(request);
@@ -388,7 +287,7 @@ fn pin(
     path: PathBuf,
     request: &Request,
     mut resource: Resource,
-    around: &Surroundings<'_>,
+    around: &CollectContext<'_>,
     out: &mut Collected,
 ) -> Resource {
     match host.pin(&path) {
@@ -443,25 +342,7 @@ fn pin(
     resource
 }
 
-/// An OS error with what can be done about it.
-pub fn explain(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::EACCES) => {
-            "permission denied; a directory on the way may not be searched by this user, or by \
-             svirt_launcher_t (ausearch -m avc -ts recent)"
-                .to_owned()
-        }
-        Some(libc::EMFILE) => {
-            "too many files for one process; raise the hard limit (ulimit -Hn, LimitNOFILE=), one \
-             for each disk and 100 more"
-                .to_owned()
-        }
-        Some(libc::ELOOP) => "too many symbolic links".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
-fn find_data_file(host: &dyn Host, name: &OsStr, around: &Surroundings<'_>) -> PathBuf {
+fn find_data_file(host: &dyn Host, name: &OsStr, around: &CollectContext<'_>) -> PathBuf {
     let given = around.cwd.join(name);
     let beside = around
         .program

@@ -4,21 +4,31 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::*;
-use crate::host::devices::Below;
 use crate::host::pinned;
-use crate::host::{ProcessLabels, VirtualContexts};
+use crate::host::pinned::Pinned;
+use crate::host::sysfs::SysRoot;
+use crate::host::{Files, Policy, VirtualContexts};
+use crate::model::label::Context;
+use crate::model::resource::Origin;
 use crate::model::resource::{PciAddress, UsbMatch, Vfio};
-use crate::plan::{self, Action, Decision, Relabel};
+use crate::plan::decide::Running;
+use crate::plan::resource::CollectContext;
+use crate::plan::resource::Collected;
+use crate::plan::resource::Resource;
+use crate::plan::step::{Action, Decision, Relabel};
+use crate::plan::{self};
 use crate::selinux::Mode;
+
+/// A host on which nobody runs.
+const NOBODY: Running<'_> = Running {
+    processes: &[],
+    name_of: &|_| None,
+};
 
 /// A host without SELinux whose files are below a directory.
 struct Rooted(PathBuf);
 
-impl Host for Rooted {
-    fn mode(&self) -> Mode {
-        Mode::Disabled
-    }
-
+impl Files for Rooted {
     fn pin(&self, path: &Path) -> io::Result<Pinned> {
         pinned::pin(&self.0.join(path.strip_prefix("/").unwrap()))
     }
@@ -30,13 +40,16 @@ impl Host for Rooted {
     fn label_of(&self, _: &Pinned) -> io::Result<Option<Context>> {
         Ok(None)
     }
+}
 
-    fn own_context(&self) -> io::Result<Context> {
-        unimplemented!()
+/// As on a host where SELinux is off.
+impl Policy for Rooted {
+    fn mode(&self) -> Mode {
+        Mode::Disabled
     }
 
-    fn set_label(&self, _: &Pinned, _: &Context) -> io::Result<()> {
-        unimplemented!()
+    fn own_context(&self) -> io::Result<Context> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn denied<'p>(
@@ -46,27 +59,19 @@ impl Host for Rooted {
         _: &str,
         _: &[&'p str],
     ) -> io::Result<Vec<&'p str>> {
-        unimplemented!()
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn label_of_new(&self, _: &Context, _: &Context, _: Kind, _: &OsStr) -> io::Result<Context> {
-        unimplemented!()
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn is_valid(&self, _: &Context) -> bool {
-        unimplemented!()
+        false
     }
 
     fn virtual_contexts(&self) -> io::Result<VirtualContexts> {
-        unimplemented!()
-    }
-
-    fn processes(&self) -> io::Result<Vec<ProcessLabels>> {
-        unimplemented!()
-    }
-
-    fn claim(&self, _: &Context) -> io::Result<()> {
-        unimplemented!()
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -86,11 +91,11 @@ fn tree(entries: &[(&str, &str)]) -> tempfile::TempDir {
 
 fn collected(root: &tempfile::TempDir, requests: Vec<Request>) -> Collected {
     let host = Rooted(root.path().to_path_buf());
-    let around = Surroundings {
+    let around = CollectContext {
         cwd: Path::new("/"),
         program: Path::new("/usr/bin/qemu"),
         data_dirs: &[],
-        system: &Below::root(root.path()),
+        system: &SysRoot::root(root.path()),
     };
     collect(&host, requests, &[], &around)
 }
@@ -172,7 +177,7 @@ fn functions_of_one_group_are_one_resource() {
         errors,
         obstacles,
         ..
-    } = plan::decide(&host, seen, None, Relabel::Yes, &[]);
+    } = plan::decide(&host, seen, None, Relabel::Yes, &NOBODY);
     assert!(steps.iter().all(|step| step.action == Action::Relabel));
     assert_eq!((errors, obstacles), (vec![], vec![]));
 }
@@ -212,7 +217,7 @@ fn a_device_that_is_not_there_stays_an_address() {
     let host = Rooted(root.path().to_path_buf());
     let Decision {
         steps, obstacles, ..
-    } = plan::decide(&host, seen, None, Relabel::Yes, &[]);
+    } = plan::decide(&host, seen, None, Relabel::Yes, &NOBODY);
     assert_eq!(obstacles.len(), 2, "nothing said twice: {obstacles:?}");
     assert!(steps.iter().all(|step| step.action == Action::None));
 }

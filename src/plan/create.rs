@@ -5,10 +5,11 @@ use std::path::Path;
 
 use crate::host::Host;
 use crate::host::pinned::Kind;
+use crate::host::policy;
 use crate::model::label::Context;
 use crate::model::resource::Access;
-use crate::plan::preflight;
-use crate::plan::{GuestLabels, Step};
+use crate::plan::step::Step;
+use crate::seclabel::labels::GuestLabels;
 use crate::text::escape::quoted;
 
 /// The label that a directory will have when QEMU runs: the guest's where it is handed over to that
@@ -57,12 +58,12 @@ pub fn refused(
         return Ok(None);
     };
     let enter = ["add_name", "search", "write"];
-    if let Some(clause) = preflight::refused(host, source, &label, "dir", &enter)? {
+    if let Some(clause) = policy::refused(host, source, &label, "dir", &enter)? {
         return Ok(Some(clause));
     }
     let name = path.file_name().unwrap_or_default();
     let new = host.label_of_new(source, &label, kind, name)?;
-    preflight::refused(host, source, &new, kind.class(), &["create", "write"])
+    policy::refused(host, source, &new, kind.class(), &["create", "write"])
 }
 
 /// Sockets that QEMU makes where others may use them, each a warning: a socket is labelled after

@@ -4,44 +4,32 @@
 //! image's format. Where nobody does, it is read to refuse: what it names may have been
 //! written by a guest (CVE-2008-2004, CVE-2010-2237).
 
+use crate::host::Host;
+use crate::host::pinned::{Kind, Pinned};
+use crate::host::policy;
+use crate::image::ImageFormat;
+use crate::model::resource::{Access, Backing, Class, Format, Image, Origin, Request, Target};
+use crate::plan::resource::DeferredHeader;
+use crate::plan::resource::{Collected, QueuedRequest, Resource};
+use crate::qemu;
+use crate::selinux::Mode;
+use crate::text::escape::{escaped, quoted, shell_word};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use crate::host::Host;
-use crate::host::pinned::{Identity, Kind, Pinned};
-use crate::image::ImageFormat;
-use crate::model::resource::{Access, Backing, Class, Format, Image, Origin, Request, Target};
-use crate::plan::collect::{Collected, Pending, Resource};
-use crate::plan::preflight;
-use crate::qemu;
-use crate::selinux::Mode;
-use crate::text::escape::{escaped, quoted, shell_word};
-
 /// Longest chain of backing files that is followed; libvirt's limit.
 const CHAIN_LIMIT: usize = 200;
-
-/// A block device whose header cannot be read before the device has the guest's label: the
-/// launcher may not read what is not a guest's.
-#[derive(Debug)]
-pub struct Unread {
-    /// What asks for it.
-    pub pending: Pending,
-    /// What is expected in it.
-    pub image: Image,
-    /// Which device it is.
-    pub identity: Identity,
-}
 
 /// Says what the header of an image makes QEMU open.
 pub fn follow(
     host: &dyn Host,
-    pending: Pending,
+    pending: QueuedRequest,
     image: Image,
     resource: &Resource,
     pinned: &Pinned,
     out: &mut Collected,
-) -> Vec<Pending> {
+) -> Vec<QueuedRequest> {
     let stated = matches!(image.format, Format::Stated(_));
     match pinned.kind {
         _ if image.format == Format::Stated("raw".to_owned()) => Vec::new(),
@@ -51,7 +39,7 @@ pub fn follow(
             read(host, &pending, &image, resource, pinned, out)
         }
         Kind::Block if stated => {
-            out.unread.push(Unread {
+            out.unread.push(DeferredHeader {
                 pending,
                 image,
                 identity: pinned.identity,
@@ -68,12 +56,12 @@ pub fn follow(
 /// the descriptor, and opens what that names by its path.
 pub fn follow_descriptor(
     host: &dyn Host,
-    pending: Pending,
+    pending: QueuedRequest,
     image: Image,
     resource: &Resource,
     fd: i32,
     out: &mut Collected,
-) -> Vec<Pending> {
+) -> Vec<QueuedRequest> {
     let Ok(mut pinned) = host.pin(Path::new(&format!("/proc/self/fd/{fd}"))) else {
         // What is not handed down stops the launch elsewhere.
         return Vec::new();
@@ -114,12 +102,12 @@ fn may_read(host: &dyn Host, resource: &Resource) -> bool {
 /// Reads the header of an image and says what it makes QEMU open.
 pub fn read(
     host: &dyn Host,
-    pending: &Pending,
+    pending: &QueuedRequest,
     image: &Image,
     resource: &Resource,
     pinned: &Pinned,
     out: &mut Collected,
-) -> Vec<Pending> {
+) -> Vec<QueuedRequest> {
     let name = resource.name();
     let origin = &resource.origin;
     let stated = match &image.format {
@@ -129,8 +117,8 @@ pub fn read(
     let file = match host.open(pinned) {
         Ok(file) => file,
         Err(error) => {
-            let why = match preflight::reader(host, resource.current.as_ref(), pinned) {
-                Ok(Some(refused)) => refused,
+            let why = match policy::reader_refused(host, resource.current.as_ref(), pinned) {
+                Ok(Some(refused)) => refused.to_string(),
                 Ok(None) | Err(_) => format!(
                     "{error}; the user who runs svirt-exec must be able to read an image to label it"
                 ),
@@ -256,7 +244,7 @@ pub fn read(
     }
     found
         .into_iter()
-        .map(|request| Pending {
+        .map(|request| QueuedRequest {
             request,
             depth,
             above: above.clone(),

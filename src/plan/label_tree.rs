@@ -4,20 +4,14 @@
 //! The way down is by descriptors, without following symbolic links and without leaving the file
 //! system, so that nobody who may write in the tree can lead it elsewhere.
 
-use std::collections::HashMap;
-use std::ffi::OsString;
-use std::fs;
-use std::io;
-use std::os::unix::fs::DirEntryExt;
-use std::path::{Path, PathBuf};
-
 use crate::host::Host;
 use crate::host::pinned::{self, Kind, Pinned};
-use crate::model::label::Categories;
 use crate::model::resource::{Access, Class, Origin};
-use crate::plan;
-use crate::plan::collect::{Collected, Resource};
+use crate::plan::protected;
+use crate::plan::resource::{Collected, Resource};
 use crate::text::escape::quoted;
+use std::io;
+use std::path::Path;
 
 /// Most files and directories in a tree: each is held open until QEMU runs.
 const MOST: usize = 10_000;
@@ -43,7 +37,7 @@ pub fn collect(
             "it is no directory; name it on QEMU's line only".into(),
         ));
     }
-    if let Some(within) = plan::protected_within(&top.real_path()) {
+    if let Some(within) = protected::protected_within(&top.real_path()) {
         return Err(fail(format!(
             "{within} is the host's own; name a directory of the guest's"
         )));
@@ -53,7 +47,7 @@ pub fn collect(
     let mut others = 0_usize;
     let mut waiting = vec![(top, 0_usize)];
     while let Some((directory, depth)) = waiting.pop() {
-        let names = names(&directory)
+        let names = pinned::names(&directory)
             .map_err(|error| fail(format!("cannot list {}: {error}", quoted(&directory.path))))?;
         for (name, _) in names {
             let entry = match pinned::pin_below(&directory, &name) {
@@ -104,13 +98,6 @@ pub fn collect(
     Ok(found)
 }
 
-/// The names in a directory, and the inode numbers that it has for them.
-fn names(directory: &Pinned) -> io::Result<Vec<(OsString, u64)>> {
-    fs::read_dir(directory.proc_path())?
-        .map(|entry| entry.map(|entry| (entry.file_name(), entry.ino())))
-        .collect()
-}
-
 fn resource(host: &dyn Host, pinned: Pinned, root: &Path, out: &mut Collected) -> Resource {
     let current = match host.label_of(&pinned) {
         Ok(label) => label,
@@ -139,75 +126,4 @@ fn resource(host: &dyn Host, pinned: Pinned, root: &Path, out: &mut Collected) -
         pinned: Some(pinned),
         current,
     }
-}
-
-/// Gives what a guest has made in its tree, and what has been moved there, the label of the
-/// directory that it is in. `back` are files that have their labels already, by path: their inode
-/// numbers. Returns what failed, a line each.
-pub fn sweep(
-    host: &dyn Host,
-    root: Pinned,
-    cage: &Categories,
-    back: &HashMap<PathBuf, u64>,
-) -> Vec<String> {
-    let mut failures = Vec::new();
-    let device = root.identity.dev;
-    let mut waiting = vec![root];
-    while let Some(directory) = waiting.pop() {
-        let mut fail = |path: PathBuf, error: io::Error| {
-            failures.push(format!(
-                "cannot put back the label of {}: {error}",
-                quoted(&path)
-            ));
-        };
-        let parent = match host.label_of(&directory) {
-            Ok(Some(label)) if label.cage().is_empty() => label,
-            // Another guest's by now, or without labels.
-            Ok(_) => continue,
-            Err(error) => {
-                fail(directory.path.clone(), error);
-                continue;
-            }
-        };
-        let names = match names(&directory) {
-            Ok(names) => names,
-            Err(error) => {
-                fail(directory.path.clone(), error);
-                continue;
-            }
-        };
-        for (name, inode) in names {
-            let path = directory.path.join(&name);
-            if back.get(&path) == Some(&inode) {
-                continue;
-            }
-            let entry = match pinned::pin_below(&directory, &name) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => {
-                    fail(path, error);
-                    continue;
-                }
-                Ok((entry, _)) if entry.identity.dev != device => continue,
-                Ok((entry, _)) => entry,
-            };
-            let put_back = || -> io::Result<()> {
-                let own = host
-                    .label_of(&entry)?
-                    .filter(|label| !cage.is_empty() && label.cage() == *cage);
-                if let Some(label) = own {
-                    let mut new = label.with_type(&parent.kind).bare();
-                    new.user.clone_from(&parent.user);
-                    host.set_label(&entry, &new)?;
-                }
-                Ok(())
-            };
-            if let Err(error) = put_back() {
-                fail(path, error);
-            }
-            if entry.kind == Kind::Dir {
-                waiting.push(entry);
-            }
-        }
-    }
-    failures
 }

@@ -2,17 +2,17 @@
 //! and let the launcher do what it is about to? Every failure is found, not the first.
 
 use crate::host::Host;
-use crate::host::devices::{INTERFACES, TUN};
+use crate::host::devices::TUN;
 use crate::host::pinned::{Kind, Pinned};
+use crate::host::policy::refused;
+use crate::host::sysfs::INTERFACES;
 use crate::model::label::Context;
 use crate::model::resource::Access;
 use crate::plan::create;
-use crate::plan::{Action, Plan, Step};
-use crate::selinux::Mode;
+use crate::plan::step::{Action, Plan, Step};
 use crate::selinux::advice;
 use crate::selinux::advice::{device_boolean, giving_type, not_an_image};
-use crate::selinux::names::READER_DOMAIN;
-use crate::selinux::names::{LOAD, OWN_DOMAIN};
+use crate::selinux::names::LOAD;
 use crate::text::escape::{quoted, shell_word};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -48,25 +48,6 @@ fn permissions(step: &Step) -> &'static [&'static str] {
             &["getattr", "ioctl", "open", "read", "write"]
         }
     }
-}
-
-/// What `source` may not do to `target`, as a clause.
-pub fn refused(
-    host: &dyn Host,
-    source: &Context,
-    target: &Context,
-    class: &str,
-    wanted: &[&str],
-) -> io::Result<Option<String>> {
-    let denied = host.denied(source, target, class, wanted)?;
-    Ok((!denied.is_empty()).then(|| {
-        format!(
-            "{} may not {} {} {class}",
-            source.short(),
-            denied.join(", "),
-            target.short()
-        )
-    }))
 }
 
 /// Whether the guest may use a resource with the label it has now.
@@ -312,33 +293,6 @@ pub fn labels(
         }
     }
     Ok(failures)
-}
-
-/// What the policy will not let the domain that opens images do to one; none where it may.
-///
-/// # Errors
-/// Where the policy cannot be asked.
-pub fn reader(
-    host: &dyn Host,
-    current: Option<&Context>,
-    pinned: &Pinned,
-) -> io::Result<Option<String>> {
-    let Some(current) = current.filter(|_| host.mode() != Mode::Disabled) else {
-        return Ok(None);
-    };
-    let own = host.own_context()?;
-    if own.kind != OWN_DOMAIN {
-        return Ok(None);
-    }
-    let reader = own.with_type(READER_DOMAIN);
-    let clause = refused(
-        host,
-        &reader,
-        current,
-        pinned.kind.class(),
-        &["open", "read"],
-    )?;
-    Ok(clause.map(|clause| format!("{clause}; {}", not_an_image(&pinned.real_path()))))
 }
 
 /// What stops the launcher from making a file for QEMU.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::host::pinned::Kind;
 use crate::model::label::Context;
 use crate::model::resource::{Access, Class, Origin};
-use crate::plan::{Action, Plan, Step};
+use crate::plan::step::{Action, Plan, Step};
 use crate::seclabel::domain::Accelerator;
 use crate::text::escape::quoted;
 use crate::text::hex::path_hex;

@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, Uid, User};
 
 use crate::host::pinned::{self, Pinned};
-use crate::host::{Host, ProcessLabels, RealHost};
+use crate::host::{ProcessLabels, Processes, RealHost};
 use crate::model::label::Context;
 use crate::restore::entry_file::Listed;
 use crate::restore::entry_lock;
@@ -394,7 +394,7 @@ pub fn runs(host: &RealHost, entry: &Entry) -> bool {
 /// When a process started, in clock ticks since boot, unless it has ended and was not
 /// waited for yet; fields 3 and 22 of `/proc/PID/stat`, proc(5).
 pub fn start_time(host: &RealHost, pid: i32) -> Option<u64> {
-    let stat = host.read_proc(&format!("{pid}/stat")).ok()?;
+    let stat = host.procfs().read(&format!("{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything; fields count from behind it.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace();

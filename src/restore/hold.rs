@@ -15,13 +15,12 @@ use nix::fcntl::FlockArg;
 
 use crate::host::pinned::{self, Pinned};
 use crate::host::runtime_dir;
-use crate::host::{Host, RealHost};
+use crate::host::{Files, RealHost};
 use crate::model::label::Context;
 use crate::model::resource::Class;
-use crate::plan::label_tree;
 use crate::restore::journal::{Entry, Journal, Record};
 use crate::restore::lookup::{Found, Purpose, all_there, alone, find, free, same, unused};
-use crate::restore::share;
+use crate::restore::sweep;
 use crate::selinux;
 use crate::text::escape::{quoted, shell_word};
 
@@ -187,7 +186,7 @@ impl Hold {
         path: &Path,
         wanted: &dyn Fn(&Record) -> bool,
     ) -> Result<(), String> {
-        let chosen = |record: &Record| share::is_private(record) && wanted(record);
+        let chosen = |record: &Record| record.is_private_content() && wanted(record);
         let open_up = |record: &mut Record| -> Result<(), String> {
             record.label = parse(&record.label)?.bare().to_string();
             Ok(())
@@ -333,7 +332,7 @@ impl Hold {
                     host.set_label(&pinned, original).map_err(failed)?;
                 }
                 if record.tree {
-                    let failures = label_tree::sweep(host, pinned, &self.cage, back);
+                    let failures = sweep::sweep(host, pinned, &self.cage, back);
                     if !failures.is_empty() {
                         return Err(failures.join("; "));
                     }
@@ -486,7 +485,7 @@ mod tests {
         let path = directory.path().join("disk.img");
         fs::write(&path, "").unwrap();
         let host = RealHost::new().unwrap();
-        let boot = host.boot().unwrap().to_owned();
+        let boot = host.procfs().boot().unwrap().to_owned();
         let context = "u:r:svirt_t:s0:c1,c2".to_owned();
         let mut entry = Entry::new("x".to_owned(), 1, 1, boot, context);
         entry.records.push(Record {

@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use crate::host::pinned::Identity;
 use crate::host::runtime_dir;
+use crate::model::label::Context;
 use crate::model::resource::Class;
 use crate::text::escape::quoted;
 use crate::text::hex::path_text;
@@ -107,6 +108,14 @@ pub struct Record {
     pub original: String,
     /// The label it gets.
     pub label: String,
+}
+
+impl Record {
+    /// Tells whether it is of content that only its guest reads still (`--private-content`).
+    pub fn is_private_content(&self) -> bool {
+        let given = self.label.parse::<Context>();
+        self.class == Class::Content && given.is_ok_and(|given| !given.cage().is_empty())
+    }
 }
 
 /// A guest and what was labelled for it.

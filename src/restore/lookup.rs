@@ -9,12 +9,11 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::host::image_lock;
 use crate::host::pinned::{self, Kind, Pinned};
-use crate::host::{Host, RealHost};
+use crate::host::{Files, RealHost};
 use crate::model::resource::Class;
 use crate::restore::hold::Wait;
 use crate::restore::journal::{Entry, Record};
 use crate::restore::keeper::wait::wait_for_end;
-use crate::restore::share;
 use crate::selinux;
 use crate::sys;
 use crate::text::escape::{quoted, shell_word};
@@ -117,7 +116,7 @@ pub fn find(
         return Err(format!("cannot label {}: {why}", name()));
     }
     let how = match record.class {
-        Class::Content if share::is_private(record) => FlockArg::LockExclusiveNonblock,
+        Class::Content if record.is_private_content() => FlockArg::LockExclusiveNonblock,
         Class::Exclusive => FlockArg::LockExclusiveNonblock,
         Class::Content | Class::Shared | Class::Keep => FlockArg::LockSharedNonblock,
     };
@@ -172,7 +171,7 @@ pub fn free(host: &RealHost, found: &[(Record, Found)]) -> Result<(), String> {
 
 /// Whether an entry was written since this host was booted.
 pub fn this_boot(host: &RealHost, entry: &Entry) -> bool {
-    host.boot().is_ok_and(|boot| boot == entry.boot)
+    host.procfs().boot().is_ok_and(|boot| boot == entry.boot)
 }
 
 /// Whether no QEMU reads a file that svirt-exec knows nothing of: content that libvirt's guests use
@@ -231,7 +230,7 @@ mod tests {
 
     fn recorded(path: &std::path::Path) -> (Entry, Record) {
         let host = RealHost::new().unwrap();
-        let boot = host.boot().unwrap().to_owned();
+        let boot = host.procfs().boot().unwrap().to_owned();
         let context = "u:r:svirt_t:s0:c1,c2".to_owned();
         let entry = Entry::new("x".to_owned(), 1, 1, boot, context);
         let record = Record {

@@ -10,3 +10,4 @@ pub mod lookup;
 pub mod notify;
 pub mod running_guest;
 pub mod share;
+pub mod sweep;

@@ -6,7 +6,7 @@ use std::io;
 
 use nix::unistd::{Pid, Uid};
 
-use crate::host::{Host, RealHost};
+use crate::host::{Processes, RealHost};
 use crate::model::label::Context;
 use crate::restore::command;
 use crate::restore::journal::{Entry, Journal};
@@ -81,7 +81,10 @@ pub fn find(host: &RealHost, word: &OsStr, any: bool) -> Result<Guest, Refusal> 
                 "cannot find guest {name}: --pid needs a process ID"
             ))
         })?;
-        let context = host.labels_of(pid).and_then(|labels| labels.current);
+        let context = host
+            .procfs()
+            .labels_of(pid)
+            .and_then(|labels| labels.current);
         let (Some(context), Some(started)) = (context, command::start_time(host, pid.as_raw()))
         else {
             return Err(refuse(format!(
@@ -174,7 +177,10 @@ pub fn verify(host: &RealHost, pid: Pid, started: u64, context: &Context) -> Res
     if command::start_time(host, pid.as_raw()) != Some(started) {
         return Err(format!("process {pid} has ended"));
     }
-    let current = host.labels_of(pid).and_then(|labels| labels.current);
+    let current = host
+        .procfs()
+        .labels_of(pid)
+        .and_then(|labels| labels.current);
     if current.as_ref() != Some(context) {
         return Err(format!("process {pid} is not in the cage of {context}"));
     }
@@ -195,7 +201,7 @@ pub fn verify(host: &RealHost, pid: Pid, started: u64, context: &Context) -> Res
 
 /// The effective user of a process; `Uid:` of /proc/PID/status, proc(5).
 fn user_of(host: &RealHost, pid: Pid) -> Option<u32> {
-    let status = host.read_proc(&format!("{pid}/status")).ok()?;
+    let status = host.procfs().read(&format!("{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }

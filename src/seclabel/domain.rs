@@ -8,7 +8,7 @@ use std::io;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::host::{Host, VirtualContexts};
+use crate::host::policy::{Policy, VirtualContexts};
 use crate::model::label::{Context, Level};
 use crate::selinux::names::LOAD;
 
@@ -91,14 +91,14 @@ const TCG_DOMAINS: [&str; 2] = ["svirt_tcg_t", "svirt_prot_exec_t"];
 const GUEST_DOMAIN: &str = "svirt_t";
 
 /// Whether a context is the cage of a guest: libvirt's driver put us there.
-pub fn is_cage(host: &dyn Host, context: &Context) -> bool {
-    !context.cage().is_empty() && (context.kind == GUEST_DOMAIN || is_guest(host, context))
+pub fn is_cage(policy: &dyn Policy, context: &Context) -> bool {
+    !context.cage().is_empty() && (context.kind == GUEST_DOMAIN || is_guest(policy, context))
 }
 
 /// Whether a context is one that guests run in.
-pub fn is_guest(host: &dyn Host, context: &Context) -> bool {
+pub fn is_guest(policy: &dyn Policy, context: &Context) -> bool {
     TCG_DOMAINS.contains(&context.kind.as_str())
-        || is_among(&host.virtual_contexts().unwrap_or_default(), context)
+        || is_among(&policy.virtual_contexts().unwrap_or_default(), context)
 }
 
 /// As [`is_guest`], with what the policy's files say already read.
@@ -111,12 +111,12 @@ pub fn is_among(stated: &VirtualContexts, context: &Context) -> bool {
 }
 
 /// Whether guests of any domain may read files of this label.
-pub fn may_any_read(host: &dyn Host, guest: &Context, label: &Context) -> bool {
-    let stated = host.virtual_contexts().unwrap_or_default();
+pub fn may_any_read(policy: &dyn Policy, guest: &Context, label: &Context) -> bool {
+    let stated = policy.virtual_contexts().unwrap_or_default();
     let kinds = stated.domains.iter().map(|domain| domain.kind.as_str());
     kinds.chain(TCG_DOMAINS).any(|kind| {
         let domain = guest.with_type(kind);
-        ask(host, &domain, label, "file", &["open", "read"]).unwrap_or(false)
+        ask(policy, &domain, label, "file", &["open", "read"]).unwrap_or(false)
     })
 }
 
@@ -125,13 +125,13 @@ const IMAGE_PERMISSIONS: [&str; 5] = ["getattr", "lock", "open", "read", "write"
 
 /// Whether the policy knows both contexts, and gives all of these.
 fn ask(
-    host: &dyn Host,
+    policy: &dyn Policy,
     source: &Context,
     target: &Context,
     class: &str,
     permissions: &[&'static str],
 ) -> Result<bool, DomainError> {
-    match host.denied(source, target, class, permissions) {
+    match policy.denied(source, target, class, permissions) {
         // security_compute_av(3) of a context that the policy does not know.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
         answer => answer
@@ -146,12 +146,12 @@ fn ask(
 /// # Errors
 /// Where the policy has none that fit.
 pub fn guest_types(
-    host: &dyn Host,
+    policy: &dyn Policy,
     own: &Context,
     accelerator: Accelerator,
     stated: Option<&Context>,
 ) -> Result<GuestTypes, DomainError> {
-    let files = host.virtual_contexts().map_err(DomainError::Files)?;
+    let files = policy.virtual_contexts().map_err(DomainError::Files)?;
     let first = files
         .domains
         .first()
@@ -169,7 +169,7 @@ pub fn guest_types(
 
     let domain = if let Some(stated) = stated {
         let domain = stated.bare();
-        if !host.is_valid(&domain) {
+        if !policy.is_valid(&domain) {
             return Err(DomainError::Unknown(domain.to_string()));
         }
         domain
@@ -182,41 +182,41 @@ pub fn guest_types(
         let mut found = None;
         for kind in candidates {
             let domain = domain_of(kind);
-            if ask(host, &domain, &domain, "process", &["execmem"])? {
+            if ask(policy, &domain, &domain, "process", &["execmem"])? {
                 found = Some(domain);
                 break;
             }
         }
         match found {
             Some(domain) => domain,
-            None if !host.is_valid(&domain_of(&first.kind)) => {
+            None if !policy.is_valid(&domain_of(&first.kind)) => {
                 return Err(DomainError::Unknown(domain_of(&first.kind).to_string()));
             }
             None => return Err(DomainError::NoExecmem),
         }
     } else {
         let domain = domain_of(&first.kind);
-        if !host.is_valid(&domain) {
+        if !policy.is_valid(&domain) {
             return Err(DomainError::Unknown(domain.to_string()));
         }
         domain
     };
 
-    types_with(host, &files, &domain)
+    types_with(policy, &files, &domain)
 }
 
 /// The types of a guest that runs already, as its process has them.
 ///
 /// # Errors
 /// Where the policy has no image type that fits.
-pub fn types_of(host: &dyn Host, guest: &Context) -> Result<GuestTypes, DomainError> {
-    let files = host.virtual_contexts().map_err(DomainError::Files)?;
-    types_with(host, &files, &guest.bare())
+pub fn types_of(policy: &dyn Policy, guest: &Context) -> Result<GuestTypes, DomainError> {
+    let files = policy.virtual_contexts().map_err(DomainError::Files)?;
+    types_with(policy, &files, &guest.bare())
 }
 
 /// The image types that suit a domain.
 fn types_with(
-    host: &dyn Host,
+    policy: &dyn Policy,
     files: &VirtualContexts,
     domain: &Context,
 ) -> Result<GuestTypes, DomainError> {
@@ -235,7 +235,7 @@ fn types_with(
         let mut candidate = stated.with_type(kind);
         candidate.user.clone_from(&domain.user);
         candidate.range.clone_from(&domain.range);
-        if ask(host, domain, &candidate, "file", &IMAGE_PERMISSIONS)? {
+        if ask(policy, domain, &candidate, "file", &IMAGE_PERMISSIONS)? {
             image = Some(candidate);
             break;
         }

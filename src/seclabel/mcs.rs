@@ -13,7 +13,7 @@ use std::io;
 use nix::unistd::Pid;
 use thiserror::Error;
 
-use crate::host::{Host, ProcessLabels};
+use crate::host::process_labels::{ProcessLabels, Processes};
 use crate::model::label::{Categories, Category, CategoryPair, Context, Level, Range};
 
 /// Fewest categories a range may have, as in libvirt.
@@ -290,7 +290,7 @@ pub fn is_abundant(range: &Categories) -> bool {
 /// # Errors
 /// Where the range is used up, or the policy refuses the context.
 pub fn ask(
-    host: &dyn Host,
+    host: &dyn Processes,
     domain: &Context,
     range: &Categories,
     busy: &[Categories],
@@ -305,7 +305,7 @@ pub fn ask(
 ///
 /// # Errors
 /// Where the policy refuses it.
-pub fn enter_next(host: &dyn Host, context: &Context) -> Result<(), PairError> {
+pub fn enter_next(host: &dyn Processes, context: &Context) -> Result<(), PairError> {
     host.claim(context).map_err(|source| PairError::Claim {
         context: context.to_string(),
         source,
@@ -319,7 +319,7 @@ pub fn enter_next(host: &dyn Host, context: &Context) -> Result<(), PairError> {
 /// # Errors
 /// Where the range is used up, the policy refuses the context, or others are faster.
 pub fn claim(
-    host: &dyn Host,
+    host: &dyn Processes,
     domain: &Context,
     range: &Categories,
     avoid: &[Categories],
@@ -399,7 +399,7 @@ pub fn unheld(context: &Context, processes: &[ProcessLabels]) -> Result<(), Pair
 /// Where somebody is in an overlapping cage and that is not meant, or the policy refuses the
 /// context.
 pub fn claim_level(
-    host: &dyn Host,
+    host: &dyn Processes,
     context: Context,
     sharing: Sharing,
 ) -> Result<Claim, PairError> {

@@ -1,15 +1,9 @@
 //! Tests of `mcs` on hosts whose processes do not stand still: claiming.
 
 use std::cell::RefCell;
-use std::ffi::OsStr;
-use std::fs::File;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::host::VirtualContexts;
-use crate::host::pinned::{Kind, Pinned};
-use crate::selinux::Mode;
 
 fn set(text: &str) -> Categories {
     text.parse().unwrap()
@@ -34,7 +28,7 @@ impl<F: Fn(&[Context]) -> Vec<ProcessLabels>> Crowd<F> {
     }
 }
 
-impl<F: Fn(&[Context]) -> Vec<ProcessLabels>> Host for Crowd<F> {
+impl<F: Fn(&[Context]) -> Vec<ProcessLabels>> Processes for Crowd<F> {
     fn processes(&self) -> io::Result<Vec<ProcessLabels>> {
         Ok((self.0)(&self.1.borrow()))
     }
@@ -45,52 +39,6 @@ impl<F: Fn(&[Context]) -> Vec<ProcessLabels>> Host for Crowd<F> {
         }
         self.1.borrow_mut().push(context.clone());
         Ok(())
-    }
-
-    fn mode(&self) -> Mode {
-        unimplemented!()
-    }
-
-    fn own_context(&self) -> io::Result<Context> {
-        unimplemented!()
-    }
-
-    fn pin(&self, _: &Path) -> io::Result<Pinned> {
-        unimplemented!()
-    }
-
-    fn open(&self, _: &Pinned) -> io::Result<File> {
-        unimplemented!()
-    }
-
-    fn label_of(&self, _: &Pinned) -> io::Result<Option<Context>> {
-        unimplemented!()
-    }
-
-    fn set_label(&self, _: &Pinned, _: &Context) -> io::Result<()> {
-        unimplemented!()
-    }
-
-    fn denied<'p>(
-        &self,
-        _: &Context,
-        _: &Context,
-        _: &str,
-        _: &[&'p str],
-    ) -> io::Result<Vec<&'p str>> {
-        unimplemented!()
-    }
-
-    fn label_of_new(&self, _: &Context, _: &Context, _: Kind, _: &OsStr) -> io::Result<Context> {
-        unimplemented!()
-    }
-
-    fn is_valid(&self, _: &Context) -> bool {
-        unimplemented!()
-    }
-
-    fn virtual_contexts(&self) -> io::Result<VirtualContexts> {
-        unimplemented!()
     }
 }
 

@@ -1,5 +1,13 @@
-//! Which domain a guest runs in, and which pair of categories is its own.
+//! Which domain a guest runs in, which pair of categories is its own, and which labels follow from both.
+//!
+//! May import what stands nearer the ground, up to `host`.
+//!
+//! * `domain`: the domain and the image types, by the policy's own files and answers
+//! * `mcs`: choosing a pair that nobody on the host has, and claiming it
+//! * `labels`: the labels of one guest
+//! * `own_domain`: whether this process is in the domain that the module has for it
 
 pub mod domain;
+pub mod labels;
 pub mod mcs;
 pub mod own_domain;

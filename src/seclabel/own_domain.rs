@@ -11,7 +11,8 @@ use std::path::Path;
 
 /// Whether a container hides selinuxfs: the process is labelled all the same.
 pub fn hides_selinux(host: &RealHost) -> bool {
-    host.read_proc("self/attr/current")
+    host.procfs()
+        .read("self/attr/current")
         .is_ok_and(|label| label.trim_end_matches('\0').matches(':').count() >= 2)
 }
 

@@ -147,6 +147,17 @@ pub fn label_of_path(path: &Path) -> io::Result<Option<Context>> {
     }
 }
 
+/// Returns the label as [`label_of_path`] does. None also if the file system has no labels.
+///
+/// # Errors
+/// Those of getfilecon(3), but for EOPNOTSUPP.
+pub fn label_of_path_if_any(path: &Path) -> io::Result<Option<Context>> {
+    match label_of_path(path) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+        other => other,
+    }
+}
+
 /// Labels what a path leads to; `setfilecon_raw(3)`.
 pub fn set_label_of_path(path: &Path, label: &Context) -> io::Result<()> {
     with(label, |c| c.set_for_path(path, true, true))?.map_err(to_io)

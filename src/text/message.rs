@@ -11,6 +11,50 @@ pub const NOT_EXECUTABLE: u8 = 126;
 /// There is no such QEMU.
 pub const NOT_FOUND: u8 = 127;
 
+/// What is wrong, and what to do about it. Printed as `problem; remedy`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// What was attempted, on which file, and why it failed.
+    pub problem: String,
+    /// What to do. None if the problem says it, or nothing can be done.
+    pub remedy: Option<String>,
+}
+
+impl Message {
+    /// Makes a message that says what to do.
+    pub fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            problem: problem.into(),
+            remedy: Some(remedy.into()),
+        }
+    }
+}
+
+impl From<String> for Message {
+    fn from(problem: String) -> Self {
+        Self {
+            problem,
+            remedy: None,
+        }
+    }
+}
+
+impl From<&str> for Message {
+    fn from(problem: &str) -> Self {
+        problem.to_owned().into()
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problem)?;
+        match &self.remedy {
+            Some(remedy) => write!(f, "; {remedy}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Why nothing was launched: one message a line, and the exit status.
 #[derive(Debug)]
 pub struct Refusal {

@@ -1,15 +1,7 @@
 //! What `doctor` looks at around SELinux: mounts, limits, directories, the journal.
 
-use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-
-use nix::unistd::{AccessFlags, Uid, access};
-
-use crate::host::{Host, RealHost};
+use crate::host::mountinfo::{self, MOUNTINFO};
+use crate::host::{Files, Policy, Processes, RealHost};
 use crate::observe::doctor::Check;
 use crate::restore::command;
 use crate::restore::journal::Journal;
@@ -18,6 +10,13 @@ use crate::selinux;
 use crate::selinux::advice::giving_type;
 use crate::sys;
 use crate::text::escape::{quoted, shell_word};
+use nix::unistd::{AccessFlags, Uid, access};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// Which images are usually kept.
 pub const IMAGES: &str = "/var/lib/libvirt/images";
@@ -25,31 +24,23 @@ pub const IMAGES: &str = "/var/lib/libvirt/images";
 /// A guest holds about two descriptors a disk, and some dozens of its own.
 const FEWEST_DESCRIPTORS: u64 = 1024;
 
-/// The options of the mount that a file lies on, of `/proc/self/mountinfo`; proc(5). The fields:
-/// ID, parent, device, root, mount point, options.
-fn mount_options<'a>(mountinfo: &'a str, id: &str) -> Option<&'a str> {
-    mountinfo.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        (fields.next() == Some(id)).then(|| fields.nth(4)).flatten()
-    })
-}
-
 /// A file system that is mounted nosuid lets no domain be entered by its programs, silently.
 pub fn mount() -> Check {
     let name = "mount";
-    let options = || -> Option<String> {
+    let nosuid = || -> Option<bool> {
         let program = fs::File::open("/proc/self/exe").ok()?;
         let id = sys::mount_id(program.as_fd()).ok()?;
-        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-        mount_options(&mounts, &id.to_string()).map(ToOwned::to_owned)
+        let table = fs::read(MOUNTINFO).ok()?;
+        let mount = mountinfo::mounts(&table).find(|mount| mount.id == id)?;
+        Some(mount.has_option("nosuid"))
     };
-    match options() {
-        Some(options) if options.split(',').any(|option| option == "nosuid") => Check::bad(
+    match nosuid() {
+        Some(true) => Check::bad(
             name,
             "the file system of svirt-exec is mounted nosuid: its domain cannot be entered",
             "install it on one that is not, such as /usr",
         ),
-        Some(_) => Check::well(name, "the file system of svirt-exec is not mounted nosuid"),
+        Some(false) => Check::well(name, "the file system of svirt-exec is not mounted nosuid"),
         None => Check::bad(
             name,
             "the mount of svirt-exec cannot be found",
@@ -288,19 +279,4 @@ pub fn booleans() -> Vec<Check> {
             all.join(" ")
         },
     )]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_options_of_a_mount() {
-        let mounts = "22 1 252:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
-                      30 22 0:25 / /tmp rw,nosuid,nodev - tmpfs tmpfs rw,nosuid\n";
-        assert_eq!(mount_options(mounts, "22"), Some("rw,relatime"));
-        assert_eq!(mount_options(mounts, "30"), Some("rw,nosuid,nodev"));
-        assert_eq!(mount_options(mounts, "2"), None);
-        assert_eq!(mount_options("22", "22"), None);
-    }
 }

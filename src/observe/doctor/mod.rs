@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Uid;
 use serde::Serialize;
 
-use crate::host::{Host, RealHost};
+use crate::host::{Files, Policy, RealHost};
 use crate::launch::exec::Command;
 use crate::model::label::Context;
 use crate::observe::guests::View;
@@ -180,7 +180,7 @@ fn selinux_is_on(host: &RealHost) -> Check {
 
 fn processes_visible(host: &RealHost) -> Check {
     let name = "proc";
-    if host.sees_all() || host.mode() == Mode::Disabled {
+    if host.procfs().sees_all() || host.mode() == Mode::Disabled {
         Check::well(name, "a proc file system, and all processes are in it")
     } else {
         Check::bad(

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Pid;
 
 use crate::host::runtime_dir;
-use crate::host::{Host, RealHost};
+use crate::host::{Processes, RealHost};
 use crate::launch::attach;
 use crate::model::label::Context;
 use crate::restore::command;
@@ -291,14 +291,14 @@ fn keep(attends: bool) -> u8 {
 
 /// The process that the pidfd stands for; fdinfo in proc(5).
 fn behind_pidfd(host: &RealHost) -> Option<Pid> {
-    let info = host.read_proc(&format!("self/fdinfo/{PIDFD}")).ok()?;
+    let info = host.procfs().read(&format!("self/fdinfo/{PIDFD}")).ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
     line.trim().parse().ok().map(Pid::from_raw)
 }
 
 /// Checks that the launcher behind the pidfd claims this context.
 fn claims(host: &RealHost, launcher: Pid, context: &Context) -> Result<(), String> {
-    let labels = host.labels_of(launcher);
+    let labels = host.procfs().labels_of(launcher);
     if labels.is_some_and(|labels| labels.pending.as_ref() == Some(context)) {
         return Ok(());
     }
@@ -309,6 +309,7 @@ fn claims(host: &RealHost, launcher: Pid, context: &Context) -> Result<(), Strin
 /// (`--share-level`), and still must not talk a keeper into taking a running guest's files.
 fn others(host: &RealHost, launcher: Pid, context: &Context) -> Result<Around, String> {
     let processes = host
+        .procfs()
         .processes_besides(Some(launcher))
         .map_err(|error| error.to_string())?;
     Ok(Around {

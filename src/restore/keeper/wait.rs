@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::host::{Host, RealHost};
+use crate::host::{Processes, RealHost};
 use crate::model::label::Context;
 use crate::restore::keeper::client::{LEAVE, MORE, UNDO};
 use crate::restore::keeper::control::{Call, Door};
@@ -111,9 +111,7 @@ pub fn wait_for_cage(
             match sys::pidfd(process.pid) {
                 Ok(end) => {
                     // Still the process that was looked at, not a later one of its number.
-                    let now = host
-                        .labels_of(process.pid)
-                        .and_then(|labels| labels.current);
+                    let now = host.procfs().context_of(process.pid);
                     if now.as_ref() == Some(context) {
                         wait_for_end(end.as_fd(), None, door, hear);
                     }

@@ -1,0 +1,205 @@
+//! Which label each resource gets, and why: a decision over what was collected, the guest's labels and
+//! the policy's answers. Changes nothing.
+
+use std::path::Path;
+
+use nix::unistd::Pid;
+
+use crate::host::files::Host;
+use crate::host::pinned::Kind;
+use crate::host::process_labels::ProcessLabels;
+use crate::host::runtime_dir;
+use crate::model::resource::{Access, Class};
+use crate::plan::protected::{is_host_wide, protected};
+use crate::plan::resource::{Collected, Resource};
+use crate::plan::step::{Action, Decision, Relabel, Step};
+use crate::seclabel::labels::GuestLabels;
+use crate::seclabel::mcs;
+use crate::text::escape::{quoted, shell_word};
+
+/// What reading a file needs of its label; the last one where it is mapped.
+const READ: [&str; 4] = ["getattr", "open", "read", "map"];
+
+/// The processes of this host, and what QEMUs among them are called.
+pub struct Running<'a> {
+    /// Every process but this one.
+    pub processes: &'a [ProcessLabels],
+    /// Returns what a process calls itself, for messages.
+    pub name_of: &'a dyn Fn(Pid) -> Option<String>,
+}
+
+/// Decides for every resource.
+pub fn decide(
+    host: &dyn Host,
+    collected: Collected,
+    labels: Option<&GuestLabels>,
+    relabel: Relabel,
+    running: &Running<'_>,
+) -> Decision {
+    let Collected {
+        resources,
+        warnings,
+        mut errors,
+        mut obstacles,
+        unread: _,
+    } = collected;
+    let mut steps = Vec::with_capacity(resources.len());
+    for resource in resources {
+        let step = decide_one(host, resource, labels, relabel);
+        if step.action == Action::Relabel {
+            if let Some(error) = forbidden(&step.resource) {
+                errors.push(error);
+            } else if let Some(obstacle) = held(&step, running) {
+                obstacles.push(obstacle);
+            }
+        }
+        steps.push(step);
+    }
+    Decision {
+        steps,
+        warnings,
+        errors,
+        obstacles,
+    }
+}
+
+fn decide_one(
+    host: &dyn Host,
+    resource: Resource,
+    labels: Option<&GuestLabels>,
+    relabel: Relabel,
+) -> Step {
+    let mut reason = resource.reason.to_owned();
+    let mut class = resource.class;
+    let private = labels.is_some_and(|labels| {
+        let owner = resource.pinned.as_ref().map(|pinned| pinned.uid);
+        let own = labels.private_to.is_some() && owner == labels.private_to;
+        let current = resource.current.as_ref();
+        resource.kind == Kind::File
+            && current.is_some_and(|now| labels.may_be_private(host, now, own))
+    });
+    let wanted = labels.and_then(|labels| match class {
+        Class::Keep => None,
+        Class::Content if private => {
+            reason.push_str(", for this guest alone");
+            Some(labels.private_content())
+        }
+        Class::Content => Some(labels.content.clone()),
+        Class::Shared => Some(labels.shared.clone()),
+        Class::Exclusive => Some(labels.image.clone()),
+    });
+    let readable = || match (labels, &resource.current) {
+        (Some(labels), Some(current)) => host
+            .denied(&labels.process, current, resource.kind.class(), &READ)
+            .is_ok_and(|denied| denied.is_empty() || denied == ["map"] && !resource.is_mapped()),
+        _ => false,
+    };
+    let action = if relabel == Relabel::No {
+        class = Class::Keep;
+        reason.push_str(", not relabelled (--no-relabel)");
+        Action::None
+    } else if class == Class::Content && resource.current != wanted && readable() {
+        class = Class::Keep;
+        reason.push_str(", readable with the label it has");
+        Action::None
+    } else if class == Class::Content && protected(&resource).is_some() {
+        // Firmware and keymaps: the policy is asked whether the guest may read them.
+        class = Class::Keep;
+        reason.push_str(", the host's own");
+        Action::None
+    } else {
+        if class != Class::Keep && is_host_wide(&resource) {
+            class = Class::Keep;
+            reason.push_str(", a node of the whole host");
+        }
+        match (class, resource.kind) {
+            (Class::Keep, _) => Action::None,
+            (_, Kind::Missing) if resource.path.is_none() || resource.template => Action::None,
+            (_, Kind::Missing) if resource.access == Access::Create => Action::Create,
+            (_, Kind::Missing) => Action::None,
+            _ if wanted.is_some() && resource.current == wanted => Action::None,
+            _ => Action::Relabel,
+        }
+    };
+    Step {
+        label: wanted.filter(|_| class != Class::Keep),
+        class,
+        action,
+        reason,
+        fixed: None,
+        resource,
+    }
+}
+
+/// What QEMU makes in the guest's own directory needs nobody to make it first: it gets its label
+/// there.
+pub fn leave_to_qemu(steps: &mut [Step], directory: &Path, labels: Option<&GuestLabels>) {
+    let made = |step: &&mut Step| {
+        let path = step.resource.path.as_deref();
+        step.resource.kind == Kind::Missing && path.is_some_and(|path| path.starts_with(directory))
+    };
+    for step in steps.iter_mut().filter(made) {
+        step.action = Action::None;
+        step.class = Class::Exclusive;
+        step.label = labels.map(|labels| runtime_dir::label(&labels.process));
+        step.reason.push_str(", in the guest's own directory");
+    }
+}
+
+/// Why this must not be relabelled on any host.
+fn forbidden(resource: &Resource) -> Option<String> {
+    let pinned = resource.pinned.as_ref()?;
+    let name = resource.name();
+    let origin = &resource.origin;
+    if let Some(root) = protected(resource) {
+        return Some(format!(
+            "cannot label {name} ({origin}): files below {root} are the host's own; copy it to a \
+             directory of the guest's and name the copy"
+        ));
+    }
+    match pinned.kind {
+        Kind::File if pinned.links > 1 => Some(format!(
+            "cannot label {name} ({origin}): it has {} hard links, and all of them would change; \
+             make a copy (cp --reflink=auto)",
+            pinned.links
+        )),
+        Kind::Dir if resource.handed_over => None,
+        Kind::Dir => Some(format!(
+            "cannot label {name} ({origin}): it is a directory, and {} needs a file",
+            resource.reason
+        )),
+        Kind::File | Kind::Block | Kind::Char | Kind::Socket | Kind::Fifo | Kind::Missing => None,
+    }
+}
+
+/// Why this cannot be relabelled now: it carries somebody's categories.
+fn held(step: &Step, running: &Running<'_>) -> Option<String> {
+    let resource = &step.resource;
+    let current = resource.current.as_ref()?;
+    let cage = current.cage();
+    if cage.is_empty() {
+        return None;
+    }
+    let name = resource.name();
+    Some(match mcs::holder(&cage, running.processes) {
+        Some((pid, label)) => format!(
+            "cannot label {name} ({}): process {pid} ({}{}) holds it; it has label {current}{}",
+            resource.origin,
+            (running.name_of)(pid)
+                .map_or_else(String::new, |name| format!("guest {}, ", quoted(&name))),
+            label.short(),
+            if step.class == Class::Content {
+                "; where only that guest reads it (--private-content), a launch by the same user has \
+                 it shared"
+            } else {
+                ""
+            }
+        ),
+        None => format!(
+            "cannot label {name} ({}): it has label {current}, whose categories no running guest has; \
+             put its label back first: svirt-exec restore, or restorecon -F {}",
+            resource.origin,
+            shell_word(resource.path.as_deref().unwrap_or(Path::new("")))
+        ),
+    })
+}

@@ -1,0 +1,128 @@
+//! Resources as they are on this host, and what is known of them before they are planned for.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::host::pinned::{Identity, Kind, Pinned};
+use crate::host::sysfs::SystemFiles;
+use crate::model::label::Context;
+use crate::model::resource::{Access, Class, Image, Origin, Request};
+use crate::qemu;
+use crate::text::escape::{escaped, quoted};
+
+/// A resource as it is on this host.
+#[derive(Debug)]
+pub struct Resource {
+    /// Absolute, as QEMU will resolve it, not canonicalised; none where the line gives no path.
+    pub path: Option<PathBuf>,
+    /// The inherited descriptor that it is.
+    pub fd: Option<i32>,
+    /// The address of the device that it is, where the line names it so.
+    pub host: Option<String>,
+    /// Which label it needs.
+    pub class: Class,
+    /// What QEMU does with it.
+    pub access: Access,
+    /// Who named it.
+    pub origin: Origin,
+    /// In words.
+    pub reason: &'static str,
+    /// Whether QEMU fails without it.
+    pub required: bool,
+    /// Whether `path` ends in characters that QEMU will choose.
+    pub template: bool,
+    /// Whether the caller has handed it over with `--label-tree`: a directory may be labelled then.
+    pub handed_over: bool,
+    /// What it is.
+    pub kind: Kind,
+    /// The file, unless there is none.
+    pub pinned: Option<Pinned>,
+    /// Its label now.
+    pub current: Option<Context>,
+}
+
+impl Resource {
+    /// Whether QEMU maps the file, which policies tell from reading it.
+    pub fn is_mapped(&self) -> bool {
+        self.kind == Kind::File
+            && [qemu::INITIAL_RAMDISK, qemu::GUEST_MEMORY].contains(&self.reason)
+    }
+
+    /// For messages: the path, or what stands for it.
+    pub fn name(&self) -> String {
+        match (&self.path, self.fd, &self.host) {
+            (Some(path), _, _) => quoted(path.as_os_str()),
+            (None, Some(fd), _) => format!("descriptor {fd}"),
+            (None, None, Some(host)) => escaped(host.as_bytes()),
+            (None, None, None) => "nothing".to_owned(),
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// Every resource once, in the order of the line.
+    pub resources: Vec<Resource>,
+    /// What the caller should know.
+    pub warnings: Vec<String>,
+    /// What no host could launch.
+    pub errors: Vec<String>,
+    /// What stops a launch on this host as it is now; a plan goes on.
+    pub obstacles: Vec<String>,
+    /// Block devices whose headers could not be read yet.
+    pub unread: Vec<DeferredHeader>,
+}
+
+impl Collected {
+    /// Says that a directory will be empty when QEMU comes to it: what it makes there is not there
+    /// yet.
+    pub fn empty(&mut self, directory: &Path) {
+        for resource in &mut self.resources {
+            let inside = |path: &PathBuf| path.starts_with(directory);
+            if resource.path.as_ref().is_some_and(inside)
+                && matches!(resource.access, Access::Create | Access::Bind)
+            {
+                resource.kind = Kind::Missing;
+                resource.pinned = None;
+                resource.current = None;
+            }
+        }
+    }
+}
+
+/// A request on its way through the headers.
+#[derive(Debug)]
+pub struct QueuedRequest {
+    /// What it asks for.
+    pub request: Request,
+    /// How many images are above it.
+    pub depth: usize,
+    /// Which ones.
+    pub above: Vec<Identity>,
+}
+
+/// A block device whose header cannot be read before the device has the guest's label: the
+/// launcher may not read what is not a guest's.
+#[derive(Debug)]
+pub struct DeferredHeader {
+    /// What asks for it.
+    pub pending: QueuedRequest,
+    /// What is expected in it.
+    pub image: Image,
+    /// Which device it is.
+    pub identity: Identity,
+}
+
+/// What collecting needs to know besides the host.
+#[derive(Debug)]
+pub struct CollectContext<'a> {
+    /// QEMU's working directory.
+    pub cwd: &'a Path,
+    /// The program, for the data directory beside it.
+    pub program: &'a Path,
+    /// `-L`.
+    pub data_dirs: &'a [OsString],
+    /// Where nodes of devices are looked up.
+    pub system: &'a dyn SystemFiles,
+}

@@ -1,0 +1,94 @@
+//! What will be done to each resource, and all that a launch would do.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::model::label::Context;
+use crate::model::resource::Class;
+use crate::plan::resource::Resource;
+use crate::seclabel::domain::Accelerator;
+use crate::seclabel::labels::GuestLabels;
+
+/// What will be done to a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Its label is set.
+    Relabel,
+    /// It is made, with its label.
+    Create,
+    /// Nothing.
+    None,
+}
+
+impl Action {
+    /// As the plan names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Relabel => "relabel",
+            Self::Create => "create",
+            Self::None => "none",
+        }
+    }
+}
+
+/// A resource and what will be done to it.
+#[derive(Debug)]
+pub struct Step {
+    /// The resource.
+    pub resource: Resource,
+    /// Its class, [`Class::Keep`] where the label it has will do.
+    pub class: Class,
+    /// The label it gets; none where it keeps its own or the host has no SELinux.
+    pub label: Option<Context>,
+    /// What will be done.
+    pub action: Action,
+    /// In words.
+    pub reason: String,
+    /// Why its label cannot be set, where that is so (`mounts`).
+    pub fixed: Option<String>,
+}
+
+/// All that a launch would do.
+#[derive(Debug)]
+pub struct Plan {
+    /// The real QEMU.
+    pub program: PathBuf,
+    /// What runs the guest's code.
+    pub accelerator: Accelerator,
+    /// The guest's labels; none where the host has no SELinux or there is no guest.
+    pub labels: Option<GuestLabels>,
+    /// The user whom QEMU is to become (`-run-with user=`).
+    pub becomes: Option<OsString>,
+    /// The guest's own directory (`--runtime-dir`).
+    pub runtime: Option<PathBuf>,
+    /// Every resource.
+    pub steps: Vec<Step>,
+    /// What the caller should know.
+    pub warnings: Vec<String>,
+    /// Why no host could launch this.
+    pub errors: Vec<String>,
+    /// Why this host cannot launch this now.
+    pub obstacles: Vec<String>,
+}
+
+/// Whether labels are set at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relabel {
+    /// As the classes say.
+    Yes,
+    /// `--no-relabel`: everything keeps the label it has.
+    No,
+}
+
+/// What is decided for resources.
+#[derive(Debug)]
+pub struct Decision {
+    /// What is done, for every resource.
+    pub steps: Vec<Step>,
+    /// As [`Plan::warnings`].
+    pub warnings: Vec<String>,
+    /// As [`Plan::errors`].
+    pub errors: Vec<String>,
+    /// As [`Plan::obstacles`].
+    pub obstacles: Vec<String>,
+}

@@ -1,0 +1,82 @@
+//! The sweep of a directory that was handed over (`--label-tree`): what the guest made in it, and what
+//! was moved there, gets the label of the directory that it is in.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+
+use crate::host::pinned::{self, Kind, Pinned, names};
+use crate::host::{Files, RealHost};
+use crate::model::label::Categories;
+use crate::text::escape::quoted;
+
+/// Gives what a guest has made in its tree, and what has been moved there, the label of the
+/// directory that it is in. `back` are files that have their labels already, by path: their inode
+/// numbers. Returns what failed, a line each.
+pub fn sweep(
+    host: &RealHost,
+    root: Pinned,
+    cage: &Categories,
+    back: &HashMap<PathBuf, u64>,
+) -> Vec<String> {
+    let mut failures = Vec::new();
+    let device = root.identity.dev;
+    let mut waiting = vec![root];
+    while let Some(directory) = waiting.pop() {
+        let mut fail = |path: PathBuf, error: io::Error| {
+            failures.push(format!(
+                "cannot put back the label of {}: {error}",
+                quoted(&path)
+            ));
+        };
+        let parent = match host.label_of(&directory) {
+            Ok(Some(label)) if label.cage().is_empty() => label,
+            // Another guest's by now, or without labels.
+            Ok(_) => continue,
+            Err(error) => {
+                fail(directory.path.clone(), error);
+                continue;
+            }
+        };
+        let names = match names(&directory) {
+            Ok(names) => names,
+            Err(error) => {
+                fail(directory.path.clone(), error);
+                continue;
+            }
+        };
+        for (name, inode) in names {
+            let path = directory.path.join(&name);
+            if back.get(&path) == Some(&inode) {
+                continue;
+            }
+            let entry = match pinned::pin_below(&directory, &name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    fail(path, error);
+                    continue;
+                }
+                Ok((entry, _)) if entry.identity.dev != device => continue,
+                Ok((entry, _)) => entry,
+            };
+            let put_back = || -> io::Result<()> {
+                let own = host
+                    .label_of(&entry)?
+                    .filter(|label| !cage.is_empty() && label.cage() == *cage);
+                if let Some(label) = own {
+                    let mut new = label.with_type(&parent.kind).bare();
+                    new.user.clone_from(&parent.user);
+                    host.set_label(&entry, &new)?;
+                }
+                Ok(())
+            };
+            if let Err(error) = put_back() {
+                fail(path, error);
+            }
+            if entry.kind == Kind::Dir {
+                waiting.push(entry);
+            }
+        }
+    }
+    failures
+}
