@@ -16,7 +16,7 @@ use crate::model::resource::{Access, Class, Origin};
 use crate::observe::audit_record::{Denial, Stamp};
 use crate::observe::denials::{Explained, Why};
 use crate::observe::denials_report;
-use crate::observe::doctor::Check;
+use crate::observe::doctor::check::Check;
 use crate::observe::doctor::report as doctor_report;
 use crate::observe::guests::{Guest, Now, Owner, Process, Resource, View};
 use crate::observe::list;

@@ -1,7 +1,6 @@
 //! The checklist as it is printed.
 
 use super::*;
-use crate::observe::doctor::report::{is_well, json, text};
 
 #[test]
 fn the_checklist_is_the_documented_object() {
