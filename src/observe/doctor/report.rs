@@ -14,7 +14,7 @@ struct Document<'a> {
 }
 
 /// Tells whether every check passed.
-pub(crate) fn is_well(checks: &[Check]) -> bool {
+pub(crate) fn all_passed(checks: &[Check]) -> bool {
     checks.iter().all(|check| check.ok)
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn is_well(checks: &[Check]) -> bool {
 pub(crate) fn json(checks: &[Check]) -> serde_json::Result<String> {
     serde_json::to_string_pretty(&Document {
         version: 1,
-        ok: is_well(checks),
+        ok: all_passed(checks),
         checks,
     })
 }
