@@ -14,7 +14,7 @@ use crate::launch::attach;
 use crate::model::label::Context;
 use crate::model::resource::{Access, Class, Origin};
 use crate::observe::audit_record::{Denial, Stamp};
-use crate::observe::denials::{Explained, Why};
+use crate::observe::denials::{ExplainedDenial, Why};
 use crate::observe::denials_report;
 use crate::observe::doctor::check::Check;
 use crate::observe::doctor::report as doctor_report;
@@ -249,7 +249,7 @@ fn golden_verify() {
 
 #[test]
 fn golden_denials() {
-    let explained = Explained {
+    let explained = ExplainedDenial {
         last: Stamp {
             seconds: 1_764_122_584,
             millis: 5,

@@ -135,10 +135,12 @@ fn fields(text: &[u8]) -> HashMap<&[u8], &[u8]> {
     }
 }
 
+/// Returns a value as text. None if it is not UTF-8.
 fn text(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value).ok()
 }
 
+/// Returns where `what` begins first.
 fn find(text: &[u8], what: &[u8]) -> Option<usize> {
     text.windows(what.len()).position(|window| window == what)
 }
@@ -149,6 +151,7 @@ fn split<'a>(text: &'a [u8], what: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     Some((text.get(..at)?, text.get(at.checked_add(what.len())?..)?))
 }
 
+/// Reads `SECONDS.MILLISECONDS:SERIAL`.
 fn stamp(stamp: &[u8]) -> Option<Stamp> {
     let (time, serial) = text(stamp)?.split_once(':')?;
     let (seconds, millis) = time.split_once('.')?;

@@ -49,7 +49,7 @@ impl Why {
 
 /// One denial, or several equal ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Explained {
+pub(crate) struct ExplainedDenial {
     /// When it happened last.
     pub(crate) last: Stamp,
     /// How often it happened.
@@ -74,7 +74,7 @@ pub(crate) struct Explained {
 /// be asked.
 pub(crate) type Allowed<'a> = &'a dyn Fn(&Context, &Context, &str, &[String]) -> Option<bool>;
 
-/// What this host knows of denials.
+/// What explaining a denial needs of this host.
 pub(crate) struct HostFacts<'a> {
     /// The guests that run.
     pub(crate) guests: &'a [ConfinedGuest],
@@ -206,8 +206,8 @@ pub(crate) fn explain(
     denials: Vec<(Stamp, Denial)>,
     is_ours: &dyn Fn(&Context) -> bool,
     host: &HostFacts<'_>,
-) -> Vec<Explained> {
-    let mut found: Vec<Explained> = Vec::new();
+) -> Vec<ExplainedDenial> {
+    let mut found: Vec<ExplainedDenial> = Vec::new();
     for (stamp, denial) in denials {
         if !is_ours(&denial.source) {
             continue;
@@ -282,10 +282,10 @@ fn why(denial: &Denial, host: &HostFacts<'_>) -> Why {
 }
 
 /// Explains one denial.
-fn explained(stamp: Stamp, denial: Denial, host: &HostFacts<'_>) -> Explained {
+fn explained(stamp: Stamp, denial: Denial, host: &HostFacts<'_>) -> ExplainedDenial {
     let path = path_of(&denial, host);
     let why = why(&denial, host);
-    Explained {
+    ExplainedDenial {
         last: stamp,
         count: 1,
         who: who(&denial, host),
@@ -525,7 +525,7 @@ fn hand_over(case: &Case<'_>) -> String {
 
 /// Tells whether a word means the guest of this denial: its name or a PID while it runs, the PID of
 /// the denied process afterwards.
-pub(crate) fn is_meant(explained: &Explained, word: &str, host: &HostFacts<'_>) -> bool {
+pub(crate) fn is_meant(explained: &ExplainedDenial, word: &str, host: &HostFacts<'_>) -> bool {
     explained
         .denial
         .pid

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::observe::audit_record::utc;
-use crate::observe::denials::Explained;
+use crate::observe::denials::ExplainedDenial;
 use crate::observe::list::path_hex;
 use crate::text::escape::escaped;
 
@@ -47,7 +47,7 @@ struct DenialEntry<'a> {
 ///
 /// # Errors
 /// None for denials that were explained.
-pub(crate) fn json(all: &[Explained]) -> serde_json::Result<String> {
+pub(crate) fn json(all: &[ExplainedDenial]) -> serde_json::Result<String> {
     let entries = all.iter().map(|one| {
         let denial = &one.denial;
         let path = one
@@ -84,7 +84,7 @@ pub(crate) fn json(all: &[Explained]) -> serde_json::Result<String> {
 }
 
 /// Returns the denials as text, a paragraph each, the newest last.
-pub(crate) fn text(all: &[Explained]) -> String {
+pub(crate) fn text(all: &[ExplainedDenial]) -> String {
     let mut out = String::new();
     for one in all {
         let denial = &one.denial;

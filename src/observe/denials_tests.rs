@@ -56,7 +56,7 @@ fn line(permissions: &str, rest: &str) -> Vec<u8> {
 
 /// Explains lines of a log on a host with guests 10 (c1,c2) and 20 (c3,c4); the policy allows
 /// images by type, and nothing else.
-fn explained(lines: &[Vec<u8>]) -> Vec<Explained> {
+fn explained(lines: &[Vec<u8>]) -> Vec<ExplainedDenial> {
     let guests = [
         guest(10, "s0:c1,c2", "/srv/a.img", 131),
         guest(20, "s0:c3,c4", "/srv/b.img", 132),
@@ -75,7 +75,7 @@ fn explained(lines: &[Vec<u8>]) -> Vec<Explained> {
     explain(name_paths(records), &ours, &host)
 }
 
-fn one(permissions: &str, rest: &str) -> Explained {
+fn one(permissions: &str, rest: &str) -> ExplainedDenial {
     let mut all = explained(&[line(permissions, rest)]);
     assert_eq!(all.len(), 1, "{rest}");
     all.remove(0)

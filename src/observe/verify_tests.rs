@@ -216,7 +216,7 @@ fn what_is_open_is_judged_by_its_label() {
             file("/bare.img", true, "svirt_image_t:s0"),
             Some("which every guest may write"),
         ),
-        // What libvirt locks in every guest of its.
+        // The file that each of libvirt's guests has open for libvirt's lock.
         (
             file("/run/libvirt/qemu/a.pid", true, "svirt_image_t:s0"),
             None,
@@ -263,7 +263,7 @@ fn overlapping_categories_are_found_from_both_sides_and_among_strangers() {
         })
         .count();
     assert_eq!(overlapping, 2, "{found:?}");
-    // The second may take the first one's disk, and each the other's process.
+    // The second may write to the first one's disk, and each may ptrace the other.
     assert!(
         found
             .iter()
