@@ -14,13 +14,13 @@ use crate::launch::attach;
 use crate::model::label::Context;
 use crate::model::resource::{Access, Class, Origin};
 use crate::observe::audit_record::{Denial, Stamp};
-use crate::observe::denials::{Explained, Why};
+use crate::observe::denials::{ExplainedDenial, Why};
 use crate::observe::denials_report;
-use crate::observe::doctor::Check;
+use crate::observe::doctor::check::Check;
 use crate::observe::doctor::report as doctor_report;
-use crate::observe::guests::{Guest, Now, Owner, Process, Resource, View};
+use crate::observe::guests::{ConfinedGuest, CurrentLabel, LabelledResource, Owner, Process, View};
 use crate::observe::list;
-use crate::observe::verify::{Cell, Facts, Finding, Verdict};
+use crate::observe::verify::{Cell, Finding, GuestFacts, Judgement};
 use crate::observe::verify_report;
 use crate::plan::step::{Action, Plan, Step};
 use crate::plan::{self, report};
@@ -161,9 +161,9 @@ fn plan() -> Plan {
     }
 }
 
-fn guest(pid: i32, name: Option<&str>, level: &str) -> Guest {
+fn guest(pid: i32, name: Option<&str>, level: &str) -> ConfinedGuest {
     let context = context(&format!("system_u:system_r:svirt_t:{level}"));
-    Guest {
+    ConfinedGuest {
         name: name.map(ToOwned::to_owned),
         processes: vec![Process {
             pid: Pid::from_raw(pid),
@@ -182,10 +182,12 @@ fn guest(pid: i32, name: Option<&str>, level: &str) -> Guest {
         resources: entry()
             .records
             .into_iter()
-            .map(|record| Resource {
+            .map(|record| LabelledResource {
                 now: match record.class {
-                    Class::Exclusive => Now::Label(Box::new(record.label.parse().unwrap())),
-                    _ => Now::Gone,
+                    Class::Exclusive => {
+                        CurrentLabel::Label(Box::new(record.label.parse().unwrap()))
+                    }
+                    _ => CurrentLabel::Gone,
                 },
                 class: "file",
                 record,
@@ -216,13 +218,13 @@ fn golden_list() {
 
 #[test]
 fn golden_verify() {
-    let facts = |pid, level| Facts {
+    let facts = |pid, level| GuestFacts {
         guest: guest(pid, Some("web"), level),
         open: Vec::new(),
         unread: Vec::new(),
     };
     let all = [facts(4242, "s0:c7,c900"), facts(4300, "s0:c1,c2")];
-    let verdict = Verdict {
+    let verdict = Judgement {
         findings: vec![
             Finding {
                 guest: Some("'web'".to_owned()),
@@ -247,7 +249,7 @@ fn golden_verify() {
 
 #[test]
 fn golden_denials() {
-    let explained = Explained {
+    let explained = ExplainedDenial {
         last: Stamp {
             seconds: 1_764_122_584,
             millis: 5,

@@ -105,15 +105,17 @@ fn dispatch(cli: Cli, environment: &[CString]) -> Result<u8, Refusal> {
             }
             Ok(if plan.errors.is_empty() { 0 } else { REFUSED })
         }
-        Some(Command::List { json }) => observe::list(json),
-        Some(Command::Verify { json, guests }) => observe::verify(json, &guests),
+        Some(Command::List { json }) => observe::list_guests(json),
+        Some(Command::Verify { json, guests }) => observe::verify_guests(json, &guests),
         Some(Command::Denials {
             json,
             since,
             log,
             guest,
-        }) => observe::denials(json, since, log.as_deref(), guest.as_deref()),
-        Some(Command::Doctor { json, qemu }) => observe::doctor(json, qemu.as_deref(), environment),
+        }) => observe::explain_denials(json, since, log.as_deref(), guest.as_deref()),
+        Some(Command::Doctor { json, qemu }) => {
+            observe::examine_host(json, qemu.as_deref(), environment)
+        }
         Some(Command::Attach {
             read_only,
             shared,

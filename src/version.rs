@@ -70,7 +70,7 @@ fn module() -> String {
     let found = || -> io::Result<String> {
         let host = RealHost::new()?;
         let own = host.own_context()?;
-        Ok(doctor::module(&host, &own).detail)
+        Ok(doctor::policy_module(&host, &own).detail)
     };
     found().unwrap_or_else(|error| format!("unknown: {error}"))
 }

@@ -1,52 +1,69 @@
-//! Where denials are read from: the audit daemon's log, or the kernel's ring buffer where no daemon
-//! keeps one, or a file or standard input that the caller names.
+//! Reads records from the audit daemon's log, from the kernel's ring buffer if there is no such log,
+//! or from the file or standard input that the caller names.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use crate::observe::audit_record::{self, Record, Stamp};
-use crate::observe::denials;
+use crate::observe::audit_record::{self, AuditRecord, Stamp};
 use crate::sys;
+use crate::text::escape::quoted;
 use crate::text::message::{Refusal, refuse};
 
-/// auditd.conf(5), log_file; and the one before it, so that a log that was just changed is no loss.
+/// The audit daemon's logs (auditd.conf(5), log_file): the one before the last rotation, and the
+/// current one.
 const LOGS: [&str; 2] = ["/var/log/audit/audit.log.1", "/var/log/audit/audit.log"];
 
-/// Longest line that is read, in bytes: MAX_AUDIT_MESSAGE_LENGTH of libaudit.h is 8970.
-const LONGEST: u64 = 64 << 10;
+/// Most bytes of a line that are read. MAX_AUDIT_MESSAGE_LENGTH of libaudit.h is 8970.
+const LONGEST_LINE: u64 = 64 << 10;
 
-/// Records of a log, those that are younger than `since` (seconds since 1970).
-fn records(log: impl Read, since: u64) -> io::Result<Vec<(Stamp, Record)>> {
+/// Returns the records of a log from `since` on, in seconds since 1970.
+fn records(log: impl Read, since: u64) -> io::Result<Vec<(Stamp, AuditRecord)>> {
     let mut log = BufReader::new(log);
     let mut found = Vec::new();
     let mut line = Vec::new();
     loop {
         line.clear();
-        if log.by_ref().take(LONGEST).read_until(b'\n', &mut line)? == 0 {
+        if log
+            .by_ref()
+            .take(LONGEST_LINE)
+            .read_until(b'\n', &mut line)?
+            == 0
+        {
             return Ok(found);
         }
-        found.extend(audit_record::record(&line).filter(|(stamp, _)| stamp.seconds >= since));
+        found.extend(audit_record::parse_line(&line).filter(|(stamp, _)| stamp.seconds >= since));
     }
 }
 
-/// Reads what there is.
+/// Says that a log cannot be read, and who may read it.
+fn unreadable(log: &Path, error: &io::Error) -> Refusal {
+    refuse(format!(
+        "cannot read the audit log {}: {error}; root may read it, while svirt_launcher_read_audit is \
+         on (getsebool), and so may who is in the group that log_group names in \
+         /etc/audit/auditd.conf. With another right to it: ausearch -m avc --raw | svirt-exec \
+         denials --log -",
+        quoted(log)
+    ))
+}
+
+/// Returns the records from `since` on, in seconds since 1970, of the named log or of this host's.
 ///
 /// # Errors
-/// Where nothing may be read, saying who may.
-pub fn read(log: Option<&Path>, since: u64) -> Result<Vec<(Stamp, Record)>, Refusal> {
+/// The log cannot be read; the message says who may read it.
+pub(crate) fn read(log: Option<&Path>, since: u64) -> Result<Vec<(Stamp, AuditRecord)>, Refusal> {
     if let Some(path) = log {
         let read = if path == Path::new("-") {
             records(io::stdin().lock(), since)
         } else {
             File::open(path).and_then(|file| records(file, since))
         };
-        return read.map_err(|error| refuse(denials::unreadable(path, &error)));
+        return read.map_err(|error| unreadable(path, &error));
     }
     let [before, current] = LOGS.map(Path::new);
     match File::open(current) {
         Ok(file) => {
-            let read = || -> io::Result<Vec<(Stamp, Record)>> {
+            let read = || -> io::Result<Vec<(Stamp, AuditRecord)>> {
                 let mut all = match File::open(before) {
                     Ok(file) => records(file, since)?,
                     Err(_) => Vec::new(),
@@ -54,7 +71,7 @@ pub fn read(log: Option<&Path>, since: u64) -> Result<Vec<(Stamp, Record)>, Refu
                 all.extend(records(file, since)?);
                 Ok(all)
             };
-            read().map_err(|error| refuse(denials::unreadable(current, &error)))
+            read().map_err(|error| unreadable(current, &error))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let ring = sys::kernel_log().map_err(|error| {
@@ -65,7 +82,7 @@ pub fn read(log: Option<&Path>, since: u64) -> Result<Vec<(Stamp, Record)>, Refu
             })?;
             Ok(records(ring.as_slice(), since)?)
         }
-        Err(error) => Err(refuse(denials::unreadable(current, &error))),
+        Err(error) => Err(unreadable(current, &error)),
     }
 }
 

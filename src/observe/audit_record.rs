@@ -1,31 +1,31 @@
-//! Lines of the audit log, and of the kernel's ring buffer: pure. The names in them are written by
-//! whoever was denied something.
+//! Reads one line of the audit log or of the kernel's ring buffer. Pure. The process that was denied
+//! something chooses the names in it.
 //!
-//! The format: "Linux Audit Documentation" of the audit project, `audit_log_untrustedstring`
-//! of kernel/audit.c (names in quotes, or in hexadecimal where they hold quotes, blanks or
-//! control characters), `avc_audit_pre_callback` of security/selinux/avc.c.
+//! The format: "Linux Audit Documentation" of the audit project; `audit_log_untrustedstring` of
+//! kernel/audit.c (a name is in quotes, or in hexadecimal if it has quotes, blanks or control
+//! characters); `avc_audit_pre_callback` of security/selinux/avc.c.
 
 use std::collections::HashMap;
 
 use crate::model::label::Context;
 
-/// Which moment of which boot a record is of: seconds, milliseconds, serial number.
+/// Which event a record belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     /// Seconds since 1970.
-    pub seconds: u64,
-    /// Milliseconds of it.
-    pub millis: u16,
-    /// Serial number.
-    pub serial: u64,
+    pub(crate) seconds: u64,
+    /// Milliseconds of that second.
+    pub(crate) millis: u16,
+    /// Serial number of the event since boot.
+    pub(crate) serial: u64,
 }
 
-/// A record that matters here.
+/// A record of a kind that explains denials.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Record {
+pub(crate) enum AuditRecord {
     /// A denial by the kernel or by a program that asks the policy.
     Avc(Box<Denial>),
-    /// A path that the system call of the same event was given.
+    /// A path argument of the system call of the same event.
     Path {
         /// The path.
         name: Vec<u8>,
@@ -36,37 +36,44 @@ pub enum Record {
 
 /// A denial.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denial {
-    /// Permissions.
-    pub permissions: Vec<String>,
-    /// Who.
-    pub pid: Option<i32>,
-    /// Its name.
-    pub comm: Vec<u8>,
-    /// Name of the object: the last part of a path, or a path; none for processes.
-    pub name: Option<Vec<u8>>,
+pub(crate) struct Denial {
+    /// The permissions that were denied.
+    pub(crate) permissions: Vec<String>,
+    /// The process that was denied them.
+    pub(crate) pid: Option<i32>,
+    /// Name of that process.
+    pub(crate) comm: Vec<u8>,
+    /// Name of the object: a path, or the last part of one. None for processes.
+    pub(crate) name: Option<Vec<u8>>,
     /// Whether `name` is a path.
-    pub is_path: bool,
-    /// Device of its file system, as the kernel names it.
-    pub device: Option<String>,
+    pub(crate) is_path: bool,
+    /// The kernel's name of the device that its file system is on.
+    pub(crate) device: Option<String>,
     /// The object's inode.
-    pub inode: Option<u64>,
-    /// Context of who was denied.
-    pub source: Context,
+    pub(crate) inode: Option<u64>,
+    /// Context of the process.
+    pub(crate) source: Context,
     /// Label of the object.
-    pub target: Context,
+    pub(crate) target: Context,
     /// Class of the object.
-    pub class: String,
-    /// Whether it was only noted: the domain, or the host, is permissive.
-    pub permissive: bool,
+    pub(crate) class: String,
+    /// Whether it was only logged: the domain, or the host, is permissive.
+    pub(crate) permissive: bool,
 }
 
-/// Record types; linux/audit.h.
+impl Denial {
+    /// Tells whether this permission is among the denied ones.
+    pub(crate) fn asks_for(&self, permission: &str) -> bool {
+        self.permissions.iter().any(|one| one == permission)
+    }
+}
+
+/// The types of linux/audit.h.
 const AVC: &str = "1400";
 const USER_AVC: &str = "1107";
 const PATH: &str = "1302";
 
-/// A field's value: in quotes as it is, else hexadecimal where it is that.
+/// Decodes the value of a field: in quotes, in hexadecimal, or as it is.
 fn untrusted(value: &[u8]) -> Vec<u8> {
     if let Some(quoted) = value
         .strip_prefix(b"\"")
@@ -90,8 +97,8 @@ fn untrusted(value: &[u8]) -> Vec<u8> {
         .unwrap_or_else(|| value.to_vec())
 }
 
-/// Fields `key=value`, blanks between them; a value in quotes may hold blanks. The first of a key
-/// counts: what follows may be a value that looks like fields.
+/// Splits fields `key=value` at blanks. A value in quotes may have blanks in it. The first field of a
+/// key counts: later ones may be part of a value.
 fn fields(text: &[u8]) -> HashMap<&[u8], &[u8]> {
     let mut found = HashMap::new();
     let mut rest = text;
@@ -128,20 +135,23 @@ fn fields(text: &[u8]) -> HashMap<&[u8], &[u8]> {
     }
 }
 
+/// Returns a value as text. None if it is not UTF-8.
 fn text(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value).ok()
 }
 
+/// Returns where `what` begins first.
 fn find(text: &[u8], what: &[u8]) -> Option<usize> {
     text.windows(what.len()).position(|window| window == what)
 }
 
-/// Splits at the first `what`.
+/// Splits a text at the first `what`.
 fn split<'a>(text: &'a [u8], what: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let at = find(text, what)?;
     Some((text.get(..at)?, text.get(at.checked_add(what.len())?..)?))
 }
 
+/// Reads `SECONDS.MILLISECONDS:SERIAL`.
 fn stamp(stamp: &[u8]) -> Option<Stamp> {
     let (time, serial) = text(stamp)?.split_once(':')?;
     let (seconds, millis) = time.split_once('.')?;
@@ -152,12 +162,12 @@ fn stamp(stamp: &[u8]) -> Option<Stamp> {
     })
 }
 
-/// Reads one line; none where it is a record of another kind, or no record.
+/// Reads one line. None if it is no record, or one of another kind.
 ///
-/// Lines begin `type=AVC msg=audit(…):` in the log, `audit: type=1400 audit(…):` in the ring buffer,
-/// each with something before it (`node=…`, a time).
-pub fn record(line: &[u8]) -> Option<(Stamp, Record)> {
-    // What auditd adds in its "enriched" format stands behind a separator.
+/// A line begins `type=AVC msg=audit(…):` in the log and `audit: type=1400 audit(…):` in the ring
+/// buffer. Either may follow a prefix (`node=…`, a time).
+pub(crate) fn parse_line(line: &[u8]) -> Option<(Stamp, AuditRecord)> {
+    // auditd's "enriched" format adds fields after this separator.
     let line = line.split(|byte| *byte == 0x1d).next()?;
     let (head, rest) = split(line, b"audit(")?;
     let (when, body) = split(rest, b"):")?;
@@ -165,24 +175,25 @@ pub fn record(line: &[u8]) -> Option<(Stamp, Record)> {
     let (_, kind) = split(head, b"type=")?;
     let kind = text(kind.split(|byte| *byte == b' ').next()?)?;
     let record = match kind {
-        "AVC" | AVC => Record::Avc(Box::new(denial(body)?)),
+        "AVC" | AVC => AuditRecord::Avc(Box::new(denial(body)?)),
         "USER_AVC" | USER_AVC => {
             let (_, message) = split(body, b"msg='")?;
             let end = message.iter().rposition(|byte| *byte == b'\'');
             let inside = end.map_or(message, |end| message.get(..end).unwrap_or_default());
             let mut found = denial(inside)?;
-            // Who was denied is named outside, and is another than who asked.
+            // The record's own pid is the program that asked the policy. Inside the message, spid is
+            // the process that was denied.
             if found.pid.is_none() {
                 found.pid = fields(inside)
                     .get(b"spid".as_slice())
                     .and_then(|pid| text(pid)?.parse().ok());
             }
-            Record::Avc(Box::new(found))
+            AuditRecord::Avc(Box::new(found))
         }
         "PATH" | PATH => {
             let fields = fields(body);
             let name = fields.get(b"name".as_slice())?;
-            Record::Path {
+            AuditRecord::Path {
                 name: (**name != *b"(null)").then(|| untrusted(name))?,
                 inode: fields
                     .get(b"inode".as_slice())
@@ -194,6 +205,7 @@ pub fn record(line: &[u8]) -> Option<(Stamp, Record)> {
     Some((when, record))
 }
 
+/// Reads the message of a denial. None if it grants, or is not SELinux's.
 fn denial(body: &[u8]) -> Option<Denial> {
     let (_, rest) = split(body, b"avc:")?;
     let (verdict, rest) = split(rest, b"{")?;
@@ -224,7 +236,7 @@ fn denial(body: &[u8]) -> Option<Denial> {
     })
 }
 
-/// A device's name is in quotes, or bare; never in hexadecimal.
+/// Decodes the name of a device: in quotes or bare, never in hexadecimal.
 fn untrusted_device(value: &[u8]) -> Vec<u8> {
     value
         .strip_prefix(b"\"")
@@ -233,9 +245,9 @@ fn untrusted_device(value: &[u8]) -> Vec<u8> {
         .to_vec()
 }
 
-/// A time as RFC 3339 has it, in UTC. The calendar: "chrono-Compatible Low-Level Date
+/// Formats a time, in seconds since 1970, as of RFC 3339 in UTC. The calendar: "chrono-Compatible Low-Level Date
 /// Algorithms", `civil_from_days`.
-pub fn utc(seconds: u64) -> String {
+pub(crate) fn utc(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let shifted = days.saturating_add(719_468);
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);

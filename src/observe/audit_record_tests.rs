@@ -12,15 +12,15 @@ const FILE: &str = concat!(
 );
 
 fn avc(line: &str) -> Option<Denial> {
-    match record(line.as_bytes())?.1 {
-        Record::Avc(denial) => Some(*denial),
-        Record::Path { .. } => None,
+    match parse_line(line.as_bytes())?.1 {
+        AuditRecord::Avc(denial) => Some(*denial),
+        AuditRecord::Path { .. } => None,
     }
 }
 
 #[test]
 fn a_denial_in_the_log() {
-    let (stamp, _) = record(FILE.as_bytes()).unwrap();
+    let (stamp, _) = parse_line(FILE.as_bytes()).unwrap();
     assert_eq!(
         (stamp.seconds, stamp.millis, stamp.serial),
         (1_764_122_584, 123, 89)
@@ -47,7 +47,11 @@ fn other_places_and_forms() {
         format!("[   12.345678] audit: type=1400 audit(1764122584.123:89): avc:{body}"),
         format!("<5>[   12.345678] audit: type=1400 audit(1764122584.123:89): avc:{body}"),
     ] {
-        assert_eq!(record(line.as_bytes()), record(FILE.as_bytes()), "{line}");
+        assert_eq!(
+            parse_line(line.as_bytes()),
+            parse_line(FILE.as_bytes()),
+            "{line}"
+        );
     }
     let user = "type=USER_AVC msg=audit(1.002:3): pid=1 uid=0 auid=42 ses=4 subj=u:r:init_t:s0 \
                 msg='avc:  denied  { start } for auid=n/a uid=0 gid=0 path=\"/x.service\" \
@@ -59,8 +63,8 @@ fn other_places_and_forms() {
     assert!(denial.permissive && denial.is_path);
     let path = "type=PATH msg=audit(1.002:3): item=0 name=2F72 inode=12 dev=fe:00 mode=0100644";
     assert_eq!(
-        record(path.as_bytes()).unwrap().1,
-        Record::Path {
+        parse_line(path.as_bytes()).unwrap().1,
+        AuditRecord::Path {
             name: b"/r".to_vec(),
             inode: Some(12)
         }
@@ -97,7 +101,7 @@ fn what_is_no_denial_is_nothing() {
         "type=PATH msg=audit(1.2:3): item=0 name=(null) nametype=UNKNOWN",
         "avc:  denied",
     ] {
-        assert_eq!(record(line.as_bytes()), None, "{line}");
+        assert_eq!(parse_line(line.as_bytes()), None, "{line}");
     }
 }
 
@@ -117,7 +121,7 @@ fn times() {
 proptest! {
     #[test]
     fn any_bytes_are_read_without_end_or_panic(line in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = record(&line);
+        let _ = parse_line(&line);
     }
 
     #[test]
@@ -128,7 +132,7 @@ proptest! {
         } else {
             line[at] = byte;
         }
-        let _ = record(&line);
+        let _ = parse_line(&line);
     }
 
     #[test]

@@ -1,32 +1,39 @@
-//! `denials`: what SELinux refused guests, the launcher and the keeper, in words, with what to do.
+//! Explains what SELinux denied to guests, the launcher and the keeper, and says what to do.
 //!
-//! Pure but for what is handed in: records, the guests of this host, and questions to the policy.
+//! Pure: the records, the guests of this host and the questions to the policy are handed in.
 
-use crate::model::label::{Context, Level};
-use crate::observe::audit_record::{Denial, Record, Stamp};
-use crate::observe::guests::Guest;
+use crate::model::label::Context;
+use crate::observe::audit_record::{AuditRecord, Denial, Stamp};
+use crate::observe::guests::ConfinedGuest;
 use crate::selinux::advice;
 use crate::selinux::names;
 use crate::text::escape::{escaped, quoted, shell_word};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
-/// Why something was denied.
+/// The domains of the policy module that run no guest.
+const OWN_DOMAINS: [&str; 3] = [names::OWN_DOMAIN, names::INFO_DOMAIN, names::KEEPER_DOMAIN];
+
+/// Tells whether a context is of the launcher, of the keeper or of a QEMU without a guest.
+pub(crate) fn is_own_domain(context: &Context) -> bool {
+    OWN_DOMAINS.contains(&context.kind.as_str())
+}
+
+/// Why a permission was denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub(crate) enum Why {
     /// No rule allows it to this domain on this type.
     Type,
-    /// A rule does, and the categories forbid it.
+    /// A rule allows it, and the categories forbid it.
     Categories,
-    /// Now it would be allowed: the policy, a boolean or a label has changed.
+    /// It is allowed now: the policy, a boolean or a label has changed.
     Past,
 }
 
 impl Why {
-    /// For programs.
-    pub fn name(self) -> &'static str {
+    /// Returns the name in the JSON document.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Type => "type",
             Self::Categories => "categories",
@@ -35,44 +42,45 @@ impl Why {
     }
 }
 
-/// One denial, or several alike.
+/// One denial, or several equal ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Explained {
-    /// The last time.
-    pub last: Stamp,
-    /// How often.
-    pub count: usize,
-    /// The record.
-    pub denial: Denial,
-    /// The guest's name, or who else it was.
-    pub who: String,
-    /// The path, where it can be told.
-    pub path: Option<Vec<u8>>,
-    /// Type or categories.
-    pub why: Why,
+pub(crate) struct ExplainedDenial {
+    /// When it happened last.
+    pub(crate) last: Stamp,
+    /// How often it happened.
+    pub(crate) count: usize,
+    /// The denial, as the log has it.
+    pub(crate) denial: Denial,
+    /// The guest's name, or another process in words.
+    pub(crate) who: String,
+    /// The object's path; None if neither the log nor a journal has it.
+    pub(crate) path: Option<Vec<u8>>,
+    /// Whether the type or the categories forbade it.
+    pub(crate) why: Why,
     /// What was tried.
-    pub tried: String,
+    pub(crate) tried: String,
     /// Why it was denied.
-    pub reason: String,
+    pub(crate) reason: String,
     /// What to do.
-    pub fix: String,
+    pub(crate) fix: String,
 }
 
-/// Whether source, on a target of a class, has these permissions now.
-pub type Allowed<'a> = &'a dyn Fn(&Context, &Context, &str, &[String]) -> Option<bool>;
+/// Tells whether a source has these permissions on a target of a class now. None if the policy cannot
+/// be asked.
+pub(crate) type Allowed<'a> = &'a dyn Fn(&Context, &Context, &str, &[String]) -> Option<bool>;
 
-/// What explaining needs to know of the host.
-pub struct Known<'a> {
-    /// Guests that run.
-    pub guests: &'a [Guest],
-    /// Whether these permissions are given now; none where the policy cannot be asked.
-    pub allowed: Allowed<'a>,
-    /// Whether the policy has a boolean of this name, and its state.
-    pub boolean: &'a dyn Fn(&str) -> Option<bool>,
+/// What explaining a denial needs of this host.
+pub(crate) struct HostFacts<'a> {
+    /// The guests that run.
+    pub(crate) guests: &'a [ConfinedGuest],
+    /// Whether permissions are allowed now.
+    pub(crate) allowed: Allowed<'a>,
+    /// The state of a boolean; None if the policy has no boolean of this name.
+    pub(crate) boolean: &'a dyn Fn(&str) -> Option<bool>,
 }
 
-/// What QEMU and its libraries try at their start and do without: class, type, name of the object
-/// (any, where it is empty), and what it was for.
+/// What QEMU and its libraries try at their start and can do without: class, type and name of the
+/// object (an empty one stands for any), and what it is for.
 const DISPENSABLE: [(&str, &str, &str, &str); 4] = [
     ("anon_inode", "", "", "io_uring and userfaultfd"),
     ("dir", "sysctl_vm_t", "", "the kernel's settings for memory"),
@@ -90,7 +98,7 @@ const DISPENSABLE: [(&str, &str, &str, &str); 4] = [
     ),
 ];
 
-/// What the permission lets one do, in words; the first that fits is said.
+/// Permissions in words. The first one that was denied is said.
 const VERBS: [(&str, &str); 16] = [
     ("write", "write to"),
     ("append", "append to"),
@@ -110,6 +118,7 @@ const VERBS: [(&str, &str); 16] = [
     ("relabelfrom", "change the label of"),
 ];
 
+/// Returns an SELinux class in words.
 fn class_in_words(class: &str) -> &str {
     match class {
         "file" => "file",
@@ -125,17 +134,22 @@ fn class_in_words(class: &str) -> &str {
     }
 }
 
-/// A name and the inode that it led to.
+/// A path of a system call, and its inode.
 type NamedInode = (Vec<u8>, Option<u64>);
 
-/// Puts the paths of an event's system call beside its denials; newest last.
-pub fn events(records: impl IntoIterator<Item = (Stamp, Record)>) -> Vec<(Stamp, Denial)> {
+/// Completes the names of denials with the paths of their events' system calls. Returns the newest
+/// last.
+pub(crate) fn name_paths(
+    records: impl IntoIterator<Item = (Stamp, AuditRecord)>,
+) -> Vec<(Stamp, Denial)> {
     let mut denials = Vec::new();
     let mut paths: HashMap<Stamp, Vec<NamedInode>> = HashMap::new();
     for (stamp, record) in records {
         match record {
-            Record::Avc(denial) => denials.push((stamp, *denial)),
-            Record::Path { name, inode } => paths.entry(stamp).or_default().push((name, inode)),
+            AuditRecord::Avc(denial) => denials.push((stamp, *denial)),
+            AuditRecord::Path { name, inode } => {
+                paths.entry(stamp).or_default().push((name, inode))
+            }
         }
     }
     for (stamp, denial) in &mut denials {
@@ -153,8 +167,8 @@ pub fn events(records: impl IntoIterator<Item = (Stamp, Record)>) -> Vec<(Stamp,
     denials
 }
 
-/// Whether two denials say the same.
-fn alike(one: &Denial, other: &Denial) -> bool {
+/// Tells whether two denials differ in time only.
+fn is_same_denial(one: &Denial, other: &Denial) -> bool {
     let same = |a: &Denial| {
         (
             a.permissions.clone(),
@@ -169,50 +183,51 @@ fn alike(one: &Denial, other: &Denial) -> bool {
     same(one) == same(other)
 }
 
-/// Explains denials of guests (as `is_ours` tells contexts), of the launcher and of the keeper.
-pub fn explain(
+/// Explains the denials whose source context `is_ours`. Counts equal ones together.
+pub(crate) fn explain(
     denials: Vec<(Stamp, Denial)>,
     is_ours: &dyn Fn(&Context) -> bool,
-    known: &Known<'_>,
-) -> Vec<Explained> {
-    let mut found: Vec<Explained> = Vec::new();
+    host: &HostFacts<'_>,
+) -> Vec<ExplainedDenial> {
+    let mut found: Vec<ExplainedDenial> = Vec::new();
     for (stamp, denial) in denials {
         if !is_ours(&denial.source) {
             continue;
         }
-        match found.iter_mut().find(|one| alike(&one.denial, &denial)) {
+        match found
+            .iter_mut()
+            .find(|one| is_same_denial(&one.denial, &denial))
+        {
             Some(one) => {
                 one.count = one.count.saturating_add(1);
                 one.last = stamp;
             }
-            None => found.push(explained(stamp, denial, known)),
+            None => found.push(explained(stamp, denial, host)),
         }
     }
     found
 }
 
-/// The guest that runs in a context.
-fn guest_in<'a>(context: &Context, known: &'a Known<'_>) -> Option<&'a Guest> {
-    known.guests.iter().find(|guest| guest.context == *context)
+/// Returns the guest that runs in a context.
+fn guest_in<'a>(context: &Context, host: &'a HostFacts<'_>) -> Option<&'a ConfinedGuest> {
+    host.guests.iter().find(|guest| guest.context == *context)
 }
 
-/// The guest whose categories an object carries.
-fn guest_of<'a>(label: &Context, known: &'a Known<'_>) -> Option<&'a Guest> {
-    let cage = label.cage();
-    known
-        .guests
+/// Returns the guest whose categories an object has.
+fn guest_of<'a>(label: &Context, host: &'a HostFacts<'_>) -> Option<&'a ConfinedGuest> {
+    let categories = label.cage();
+    host.guests
         .iter()
-        .find(|guest| !cage.is_empty() && guest.context.cage() == cage)
+        .find(|guest| !categories.is_empty() && guest.context.cage() == categories)
 }
 
-/// The path of the object: as the log has it, or the one that a journal has for its inode.
-fn path_of(denial: &Denial, known: &Known<'_>) -> Option<Vec<u8>> {
+/// Returns the path of the object from the log or, by its inode, from a journal.
+fn path_of(denial: &Denial, host: &HostFacts<'_>) -> Option<Vec<u8>> {
     if denial.is_path {
         return denial.name.clone();
     }
     let name = denial.name.as_deref()?;
-    known
-        .guests
+    host.guests
         .iter()
         .flat_map(|guest| &guest.resources)
         .map(|resource| &resource.record)
@@ -223,9 +238,10 @@ fn path_of(denial: &Denial, known: &Known<'_>) -> Option<Vec<u8>> {
         .map(|record| record.path.as_os_str().as_bytes().to_vec())
 }
 
-fn why(denial: &Denial, known: &Known<'_>) -> Why {
+/// Returns why a permission was denied.
+fn why(denial: &Denial, host: &HostFacts<'_>) -> Why {
     let ask = |target: &Context| {
-        (known.allowed)(&denial.source, target, &denial.class, &denial.permissions)
+        (host.allowed)(&denial.source, target, &denial.class, &denial.permissions)
     };
     let same_level = Context {
         range: denial.source.range.clone(),
@@ -235,10 +251,10 @@ fn why(denial: &Denial, known: &Known<'_>) -> Why {
         (Some(true), _) => Why::Past,
         (Some(false), Some(true)) => Why::Categories,
         (Some(false), _) => Why::Type,
-        // A log from elsewhere: what the labels themselves say.
+        // The policy cannot be asked about a log from another host: the labels tell.
         (None, _) => {
-            let (inside, cage) = (denial.target.cage(), denial.source.cage());
-            if !inside.is_empty() && !inside.is_subset(&cage) {
+            let target = denial.target.cage();
+            if !target.is_empty() && !target.is_subset(&denial.source.cage()) {
                 Why::Categories
             } else {
                 Why::Type
@@ -247,65 +263,60 @@ fn why(denial: &Denial, known: &Known<'_>) -> Why {
     }
 }
 
-/// How a file is handed to a guest that runs. The one place to name a command that does it.
-fn hand_over(path: &str, level: &Level) -> String {
-    format!(
-        "if the guest shall have it, name it on its command line, where svirt-exec labels it; for the \
-         guest that runs, give it the image type of its disks (svirt-exec list shows it) and its \
-         categories: chcon -t TYPE -l {level} {path}"
-    )
+/// Explains one denial.
+fn explained(stamp: Stamp, denial: Denial, host: &HostFacts<'_>) -> ExplainedDenial {
+    let path = path_of(&denial, host);
+    let why = why(&denial, host);
+    ExplainedDenial {
+        last: stamp,
+        count: 1,
+        who: who(&denial, host),
+        tried: tried(&denial, path.as_deref()),
+        reason: reason(&denial, why, host),
+        fix: fix(&denial, why, path.as_deref(), host),
+        path,
+        why,
+        denial,
+    }
 }
 
-fn explained(stamp: Stamp, denial: Denial, known: &Known<'_>) -> Explained {
-    let guest = guest_in(&denial.source, known);
-    let who = match (denial.source.kind.as_str(), guest) {
+/// Names the source of a denial.
+fn who(denial: &Denial, host: &HostFacts<'_>) -> String {
+    match (denial.source.kind.as_str(), guest_in(&denial.source, host)) {
         (names::OWN_DOMAIN, _) => "svirt-exec itself".to_owned(),
         (names::INFO_DOMAIN, _) => "a QEMU without a guest".to_owned(),
         (names::KEEPER_DOMAIN, _) => "the keeper of labels".to_owned(),
         (_, Some(guest)) => format!("guest {}", guest.title()),
         (_, None) => "a guest that has ended".to_owned(),
-    };
-    let path = path_of(&denial, known);
-    let why = why(&denial, known);
-    let object = match (&path, &denial.name) {
-        (Some(path), _) => quoted(std::ffi::OsStr::from_bytes(path)),
-        (None, Some(name)) => format!(
-            "something called {}",
-            quoted(std::ffi::OsStr::from_bytes(name))
-        ),
+    }
+}
+
+/// Says what was tried, and on which object.
+fn tried(denial: &Denial, path: Option<&[u8]>) -> String {
+    let object = match (path, &denial.name) {
+        (Some(path), _) => quoted(OsStr::from_bytes(path)),
+        (None, Some(name)) => format!("something called {}", quoted(OsStr::from_bytes(name))),
         (None, None) if denial.source == denial.target => "itself".to_owned(),
         (None, None) if denial.class == "anon_inode" => "an anonymous inode".to_owned(),
         (None, None) => format!("a {}", class_in_words(&denial.class)),
     };
     let verb = VERBS
         .iter()
-        .find(|(permission, _)| denial.permissions.iter().any(|one| one == permission))
+        .find(|(permission, _)| denial.asks_for(permission))
         .map_or("use", |(_, verb)| verb);
-    let tried = format!(
+    format!(
         "{verb} {object} ({} {})",
         class_in_words(&denial.class),
         escaped(denial.permissions.join(" ").as_bytes())
-    );
-    let reason = reason(&denial, why, known);
-    let fix = fix(&denial, why, path.as_deref(), known);
-    Explained {
-        last: stamp,
-        count: 1,
-        who,
-        path,
-        why,
-        tried,
-        reason,
-        fix,
-        denial,
-    }
+    )
 }
 
-fn reason(denial: &Denial, why: Why, known: &Known<'_>) -> String {
+/// Says why a permission was denied.
+fn reason(denial: &Denial, why: Why, host: &HostFacts<'_>) -> String {
     let target = denial.target.short();
     match why {
         Why::Past => format!("it was {target}; the policy allows that now"),
-        Why::Categories => match guest_of(&denial.target, known) {
+        Why::Categories => match guest_of(&denial.target, host) {
             Some(other) => format!(
                 "it is {target}, with the categories of guest {} (process {})",
                 other.title(),
@@ -326,87 +337,140 @@ fn reason(denial: &Denial, why: Why, known: &Known<'_>) -> String {
     }
 }
 
-/// The boolean that would allow it.
-fn switch(denial: &Denial, known: &Known<'_>) -> Option<String> {
-    let name = advice::boolean_for(&denial.target.kind)?;
-    match (known.boolean)(name) {
+/// A denial, and what its remedy depends on.
+struct Case<'a> {
+    denial: &'a Denial,
+    why: Why,
+    /// The object's path or name as a word of a shell command; `PATH` if there is none.
+    word: String,
+    host: &'a HostFacts<'a>,
+}
+
+/// A question about a denial. Answers with the remedy if it applies.
+type Question = fn(&Case<'_>) -> Option<String>;
+
+/// The questions about a denial. The first one that applies gives the remedy.
+const QUESTIONS: [Question; 6] = [
+    already_allowed,
+    own_module,
+    dispensable,
+    writable_code,
+    other_categories,
+    boolean,
+];
+
+/// Says what to do about a denial.
+fn fix(denial: &Denial, why: Why, path: Option<&[u8]>, host: &HostFacts<'_>) -> String {
+    let word = path.or(denial.name.as_deref()).map_or_else(
+        || "PATH".to_owned(),
+        |name| shell_word(OsStr::from_bytes(name)),
+    );
+    let case = Case {
+        denial,
+        why,
+        word,
+        host,
+    };
+    QUESTIONS
+        .iter()
+        .find_map(|question| question(&case))
+        .unwrap_or_else(|| by_class(&case))
+}
+
+/// Answers that nothing is to be done if it is allowed now.
+fn already_allowed(case: &Case<'_>) -> Option<String> {
+    (case.why == Why::Past).then(|| "nothing, if it does not come again".to_owned())
+}
+
+/// Answers that the policy module is of another version if svirt-exec itself was denied something.
+fn own_module(case: &Case<'_>) -> Option<String> {
+    is_own_domain(&case.denial.source).then(|| {
+        format!(
+            "load the svirt_launcher module of this version: {}; if it stays, it is a bug of svirt-exec: \
+             report it with this line of the log",
+            names::LOAD
+        )
+    })
+}
+
+/// Answers that nothing is to be done if QEMU can do without.
+fn dispensable(case: &Case<'_>) -> Option<String> {
+    let denial = case.denial;
+    let (_, _, _, purpose) = DISPENSABLE.iter().find(|(class, kind, name, _)| {
+        *class == denial.class
+            && (kind.is_empty() || *kind == denial.target.kind)
+            && (name.is_empty() || denial.name.as_deref() == Some(name.as_bytes()))
+    })?;
+    Some(format!("nothing: QEMU does without ({purpose})"))
+}
+
+/// Answers which domain may run code that it writes, if the guest's may not.
+fn writable_code(case: &Case<'_>) -> Option<String> {
+    let executes_writable = ["execmem", "execstack", "execheap"]
+        .iter()
+        .any(|permission| case.denial.asks_for(permission));
+    (case.denial.class == "process" && executes_writable).then(|| {
+        "QEMU writes code and runs it (TCG), which this domain may not: start it with a line \
+         that says -accel tcg, for which svirt-exec takes the domain that may (svirt-exec \
+         doctor names it), or with -accel kvm, or setsebool -P virt_use_execmem on"
+            .to_owned()
+    })
+}
+
+/// Classes of objects that have a path.
+const ON_DISK: [&str; 6] = [
+    "file",
+    "blk_file",
+    "chr_file",
+    "dir",
+    "sock_file",
+    "fifo_file",
+];
+
+/// Answers whose categories the object has, if they are not the guest's.
+fn other_categories(case: &Case<'_>) -> Option<String> {
+    if case.why != Why::Categories {
+        return None;
+    }
+    let is_on_disk = ON_DISK.contains(&case.denial.class.as_str());
+    Some(match guest_of(&case.denial.target, case.host) {
+        Some(other) if is_on_disk => format!(
+            "nothing: this is what keeps guests apart; a disk that both shall use needs \
+             share-rw=on in both command lines, and what is only read readonly=on (it belongs \
+             to guest {})",
+            other.title()
+        ),
+        Some(_) => "nothing: this is what keeps guests apart".to_owned(),
+        None if is_on_disk => format!(
+            "svirt-exec restore, if a guest that has ended left it so; else {}",
+            hand_over(case)
+        ),
+        None => "start the guest again through svirt-exec".to_owned(),
+    })
+}
+
+/// Answers with the boolean of the policy that opens the type to guests, unless it is on.
+fn boolean(case: &Case<'_>) -> Option<String> {
+    let name = advice::boolean_for(&case.denial.target.kind)?;
+    match (case.host.boolean)(name) {
         Some(true) => None,
         Some(false) => Some(format!(
             "the policy has a boolean for that: setsebool -P {name} on"
         )),
         None => Some(format!(
-            "where the policy has the boolean {name}: setsebool -P {name} on (getsebool -a | grep virt_)"
+            "if the policy has the boolean {name}: setsebool -P {name} on (getsebool -a | grep virt_)"
         )),
     }
 }
 
-fn fix(denial: &Denial, why: Why, path: Option<&[u8]>, known: &Known<'_>) -> String {
-    let level = denial.source.level();
-    let word = path.or(denial.name.as_deref()).map_or_else(
-        || "PATH".to_owned(),
-        |name| shell_word(OsStr::from_bytes(name)),
-    );
-    let on_disk = [
-        "file",
-        "blk_file",
-        "chr_file",
-        "dir",
-        "sock_file",
-        "fifo_file",
-    ]
-    .contains(&denial.class.as_str());
-    let own = [names::OWN_DOMAIN, names::INFO_DOMAIN, names::KEEPER_DOMAIN]
-        .contains(&denial.source.kind.as_str());
-    if why == Why::Past {
-        return "nothing, if it does not come again".to_owned();
-    }
-    if own {
-        return format!(
-            "load the svirt_launcher module of this version: {}; if it stays, it is a bug of svirt-exec: \
-             report it with this line of the log",
-            names::LOAD
-        );
-    }
-    let dispensable = DISPENSABLE.iter().find(|(class, kind, name, _)| {
-        *class == denial.class
-            && (kind.is_empty() || *kind == denial.target.kind)
-            && (name.is_empty() || denial.name.as_deref() == Some(name.as_bytes()))
-    });
-    if let Some((_, _, _, purpose)) = dispensable {
-        return format!("nothing: QEMU does without ({purpose})");
-    }
-    let asks = |permission: &str| denial.permissions.iter().any(|one| one == permission);
-    if denial.class == "process" && (asks("execmem") || asks("execstack") || asks("execheap")) {
-        return "QEMU writes code and runs it (TCG), which this domain may not: start it with a line \
-                that says -accel tcg, for which svirt-exec takes the domain that may (svirt-exec \
-                doctor names it), or with -accel kvm, or setsebool -P virt_use_execmem on"
-            .to_owned();
-    }
-    if why == Why::Categories {
-        return match guest_of(&denial.target, known) {
-            Some(other) if on_disk => format!(
-                "nothing: this is what keeps guests apart; a disk that both shall use needs \
-                 share-rw=on in both command lines, and what is only read readonly=on (it belongs \
-                 to guest {})",
-                other.title()
-            ),
-            Some(_) => "nothing: this is what keeps guests apart".to_owned(),
-            None if on_disk => format!(
-                "svirt-exec restore, if a guest that has ended left it so; else {}",
-                hand_over(&word, &level)
-            ),
-            None => "start the guest again through svirt-exec".to_owned(),
-        };
-    }
-    if let Some(advice) = switch(denial, known) {
-        return advice;
-    }
-    match denial.class.as_str() {
-        "file" | "blk_file" => hand_over(&word, &level),
+/// Says how a guest gets an object of this class.
+fn by_class(case: &Case<'_>) -> String {
+    match case.denial.class.as_str() {
+        "file" | "blk_file" => hand_over(case),
         "chr_file" => format!(
             "hand the device over on the command line (vfio-pci, usb-host), where svirt-exec labels \
              it; else {}",
-            hand_over(&word, &level)
+            hand_over(case)
         ),
         "dir" => "move the file to a directory that guests may use, such as \
                   /var/lib/libvirt/images, or name a directory where guests may make files"
@@ -422,24 +486,25 @@ fn fix(denial: &Denial, why: Why, path: Option<&[u8]>, known: &Known<'_>) -> Str
     }
 }
 
-/// Whether a denial is of this guest: by its name or PID while it runs, by its PID afterwards.
-pub fn is_meant(explained: &Explained, word: &str, known: &Known<'_>) -> bool {
+/// Says how a running guest is given a file.
+fn hand_over(case: &Case<'_>) -> String {
+    format!(
+        "if the guest shall have it, name it on its command line, where svirt-exec labels it; for the \
+         guest that runs, give it the image type of its disks (svirt-exec list shows it) and its \
+         categories: chcon -t TYPE -l {} {}",
+        case.denial.source.level(),
+        case.word
+    )
+}
+
+/// Tells whether a word means the guest of this denial: its name or a PID while it runs, the PID of
+/// the denied process afterwards.
+pub(crate) fn is_meant(explained: &ExplainedDenial, word: &str, host: &HostFacts<'_>) -> bool {
     explained
         .denial
         .pid
         .is_some_and(|pid| pid.to_string() == word)
-        || guest_in(&explained.denial.source, known).is_some_and(|guest| guest.is_meant(word))
-}
-
-/// The name of a file, for messages about the log itself.
-pub fn unreadable(log: &Path, error: &std::io::Error) -> String {
-    format!(
-        "cannot read the audit log {}: {error}; root may read it, while svirt_launcher_read_audit is \
-         on (getsebool), and so may who is in the group that log_group names in \
-         /etc/audit/auditd.conf. With another right to it: ausearch -m avc --raw | svirt-exec \
-         denials --log -",
-        quoted(log)
-    )
+        || guest_in(&explained.denial.source, host).is_some_and(|guest| guest.is_meant(word))
 }
 
 #[cfg(test)]

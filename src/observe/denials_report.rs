@@ -1,4 +1,4 @@
-//! Denials for people, and for programs (`denials --json`, a contract: fields are only ever added).
+//! Denials as text and as JSON (`denials`). The JSON document is a contract: fields are only ever added.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -8,18 +8,18 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::observe::audit_record::utc;
-use crate::observe::denials::Explained;
+use crate::observe::denials::ExplainedDenial;
 use crate::text::escape::escaped;
 use crate::text::hex::path_hex;
 
 #[derive(Serialize)]
 struct Document<'a> {
     version: u32,
-    denials: Vec<Entry<'a>>,
+    denials: Vec<DenialEntry<'a>>,
 }
 
 #[derive(Serialize)]
-struct Entry<'a> {
+struct DenialEntry<'a> {
     time: String,
     count: usize,
     guest: &'a str,
@@ -28,7 +28,7 @@ struct Entry<'a> {
     permissions: &'a [String],
     class: &'a str,
     path: Option<String>,
-    /// Only where `path` could not say it: the bytes in hexadecimal.
+    /// The bytes of `path` in hexadecimal, if it is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_hex: Option<String>,
     name: Option<String>,
@@ -43,11 +43,11 @@ struct Entry<'a> {
     fix: &'a str,
 }
 
-/// The denials as JSON.
+/// Returns the denials as JSON.
 ///
 /// # Errors
-/// Never for what was explained.
-pub fn json(all: &[Explained]) -> serde_json::Result<String> {
+/// None for denials that were explained.
+pub(crate) fn json(all: &[ExplainedDenial]) -> serde_json::Result<String> {
     let entries = all.iter().map(|one| {
         let denial = &one.denial;
         let path = one
@@ -55,7 +55,7 @@ pub fn json(all: &[Explained]) -> serde_json::Result<String> {
             .clone()
             .map(|path| PathBuf::from(OsString::from_vec(path)));
         let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
-        Entry {
+        DenialEntry {
             time: utc(one.last.seconds),
             count: one.count,
             guest: &one.who,
@@ -83,8 +83,8 @@ pub fn json(all: &[Explained]) -> serde_json::Result<String> {
     })
 }
 
-/// The denials, a paragraph each, the newest last.
-pub fn text(all: &[Explained]) -> String {
+/// Returns the denials as text, a paragraph each, the newest last.
+pub(crate) fn text(all: &[ExplainedDenial]) -> String {
     let mut out = String::new();
     for one in all {
         let denial = &one.denial;

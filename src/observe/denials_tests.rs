@@ -4,7 +4,7 @@ use super::*;
 use crate::host::pinned::Identity;
 use crate::model::resource::Class;
 use crate::observe::audit_record;
-use crate::observe::guests::{Now, Owner, Process, Resource};
+use crate::observe::guests::{CurrentLabel, LabelledResource, Owner, Process};
 use crate::restore::journal;
 use nix::unistd::Pid;
 
@@ -12,9 +12,9 @@ fn context(text: &str) -> Context {
     text.parse().unwrap()
 }
 
-fn guest(pid: i32, level: &str, disk: &str, ino: u64) -> Guest {
+fn guest(pid: i32, level: &str, disk: &str, ino: u64) -> ConfinedGuest {
     let context = context(&format!("u:r:svirt_t:{level}"));
-    Guest {
+    ConfinedGuest {
         name: Some(format!("g{pid}")),
         processes: vec![Process {
             pid: Pid::from_raw(pid),
@@ -29,7 +29,7 @@ fn guest(pid: i32, level: &str, disk: &str, ino: u64) -> Guest {
         uid: 0,
         context,
         owner: Owner::SvirtExec,
-        resources: vec![Resource {
+        resources: vec![LabelledResource {
             record: journal::Record {
                 path: disk.into(),
                 identity: Identity {
@@ -44,7 +44,7 @@ fn guest(pid: i32, level: &str, disk: &str, ino: u64) -> Guest {
                 label: String::new(),
             },
             class: "file",
-            now: Now::Gone,
+            now: CurrentLabel::Gone,
         }],
     }
 }
@@ -56,24 +56,26 @@ fn line(permissions: &str, rest: &str) -> Vec<u8> {
 
 /// Explains lines of a log on a host with guests 10 (c1,c2) and 20 (c3,c4); the policy allows
 /// images by type, and nothing else.
-fn explained(lines: &[Vec<u8>]) -> Vec<Explained> {
+fn explained(lines: &[Vec<u8>]) -> Vec<ExplainedDenial> {
     let guests = [
         guest(10, "s0:c1,c2", "/srv/a.img", 131),
         guest(20, "s0:c3,c4", "/srv/b.img", 132),
     ];
-    let known = Known {
+    let host = HostFacts {
         guests: &guests,
         allowed: &|source, target, _, _| {
             Some(target.kind == "svirt_image_t" && target.cage().is_subset(&source.cage()))
         },
         boolean: &|name| (name == "virt_use_nfs").then_some(false),
     };
-    let records = lines.iter().filter_map(|line| audit_record::record(line));
+    let records = lines
+        .iter()
+        .filter_map(|line| audit_record::parse_line(line));
     let ours = |context: &Context| context.kind.starts_with("svirt_");
-    explain(events(records), &ours, &known)
+    explain(name_paths(records), &ours, &host)
 }
 
-fn one(permissions: &str, rest: &str) -> Explained {
+fn one(permissions: &str, rest: &str) -> ExplainedDenial {
     let mut all = explained(&[line(permissions, rest)]);
     assert_eq!(all.len(), 1, "{rest}");
     all.remove(0)
@@ -122,7 +124,7 @@ fn fixes_by_what_was_denied() {
             "read write",
             r#"path="/dev/bus/usb/1/2" ino=9 tcontext=u:object_r:usb_device_t:s0 tclass=chr_file"#,
             Why::Type,
-            "where the policy has the boolean virt_use_usb",
+            "if the policy has the boolean virt_use_usb",
         ),
         (
             "read",
@@ -228,7 +230,7 @@ fn no_name_of_a_guests_making_reaches_a_terminal() {
 
 #[test]
 fn without_a_policy_the_labels_say_why() {
-    let known = Known {
+    let host = HostFacts {
         guests: &[],
         allowed: &|_, _, _, _| None,
         boolean: &|_| None,
@@ -241,9 +243,13 @@ fn without_a_policy_the_labels_say_why() {
             "read",
             &format!("name=\"x\" scontext=u:r:svirt_t:s0:c1,c2 tcontext={target} tclass=file"),
         );
-        let found = explain(events(audit_record::record(&text)), &|_| true, &known);
+        let found = explain(
+            name_paths(audit_record::parse_line(&text)),
+            &|_| true,
+            &host,
+        );
         assert_eq!(found[0].why, why);
-        assert!(is_meant(&found[0], "10", &known));
-        assert!(!is_meant(&found[0], "11", &known));
+        assert!(is_meant(&found[0], "10", &host));
+        assert!(!is_meant(&found[0], "11", &host));
     }
 }

@@ -1,6 +1,5 @@
-//! The confined guests of this host, whoever started them: processes in a domain of the policy's
-//! for virtual machines whose low level carries categories. Reads /proc and the journal, and
-//! changes nothing.
+//! Finds the confined guests of this host: processes in one of the policy's domains for virtual
+//! machines, at a low level with categories. Reads /proc and the journal, whoever started the guest.
 
 use crate::host::cmdline::{self, RunningCommandLine};
 use crate::host::pinned;
@@ -22,44 +21,44 @@ use std::path::Path;
 /// Where libvirt keeps the pid file of a running guest (virPidFileBuildPath, qemu_driver.c).
 const LIBVIRT_STATE: &str = "/run/libvirt/qemu";
 
-/// The first process of the host, which orphans become children of.
+/// Process ID that is the parent of orphans.
 const INIT: i32 = 1;
 
-/// A process that matters here.
+/// A process with categories, or in a guest's domain.
 #[derive(Clone, Debug)]
-pub struct Process {
+pub(crate) struct Process {
     /// Process ID.
-    pub pid: Pid,
-    /// `/proc/PID/stat`, field 4.
-    pub parent: Pid,
-    /// Session; field 6.
-    pub session: i32,
-    /// Start in clock ticks since boot; field 22.
-    pub started: u64,
-    /// Effective user.
-    pub uid: u32,
-    /// `attr/current`.
-    pub context: Context,
-    /// Its words; empty where they cannot be read.
-    pub words: Vec<OsString>,
+    pub(crate) pid: Pid,
+    /// Process ID of its parent; `/proc/PID/stat`, field 4.
+    pub(crate) parent: Pid,
+    /// Its session; field 6.
+    pub(crate) session: i32,
+    /// Its start, in clock ticks since boot; field 22.
+    pub(crate) started: u64,
+    /// Its effective user.
+    pub(crate) uid: u32,
+    /// Its context; `attr/current`.
+    pub(crate) context: Context,
+    /// Its command line; empty if that cannot be read.
+    pub(crate) words: Vec<OsString>,
 }
 
 /// Who started a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// svirt-exec: a journal has it.
+pub(crate) enum Owner {
+    /// svirt-exec: a journal has an entry for it.
     SvirtExec,
-    /// libvirt: it keeps a pid file for a guest of this name.
+    /// libvirt: there is a pid file for a guest of this name.
     Libvirt,
     /// Neither.
     Other,
-    /// Another user's, whose journal is not ours to read.
+    /// Not known: it is another user's, whose journal cannot be read.
     Unknown,
 }
 
 impl Owner {
-    /// For people and programs.
-    pub fn name(self) -> &'static str {
+    /// Returns the name in the table and in the JSON document.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::SvirtExec => "svirt-exec",
             Self::Libvirt => "libvirt",
@@ -69,68 +68,68 @@ impl Owner {
     }
 }
 
-/// What a file's label is now.
+/// The label that a file has now.
 #[derive(Clone, Debug)]
-pub enum Now {
-    /// This.
+pub(crate) enum CurrentLabel {
+    /// The file has this label.
     Label(Box<Context>),
-    /// None: a file system without labels.
+    /// The file system has no labels.
     Unlabelled,
     /// The file is gone, or another one is in its place.
     Gone,
-    /// It could not be looked at.
+    /// The label cannot be read, for this reason.
     Unknown(String),
 }
 
-/// Something that was labelled for a guest.
+/// A file or device that was labelled for a guest.
 #[derive(Clone, Debug)]
-pub struct Resource {
-    /// What the journal says.
-    pub record: Record,
-    /// The SELinux class of the object.
-    pub class: &'static str,
-    /// What is there now.
-    pub now: Now,
+pub(crate) struct LabelledResource {
+    /// The journal's record of it.
+    pub(crate) record: Record,
+    /// Its SELinux class.
+    pub(crate) class: &'static str,
+    /// Its label now.
+    pub(crate) now: CurrentLabel,
 }
 
-/// A QEMU and its helpers, in one cage.
+/// A QEMU and its helpers, which have the same categories.
 #[derive(Clone, Debug)]
-pub struct Guest {
-    /// Its name: the journal's, or what `-name` says.
-    pub name: Option<String>,
-    /// QEMU first.
-    pub processes: Vec<Process>,
+pub(crate) struct ConfinedGuest {
+    /// Its name, from the journal or from `-name`.
+    pub(crate) name: Option<String>,
+    /// Its processes, QEMU first.
+    pub(crate) processes: Vec<Process>,
     /// QEMU's process ID.
-    pub pid: Pid,
+    pub(crate) pid: Pid,
     /// QEMU's effective user.
-    pub uid: u32,
+    pub(crate) uid: u32,
     /// QEMU's context.
-    pub context: Context,
+    pub(crate) context: Context,
     /// Who started it.
-    pub owner: Owner,
-    /// What was labelled for it, where its journal can be read.
-    pub resources: Vec<Resource>,
+    pub(crate) owner: Owner,
+    /// The resources that were labelled for it; empty if its journal cannot be read.
+    pub(crate) resources: Vec<LabelledResource>,
 }
 
-impl Guest {
-    /// Its name or, without one, its process ID.
-    pub fn title(&self) -> String {
+impl ConfinedGuest {
+    /// Returns its name in quotes or, if it has none, its process ID.
+    pub(crate) fn title(&self) -> String {
         match &self.name {
             Some(name) => format!("'{}'", crate::text::escape::escaped(name.as_bytes())),
             None => self.pid.to_string(),
         }
     }
 
-    /// Name of its user, or the number.
-    pub fn user(&self) -> String {
+    /// Returns the name of its user, or the number if there is no name.
+    pub(crate) fn user(&self) -> String {
         User::from_uid(Uid::from_raw(self.uid))
             .ok()
             .flatten()
             .map_or_else(|| self.uid.to_string(), |user| user.name)
     }
 
-    /// Whether a word of the command line means this guest: its name, or a PID of its processes.
-    pub fn is_meant(&self, word: &str) -> bool {
+    /// Tells whether a word of the command line means this guest: its name, or a PID of its processes.
+    pub(crate) fn is_meant(&self, word: &str) -> bool {
         self.name.as_deref() == Some(word)
             || word
                 .parse::<i32>()
@@ -138,20 +137,20 @@ impl Guest {
     }
 }
 
-/// What runs on this host.
+/// The processes of this host that have categories or are in a guest's domain.
 #[derive(Clone, Debug, Default)]
-pub struct View {
-    /// Confined guests, by process ID.
-    pub guests: Vec<Guest>,
+pub(crate) struct View {
+    /// The confined guests, in the order of their process IDs.
+    pub(crate) guests: Vec<ConfinedGuest>,
     /// Processes in a guest's domain without categories.
-    pub uncaged: Vec<Process>,
-    /// Processes in cages that belong to no guest.
-    pub others: Vec<Process>,
-    /// How many processes do not show their labels.
-    pub hidden: usize,
+    pub(crate) without_categories: Vec<Process>,
+    /// Processes with categories that belong to no guest.
+    pub(crate) others: Vec<Process>,
+    /// Number of processes that do not show their labels.
+    pub(crate) hidden: usize,
 }
 
-/// Whether libvirt has a guest of this name.
+/// Tells whether libvirt has a guest of this name.
 fn is_libvirts(name: &str) -> bool {
     !name.contains('/')
         && Path::new(LIBVIRT_STATE)
@@ -159,8 +158,8 @@ fn is_libvirts(name: &str) -> bool {
             .exists()
 }
 
-/// A caged process, or one in a guest's domain; none where it has ended.
-fn look(host: &RealHost, labels: &ProcessLabels) -> Option<Process> {
+/// Reads a process. None if it has ended.
+fn read_process(host: &RealHost, labels: &ProcessLabels) -> Option<Process> {
     let pid = labels.pid;
     let stat = host.procfs().stat(pid)?;
     Some(Process {
@@ -174,8 +173,8 @@ fn look(host: &RealHost, labels: &ProcessLabels) -> Option<Process> {
     })
 }
 
-/// Whether a process is a helper of this QEMU: it descends from it, or is an orphan of its session.
-fn belongs(process: &Process, main: &Process, all: &BTreeMap<Pid, Process>) -> bool {
+/// Tells whether a process is a helper of this QEMU: its descendant, or an orphan of its session.
+fn is_helper_of(process: &Process, main: &Process, all: &BTreeMap<Pid, Process>) -> bool {
     let mut one = process;
     for _ in 0..all.len() {
         if one.parent == main.pid {
@@ -189,14 +188,15 @@ fn belongs(process: &Process, main: &Process, all: &BTreeMap<Pid, Process>) -> b
     one.parent.as_raw() == INIT && one.session == main.session
 }
 
-/// Processes of cages put together: each QEMU and its helpers, QEMU first; and who is left over.
+/// Groups processes by guest: each QEMU with its helpers, QEMU first. Returns the groups, and the
+/// processes that belong to none.
 ///
-/// `known` are the process IDs that a journal has: where several processes share a cage, those are
-/// the guest, and else it is the oldest.
-pub fn group(
+/// Of several processes with the same categories, QEMU is the one in a journal (`is_recorded`) or,
+/// if none is, the oldest one.
+fn group_by_guest(
     processes: Vec<Process>,
     is_guest: &dyn Fn(&Context) -> bool,
-    known: &dyn Fn(&Process) -> bool,
+    is_recorded: &dyn Fn(&Process) -> bool,
 ) -> (Vec<Vec<Process>>, Vec<Process>) {
     let mut all: BTreeMap<Pid, Process> = processes.into_iter().map(|one| (one.pid, one)).collect();
     let mut groups = Vec::new();
@@ -204,7 +204,7 @@ pub fn group(
         let main = all
             .values()
             .filter(|one| is_guest(&one.context))
-            .min_by_key(|one| (!known(one), one.started, one.pid))
+            .min_by_key(|one| (!is_recorded(one), one.started, one.pid))
             .cloned();
         let Some(main) = main else { break };
         let mut members = vec![main.clone()];
@@ -213,7 +213,7 @@ pub fn group(
                 .filter(|one| {
                     one.pid != main.pid
                         && one.context.cage() == main.context.cage()
-                        && belongs(one, &main, &all)
+                        && is_helper_of(one, &main, &all)
                 })
                 .cloned(),
         );
@@ -225,29 +225,30 @@ pub fn group(
     (groups, all.into_values().collect())
 }
 
-fn resource(host: &RealHost, record: &Record) -> Resource {
+/// Looks at the label that a recorded file has now.
+fn labelled_resource(host: &RealHost, record: &Record) -> LabelledResource {
     let (class, now) = match pinned::pin(&record.path) {
         Ok(pinned) if lookup::same(&pinned, record) => (
             pinned.kind.class(),
             match host.label_of(&pinned) {
-                Ok(Some(label)) => Now::Label(Box::new(label)),
-                Ok(None) => Now::Unlabelled,
-                Err(error) => Now::Unknown(error.to_string()),
+                Ok(Some(label)) => CurrentLabel::Label(Box::new(label)),
+                Ok(None) => CurrentLabel::Unlabelled,
+                Err(error) => CurrentLabel::Unknown(error.to_string()),
             },
         ),
-        Ok(_) => ("file", Now::Gone),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => ("file", Now::Gone),
-        Err(error) => ("file", Now::Unknown(error.to_string())),
+        Ok(_) => ("file", CurrentLabel::Gone),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => ("file", CurrentLabel::Gone),
+        Err(error) => ("file", CurrentLabel::Unknown(error.to_string())),
     };
-    Resource {
+    LabelledResource {
         record: record.clone(),
         class,
         now,
     }
 }
 
-/// Journal entries that can be read, with the users whose they are.
-fn entries() -> Vec<(u32, Entry)> {
+/// Returns the journal entries that can be read, each with its user.
+fn journal_entries() -> Vec<(u32, Entry)> {
     let mut found = Vec::new();
     for (owner, journal) in Journal::existing() {
         for path in journal.entries().unwrap_or_default() {
@@ -259,39 +260,39 @@ fn entries() -> Vec<(u32, Entry)> {
     found
 }
 
-/// Everything that is confined on this host now.
+/// Finds everything that is confined on this host now.
 ///
 /// # Errors
-/// Where /proc cannot be read.
-pub fn view(host: &RealHost) -> io::Result<View> {
+/// /proc cannot be read.
+pub(crate) fn view(host: &RealHost) -> io::Result<View> {
     let stated = host.virtual_contexts().unwrap_or_default();
     let is_guest = |context: &Context| domain::is_among(&stated, context);
-    let entries = entries();
+    let entries = journal_entries();
     let mut view = View::default();
-    let mut caged = Vec::new();
+    let mut confined = Vec::new();
     for labels in host.processes()? {
         view.hidden = view.hidden.saturating_add(usize::from(labels.hidden));
         let Some(context) = &labels.current else {
             continue;
         };
-        // A keeper claims the pair of its guest, and is in no cage of its own.
+        // A keeper claims the pair of its guest.
         let own = [names::OWN_DOMAIN, names::KEEPER_DOMAIN].contains(&context.kind.as_str());
         if own || context.cage().is_empty() && !is_guest(context) {
             continue;
         }
-        if let Some(process) = look(host, &labels) {
+        if let Some(process) = read_process(host, &labels) {
             if process.context.cage().is_empty() {
-                view.uncaged.push(process);
+                view.without_categories.push(process);
             } else {
-                caged.push(process);
+                confined.push(process);
             }
         }
     }
     let is_entry = |entry: &Entry, process: &Process| {
         entry.pid == process.pid.as_raw() && entry.started == process.started
     };
-    let known = |process: &Process| entries.iter().any(|(_, entry)| is_entry(entry, process));
-    let (groups, others) = group(caged, &is_guest, &known);
+    let is_recorded = |process: &Process| entries.iter().any(|(_, entry)| is_entry(entry, process));
+    let (groups, others) = group_by_guest(confined, &is_guest, &is_recorded);
     view.others = others;
     for processes in groups {
         view.guests
@@ -301,12 +302,13 @@ pub fn view(host: &RealHost) -> io::Result<View> {
     Ok(view)
 }
 
+/// Returns the guest of a group of processes. `entries` are those of the journals.
 fn guest(
     host: &RealHost,
     processes: Vec<Process>,
     entries: &[(u32, Entry)],
     is_entry: &dyn Fn(&Entry, &Process) -> bool,
-) -> Option<Guest> {
+) -> Option<ConfinedGuest> {
     let main = processes.first()?;
     let context = main.context.to_string();
     // A guest that has made itself a daemon is no longer the process that was launched.
@@ -326,9 +328,9 @@ fn guest(
         (None, _) if may_know => Owner::Other,
         (None, _) => Owner::Unknown,
     };
-    Some(Guest {
+    Some(ConfinedGuest {
         name: match entry {
-            // Without a name the journal has the process ID.
+            // The journal has the process ID of a guest without a name.
             Some((_, entry)) if entry.name != entry.pid.to_string() => Some(entry.name.clone()),
             _ => stated,
         },
@@ -336,14 +338,14 @@ fn guest(
         uid: main.uid,
         context: main.context.clone(),
         owner,
-        // Those of the launch, and what was attached since.
+        // Also of the entries of `attach`, which have the same context.
         resources: entries
             .iter()
             .filter(|(owner, other)| {
                 entry.is_some() && (*owner == 0 || *owner == main.uid) && other.context == context
             })
             .flat_map(|(_, entry)| &entry.records)
-            .map(|one| resource(host, one))
+            .map(|one| labelled_resource(host, one))
             .collect(),
         processes,
     })
@@ -379,19 +381,19 @@ mod tests {
             process(12, 11, 5, 102, "u:r:helper_t:s0:c1,c2"),
             // An orphan of its session.
             process(13, 1, 5, 103, one),
-            // Another QEMU that somebody gave the same categories.
+            // Another QEMU with the same categories.
             process(20, 6, 6, 200, one),
             process(30, 5, 5, 300, two),
-            // In an overlapping cage, and no guest.
+            // Its categories overlap, and it is no guest.
             process(40, 5, 5, 400, "u:r:unconfined_t:s0:c1"),
         ];
         let is_guest = |context: &Context| context.kind == "svirt_t";
-        let (groups, others) = group(processes.clone(), &is_guest, &|_| false);
+        let (groups, others) = group_by_guest(processes.clone(), &is_guest, &|_| false);
         let groups: Vec<Vec<i32>> = groups.iter().map(|one| pids(one)).collect();
         assert_eq!(groups, [vec![10, 11, 12, 13], vec![20], vec![30]]);
         assert_eq!(pids(&others), [40]);
         // The journal knows better than the clock.
-        let (groups, _) = group(processes, &is_guest, &|one| one.pid.as_raw() == 20);
+        let (groups, _) = group_by_guest(processes, &is_guest, &|one| one.pid.as_raw() == 20);
         assert_eq!(pids(&groups[0]), [20]);
     }
 }

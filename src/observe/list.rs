@@ -1,5 +1,5 @@
-//! `list`: the confined guests of this host, for people and (`--json`, a contract: fields are only
-//! ever added) for programs.
+//! The confined guests of this host as a table and as JSON (`list`). The JSON document is a contract:
+//! fields are only ever added.
 
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::host::cmdline::program;
 use crate::model::resource::Class;
-use crate::observe::guests::{Guest, Now, Resource, View};
+use crate::observe::guests::{ConfinedGuest, CurrentLabel, LabelledResource, View};
 use crate::text::escape::escaped;
 use crate::text::hex::path_hex;
 use crate::text::table;
@@ -17,7 +17,7 @@ use crate::text::table;
 struct Document<'a> {
     version: u32,
     guests: Vec<GuestEntry<'a>>,
-    /// Processes that do not show their labels: the list may not be complete.
+    /// Number of processes that do not show their labels. If any, the list may not be complete.
     hidden: usize,
 }
 
@@ -38,7 +38,7 @@ struct GuestEntry<'a> {
 #[derive(Serialize)]
 struct ResourceEntry<'a> {
     path: String,
-    /// Only where `path` could not say it: the bytes in hexadecimal.
+    /// The bytes of `path` in hexadecimal, if it is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_hex: Option<String>,
     class: Class,
@@ -47,7 +47,8 @@ struct ResourceEntry<'a> {
     current: Option<String>,
 }
 
-fn resource_entry(resource: &Resource) -> ResourceEntry<'_> {
+/// Returns the entry of a resource.
+fn resource_entry(resource: &LabelledResource) -> ResourceEntry<'_> {
     let record = &resource.record;
     ResourceEntry {
         path: record.path.to_string_lossy().into_owned(),
@@ -56,22 +57,23 @@ fn resource_entry(resource: &Resource) -> ResourceEntry<'_> {
         label: &record.label,
         original: &record.original,
         current: match &resource.now {
-            Now::Label(label) => Some(label.to_string()),
-            Now::Unlabelled | Now::Gone | Now::Unknown(_) => None,
+            CurrentLabel::Label(label) => Some(label.to_string()),
+            CurrentLabel::Unlabelled | CurrentLabel::Gone | CurrentLabel::Unknown(_) => None,
         },
     }
 }
 
-fn program_of(guest: &Guest) -> String {
+/// Returns the name of a guest's program, escaped.
+fn program_of(guest: &ConfinedGuest) -> String {
     let words = guest.processes.first().map(|one| one.words.as_slice());
     escaped(program(words.unwrap_or_default()).as_bytes())
 }
 
-/// The guests as JSON.
+/// Returns the guests as JSON.
 ///
 /// # Errors
-/// Never for the values of a view.
-pub fn json(view: &View) -> serde_json::Result<String> {
+/// None for the values of a view.
+pub(crate) fn json(view: &View) -> serde_json::Result<String> {
     let guests = view.guests.iter().map(|guest| GuestEntry {
         name: guest.name.as_deref(),
         pid: guest.pid.as_raw(),
@@ -91,8 +93,8 @@ pub fn json(view: &View) -> serde_json::Result<String> {
     })
 }
 
-/// The guests as a table, each followed by what was labelled for it.
-pub fn text(view: &View) -> String {
+/// Returns the guests as a table, and the resources that were labelled for them as another.
+pub(crate) fn text(view: &View) -> String {
     let heading = [
         "PID",
         "USER",
@@ -124,10 +126,10 @@ pub fn text(view: &View) -> String {
     for guest in &view.guests {
         resources.extend(guest.resources.iter().map(|resource| {
             let now = match &resource.now {
-                Now::Label(label) => label.short(),
-                Now::Unlabelled => "none".to_owned(),
-                Now::Gone => "gone".to_owned(),
-                Now::Unknown(_) => "unknown".to_owned(),
+                CurrentLabel::Label(label) => label.short(),
+                CurrentLabel::Unlabelled => "none".to_owned(),
+                CurrentLabel::Gone => "gone".to_owned(),
+                CurrentLabel::Unknown(_) => "unknown".to_owned(),
             };
             [
                 guest.pid.to_string(),

@@ -1,207 +1,33 @@
-//! The commands that look at a running system and change nothing: `list`, `verify`, `denials`,
-//! `doctor`.
+//! The commands that only look: `list`, `verify`, `denials`, `doctor`. They read /proc, the journal,
+//! the audit log and the policy, and change nothing.
+//!
+//! The last of the wings: it may import from every other one. Only `lib.rs` and `version.rs` import
+//! from it.
+//!
+//! In reading order:
+//!
+//! * `commands`: the four commands, from options to exit status
+//! * `guests`: the confined guests of this host
+//! * `list`: `list`, as a table and as JSON
+//! * `open_files`: what a process has open and mapped, with the labels
+//! * `verify`, `verify_report`: whether each guest is confined
+//! * `audit_record`: one line of the audit log
+//! * `audit_log`: the places that such lines are read from
+//! * `denials`, `denials_report`: what SELinux denied, why, and what to do
+//! * `doctor`: whether this host can confine QEMU
 
-pub mod audit_log;
-pub mod audit_record;
-pub mod denials;
-pub mod denials_report;
-pub mod doctor;
-pub mod guests;
-pub mod list;
-pub mod open_files;
-pub mod verify;
-pub mod verify_report;
+mod audit_log;
+pub(crate) mod audit_record;
+mod commands;
+pub(crate) mod denials;
+pub(crate) mod denials_report;
+pub(crate) mod doctor;
+pub(crate) mod guests;
+pub(crate) mod list;
+mod open_files;
+pub(crate) mod verify;
+pub(crate) mod verify_report;
 
-use std::ffi::{CString, OsStr};
-use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use crate::host::{Policy, RealHost};
-use crate::model::label::Context;
-use crate::observe::denials::Known;
-use crate::observe::doctor::report;
-use crate::observe::guests::{Guest, View};
-use crate::observe::list as list_report;
-use crate::observe::verify::Facts;
-use crate::seclabel::domain;
-use crate::seclabel::own_domain;
-use crate::selinux::names;
-use crate::selinux::{self, Mode};
-use crate::text::message::{Refusal, refuse, say};
-use crate::text::output::{println, println_in_colour};
-
-/// Exit status when something does not hold.
-const FOUND: u8 = 1;
-
-/// A host that can have confined guests.
-fn selinux_host() -> Result<RealHost, Refusal> {
-    let host = RealHost::new()?;
-    if host.mode() == Mode::Disabled {
-        return Err(refuse(if own_domain::hides_selinux(&host) {
-            "cannot look for confined guests: selinuxfs is not visible here (a container hides it); \
-             run svirt-exec outside the container"
-        } else {
-            "cannot look for confined guests: SELinux is off on this host; svirt-exec doctor says \
-             what to do"
-        }));
-    }
-    Ok(host)
-}
-
-fn look(host: &RealHost) -> Result<View, Refusal> {
-    guests::view(host)
-        .map_err(|error| refuse(format!("cannot look for confined guests in /proc: {error}")))
-}
-
-/// `list`.
-///
-/// # Errors
-/// Where /proc cannot be read.
-pub fn list(json: bool) -> Result<u8, Refusal> {
-    let host = selinux_host()?;
-    let view = look(&host)?;
-    if json {
-        println(&list_report::json(&view)?);
-    } else {
-        println(list_report::text(&view).trim_end());
-    }
-    if view.hidden > 0 || !host.procfs().sees_all() {
-        say(
-            "warning: not all processes of this host show their labels here (hidepid, a PID \
-             namespace, or the policy): there may be more guests",
-        );
-    }
-    Ok(0)
-}
-
-/// Refuses words that mean no guest.
-fn check_names(view: &View, words: &[String]) -> Result<(), Refusal> {
-    let unknown: Vec<String> = words
-        .iter()
-        .filter(|word| !view.guests.iter().any(|guest| guest.is_meant(word)))
-        .map(|word| {
-            format!(
-                "cannot find guest {}: no confined guest has this name or process ID; svirt-exec \
-                 list shows them",
-                crate::text::escape::quoted(word)
-            )
-        })
-        .collect();
-    if unknown.is_empty() {
-        Ok(())
-    } else {
-        Err(Refusal::new(unknown))
-    }
-}
-
-/// `verify`.
-///
-/// # Errors
-/// Where a guest is not there, or the host cannot be looked at.
-pub fn verify(json: bool, words: &[String]) -> Result<u8, Refusal> {
-    let host = selinux_host()?;
-    let view = look(&host)?;
-    check_names(&view, words)?;
-    let meant = |guest: &Guest| words.is_empty() || words.iter().any(|word| guest.is_meant(word));
-    // Everybody's files are in the matrix; that those of a guest that is not meant cannot be
-    // looked at is not said.
-    let all: Vec<Facts> = view
-        .guests
-        .iter()
-        .map(|guest| verify::facts(&host, guest))
-        .collect();
-    let ask: verify::Ask<'_> =
-        &|source, target, class, permissions| selinux::denied(source, target, class, permissions);
-    let mut verdict = verify::judge(&view, &all, &meant, ask)
-        .map_err(|error| refuse(format!("cannot ask the policy: {error}")))?;
-    if words.is_empty() {
-        verdict
-            .findings
-            .extend(verify::of_the_host(&view, host.procfs().sees_all()));
-    }
-    if json {
-        println(&verify_report::json(&all, &verdict)?);
-    } else {
-        println(verify_report::text(&all, &verdict).trim_end());
-        for finding in &verdict.findings {
-            say(verify_report::line(finding));
-        }
-    }
-    Ok(if verdict.findings.is_empty() {
-        0
-    } else {
-        FOUND
-    })
-}
-
-/// `denials`.
-///
-/// # Errors
-/// Where the log cannot be read.
-pub fn denials(
-    json: bool,
-    since: Option<u64>,
-    log: Option<&Path>,
-    word: Option<&str>,
-) -> Result<u8, Refusal> {
-    let host = RealHost::new()?;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs());
-    let since = since.map_or(0, |since| now.saturating_sub(since));
-    let records = audit_log::read(log, since)?;
-    let on = host.mode() != Mode::Disabled;
-    let view = if on { look(&host)? } else { View::default() };
-    let stated = host.virtual_contexts().unwrap_or_default();
-    let is_ours = |context: &Context| {
-        let own = [names::OWN_DOMAIN, names::INFO_DOMAIN, names::KEEPER_DOMAIN];
-        own.contains(&context.kind.as_str())
-            || domain::is_among(&stated, context)
-            // Where the policy's files are not at hand, for a log from elsewhere.
-            || stated.domains.is_empty() && context.kind == "svirt_t"
-    };
-    let known = Known {
-        guests: &view.guests,
-        allowed: &|source, target, class, permissions| {
-            if !on || !host.is_valid(source) || !host.is_valid(target) {
-                return None;
-            }
-            let permissions: Vec<&str> = permissions.iter().map(String::as_str).collect();
-            let denied = host.denied(source, target, class, &permissions).ok()?;
-            Some(denied.is_empty())
-        },
-        boolean: &selinux::boolean,
-    };
-    let mut all = denials::explain(denials::events(records), &is_ours, &known);
-    if let Some(word) = word {
-        all.retain(|one| denials::is_meant(one, word, &known));
-    }
-    if json {
-        println(&denials_report::json(&all)?);
-    } else if all.is_empty() {
-        say("nothing was refused to guests");
-    } else {
-        println(denials_report::text(&all).trim_end());
-    }
-    Ok(0)
-}
-
-/// `doctor`.
-///
-/// # Errors
-/// Never where the checklist can be printed.
-pub fn doctor(json: bool, qemu: Option<&OsStr>, environment: &[CString]) -> Result<u8, Refusal> {
-    let mut checks = doctor::examine(qemu, environment);
-    if let Ok(host) = RealHost::new()
-        && host.mode() != Mode::Disabled
-        && let Ok(view) = guests::view(&host)
-    {
-        checks.push(doctor::overlaps(&view));
-    }
-    if json {
-        println(&report::json(&checks)?);
-    } else {
-        println_in_colour(report::text(&checks).trim_end());
-    }
-    Ok(if report::is_well(&checks) { 0 } else { FOUND })
-}
+pub(crate) use crate::observe::commands::{
+    examine_host, explain_denials, list_guests, verify_guests,
+};

@@ -1,7 +1,7 @@
-//! What a process has open and mapped, with the labels: `/proc/PID/fd`, `/proc/PID/maps`.
+//! Reads what a process has open and mapped, with the labels: `/proc/PID/fd`, `/proc/PID/maps`.
 //!
-//! Sockets and anonymous inodes are passed over: a socket is labelled as the process that made it,
-//! and the kernel asks at every use; what stands behind neither is on disk.
+//! Sockets and anonymous inodes are left out: they are not on disk, and their label is that of the
+//! process that made them.
 
 use crate::host::RealHost;
 use crate::host::mangle::{NEWLINE, unmangled};
@@ -17,51 +17,76 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// An object that a process holds.
+/// An object that a process has open or mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpenFile {
-    /// Who holds it.
-    pub pid: Pid,
-    /// Its name as the kernel has it.
-    pub path: PathBuf,
-    /// Descriptor; none for what is mapped only.
-    pub fd: Option<i32>,
-    /// Whether what is written to it reaches the file.
-    pub writes: bool,
-    /// SELinux class.
-    pub class: &'static str,
-    /// Its label; none on a file system without labels.
-    pub label: Option<Context>,
+pub(crate) struct OpenFile {
+    /// The process.
+    pub(crate) pid: Pid,
+    /// The object's name in /proc.
+    pub(crate) path: PathBuf,
+    /// The descriptor; None if the object is only mapped.
+    pub(crate) fd: Option<i32>,
+    /// Whether the process can write to the object through it.
+    pub(crate) writes: bool,
+    /// Its SELinux class.
+    pub(crate) class: &'static str,
+    /// Its label; None on a file system without labels.
+    pub(crate) label: Option<Context>,
 }
 
-/// What could not be looked at, and why.
-pub type Unread = (PathBuf, io::Error);
+/// An object whose label cannot be read.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    /// The object's name in /proc.
+    pub(crate) path: PathBuf,
+    /// Why.
+    pub(crate) error: io::Error,
+}
 
+/// What a process has open and mapped.
+#[derive(Debug, Default)]
+pub(crate) struct OpenFiles {
+    /// The objects whose labels could be read.
+    pub(crate) files: Vec<OpenFile>,
+    /// The others.
+    pub(crate) unreadable: Vec<Unreadable>,
+}
+
+impl OpenFiles {
+    /// Adds an object, unless it or its process is gone.
+    fn add(&mut self, path: PathBuf, read: io::Result<Option<OpenFile>>) {
+        match read {
+            Ok(file) => self.files.extend(file),
+            Err(error) if ended(&error) => {}
+            Err(error) => self.unreadable.push(Unreadable { path, error }),
+        }
+    }
+}
+
+/// Tells whether an error of /proc means that the process or the descriptor is gone.
 fn ended(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
-/// Everything that a process has open and mapped.
+/// Reads everything that a process has open and mapped. A process that has ended has nothing.
 ///
 /// # Errors
-/// Where the process cannot be looked into: it is another user's.
-pub fn of(host: &RealHost, pid: Pid) -> io::Result<(Vec<OpenFile>, Vec<Unread>)> {
-    let (mut files, mut unread) = (Vec::new(), Vec::new());
-    match descriptors(host, pid, &mut files, &mut unread)
-        .and_then(|()| mapped(host, pid, &mut files, &mut unread))
-    {
+/// The process is another user's, and may not be looked into.
+pub(crate) fn open_files_of(host: &RealHost, pid: Pid) -> io::Result<OpenFiles> {
+    let mut found = OpenFiles::default();
+    match descriptors(host, pid, &mut found).and_then(|()| mapped(host, pid, &mut found)) {
         Err(error) if !ended(&error) => Err(error),
-        _ => Ok((files, unread)),
+        _ => Ok(found),
     }
 }
 
-/// Whether a name in `/proc/PID/fd` stands for something with a label that says anything.
+/// Tells whether a name in `/proc/PID/fd` is of a file or a pipe.
 fn is_labelled(target: &Path) -> bool {
     let name = target.as_os_str().as_bytes();
     name.starts_with(b"/") || name.starts_with(b"pipe:")
 }
 
-/// Whether descriptor flags, of `/proc/PID/fdinfo/N`, allow writing; proc(5).
+/// Tells whether a descriptor can write, from its `/proc/PID/fdinfo/N`; proc(5).
 fn writes(info: &str) -> bool {
     let flags = info
         .lines()
@@ -71,6 +96,7 @@ fn writes(info: &str) -> bool {
     flags & libc::O_PATH == 0 && flags & libc::O_ACCMODE != libc::O_RDONLY
 }
 
+/// Returns the SELinux class of an object on disk.
 fn class_of(metadata: &fs::Metadata) -> &'static str {
     let kind =
         nix::sys::stat::SFlag::from_bits_truncate(metadata.mode()) & nix::sys::stat::SFlag::S_IFMT;
@@ -83,12 +109,8 @@ fn class_of(metadata: &fs::Metadata) -> &'static str {
     }
 }
 
-fn descriptors(
-    host: &RealHost,
-    pid: Pid,
-    files: &mut Vec<OpenFile>,
-    unread: &mut Vec<Unread>,
-) -> io::Result<()> {
+/// Adds what a process has open.
+fn descriptors(host: &RealHost, pid: Pid, found: &mut OpenFiles) -> io::Result<()> {
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         let link = entry?.path();
         let Some(number) = link
@@ -103,21 +125,18 @@ fn descriptors(
             Err(error) if ended(&error) => continue,
             Err(error) => return Err(error),
         };
-        let look = || -> io::Result<OpenFile> {
-            Ok(OpenFile {
+        let read = || -> io::Result<Option<OpenFile>> {
+            Ok(Some(OpenFile {
                 pid,
                 path: path.clone(),
                 fd: Some(number),
                 writes: writes(&host.procfs().read(&format!("{pid}/fdinfo/{number}"))?),
                 class: class_of(&fs::metadata(&link)?),
                 label: selinux::label_of_path_if_any(&link)?,
-            })
+            }))
         };
-        match look() {
-            Ok(file) => files.push(file),
-            Err(error) if ended(&error) => {}
-            Err(error) => unread.push((path, error)),
-        }
+        let read = read();
+        found.add(path, read);
     }
     Ok(())
 }
@@ -130,8 +149,8 @@ struct Mapping {
     writes: bool,
 }
 
-/// Reads a line of `/proc/PID/maps`; none for memory without a file, or with a deleted one, which
-/// only its descriptor leads to. Newlines in names are `\012`; proc(5).
+/// Reads a line of `/proc/PID/maps`. None for memory without a file, or with a deleted one: only a
+/// descriptor leads to that. Newlines in names are `\012`; proc(5).
 fn mapping(line: &[u8]) -> Option<Mapping> {
     let mut rest = line;
     let mut field = || {
@@ -154,24 +173,20 @@ fn mapping(line: &[u8]) -> Option<Mapping> {
     })
 }
 
-fn mapped(
-    host: &RealHost,
-    pid: Pid,
-    files: &mut Vec<OpenFile>,
-    unread: &mut Vec<Unread>,
-) -> io::Result<()> {
+/// Adds what a process has mapped.
+fn mapped(host: &RealHost, pid: Pid, found: &mut OpenFiles) -> io::Result<()> {
     let maps = host.procfs().read_bytes(&format!("{pid}/maps"))?;
     let all: BTreeSet<Mapping> = maps
         .split(|byte| *byte == b'\n')
         .filter_map(mapping)
         .collect();
     for mapping in all {
-        // In the process's own mount namespace: libvirt gives its guests one each.
+        // By the process's root: libvirt gives each guest a mount namespace.
         let mut inside = OsString::from(format!("/proc/{pid}/root"));
         inside.push(mapping.path.as_os_str());
-        let look = || -> io::Result<Option<OpenFile>> {
+        let read = || -> io::Result<Option<OpenFile>> {
             let pinned = pinned::pin(Path::new(&inside))?;
-            // Replaced since, as by an upgrade: what is mapped has no name any more.
+            // Replaced since, as by an upgrade: the mapped file has no name any more.
             if pinned.identity.ino != mapping.inode {
                 return Ok(None);
             }
@@ -184,11 +199,8 @@ fn mapped(
                 label: selinux::label_of_path_if_any(&pinned.proc_path())?,
             }))
         };
-        match look() {
-            Ok(file) => files.extend(file),
-            Err(error) if ended(&error) => {}
-            Err(error) => unread.push((mapping.path, error)),
-        }
+        let read = read();
+        found.add(mapping.path, read);
     }
     Ok(())
 }

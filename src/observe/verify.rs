@@ -1,8 +1,8 @@
-//! `verify`: proves the cage of each guest. Reads the labels of the guest's processes, of what they
-//! have open and of what was labelled for them, and asks the policy, for every two guests, what the
-//! one may do to the other and to its resources. Changes nothing.
+//! Judges whether each guest is confined (`verify`). Reads the labels of the guest's processes, of what
+//! they have open, and of what was labelled for them. Asks the policy, for every two guests, what one
+//! may do to the other and to its resources. Changes nothing.
 //!
-//! What is not proven is a finding: a process whose files cannot be looked at is not taken on trust.
+//! Whatever cannot be proven is a finding, such as a process whose files cannot be looked at.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,45 +13,45 @@ use crate::host::RealHost;
 use crate::host::cmdline::program;
 use crate::model::label::{CATEGORY_COUNT, Categories, Category, CategoryPair, Context, Level};
 use crate::model::resource::Class;
-use crate::observe::guests::{Guest, Now, Process, View};
+use crate::observe::guests::{ConfinedGuest, CurrentLabel, Process, View};
 use crate::observe::open_files::{self, OpenFile};
-use crate::text::escape::{quoted, shell_word};
+use crate::text::escape::{escaped, quoted, shell_word};
 
-/// Questions to the policy: which of these permissions it does not give.
-pub type Ask<'a> =
+/// Asks the policy which of these permissions it denies to a source on a target of a class.
+pub(crate) type Ask<'a> =
     &'a dyn for<'p> Fn(&Context, &Context, &str, &[&'p str]) -> io::Result<Vec<&'p str>>;
 
-/// Something that does not hold.
+/// A problem with a guest or with the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// Which guest's cage; none where it is no guest's.
-    pub guest: Option<String>,
+pub(crate) struct Finding {
+    /// The guest; None if the problem is the host's.
+    pub(crate) guest: Option<String>,
     /// QEMU's process ID.
-    pub pid: Option<i32>,
-    /// What was found.
-    pub problem: String,
+    pub(crate) pid: Option<i32>,
+    /// What is wrong.
+    pub(crate) problem: String,
     /// What to do.
-    pub fix: String,
+    pub(crate) fix: String,
 }
 
-/// What a guest may do to the resources of one.
+/// What a guest may do to the resources of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cell {
-    /// They are its own.
+pub(crate) enum Cell {
+    /// Anything: they are its own.
     Own,
     /// Nothing.
     None,
-    /// Use what is shared on purpose: content, and disks with `share-rw=on`.
+    /// Use resources that are shared on purpose: content, and disks with `share-rw=on`.
     Shared,
-    /// Read what is the other's alone.
+    /// Read a resource that is the other's alone.
     Read,
-    /// Write it.
+    /// Write to a resource that is the other's alone.
     Write,
 }
 
 impl Cell {
-    /// As it is printed.
-    pub fn mark(self) -> &'static str {
+    /// Returns the mark in the matrix.
+    pub(crate) fn mark(self) -> &'static str {
         match self {
             Self::Own => "=",
             Self::None => "-",
@@ -62,51 +62,52 @@ impl Cell {
     }
 }
 
-/// An object that a guest uses, and who else may.
+/// An object on disk that a guest uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+struct ObjectInUse {
     /// Its name.
-    pub path: PathBuf,
-    /// SELinux class.
-    pub class: &'static str,
+    pub(crate) path: PathBuf,
+    /// Its SELinux class.
+    pub(crate) class: &'static str,
     /// Its label now.
-    pub label: Context,
-    /// Whether others may use it by intent.
-    pub shared: bool,
+    pub(crate) label: Context,
+    /// Whether it is shared on purpose.
+    pub(crate) shared: bool,
 }
 
-/// A guest with what its processes have open.
+/// A guest, and what its processes have open.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub(crate) struct GuestFacts {
     /// The guest.
-    pub guest: Guest,
-    /// What is open and mapped.
-    pub open: Vec<OpenFile>,
-    /// What could not be looked at, in words.
-    pub unread: Vec<String>,
+    pub(crate) guest: ConfinedGuest,
+    /// The objects that are open and mapped.
+    pub(crate) open: Vec<OpenFile>,
+    /// What could not be looked at, and why.
+    pub(crate) unread: Vec<String>,
 }
 
-/// The outcome.
+/// What was found out about all guests.
 #[derive(Clone, Debug, Default)]
-pub struct Verdict {
-    /// What does not hold.
-    pub findings: Vec<Finding>,
-    /// For each guest, what it may do to the resources of each; in the order of the guests.
-    pub matrix: Vec<Vec<Cell>>,
+pub(crate) struct Judgement {
+    /// The problems.
+    pub(crate) findings: Vec<Finding>,
+    /// What each guest (row) may do to the resources of each guest (column).
+    pub(crate) matrix: Vec<Vec<Cell>>,
 }
 
 /// Looks at what a guest's processes have open.
-pub fn facts(host: &RealHost, guest: &Guest) -> Facts {
+pub(crate) fn collect_facts(host: &RealHost, guest: &ConfinedGuest) -> GuestFacts {
     let (mut open, mut unread) = (Vec::new(), Vec::new());
     for process in &guest.processes {
-        match open_files::of(host, process.pid) {
-            Ok((files, failed)) => {
-                open.extend(files);
-                unread.extend(failed.iter().map(|(path, error)| {
+        match open_files::open_files_of(host, process.pid) {
+            Ok(found) => {
+                open.extend(found.files);
+                unread.extend(found.unreadable.iter().map(|one| {
                     format!(
-                        "the label of {}, which process {} has open, cannot be read: {error}",
-                        quoted(path),
-                        process.pid
+                        "the label of {}, which process {} has open, cannot be read: {}",
+                        quoted(&one.path),
+                        process.pid,
+                        one.error
                     )
                 }));
             }
@@ -116,39 +117,40 @@ pub fn facts(host: &RealHost, guest: &Guest) -> Facts {
             )),
         }
     }
-    Facts {
+    GuestFacts {
         guest: guest.clone(),
         open,
         unread,
     }
 }
 
-/// Two categories that are not in a cage: another guest's, as it may be drawn.
-fn foreign(cage: &Categories) -> Option<CategoryPair> {
+/// Returns a pair without any of these categories: one that another guest may draw.
+fn foreign_pair(categories: &Categories) -> Option<CategoryPair> {
     let mut free = (0..CATEGORY_COUNT)
         .filter_map(Category::new)
-        .filter(|category| !cage.contains(*category));
+        .filter(|category| !categories.contains(*category));
     CategoryPair::new(free.next()?, free.next()?)
 }
 
-/// Whether a file is the pid file of a guest of the system's libvirt. It is open in its guest for the
-/// lock on it, and is root's, as whom none of libvirt's guests runs.
+/// Tells whether a file is the pid file of a guest of the system's libvirt. The guest has it open for
+/// the lock on it. The file is root's, and none of libvirt's guests runs as root.
 fn is_pid_file(path: &Path) -> bool {
     path.parent() == Some(Path::new("/run/libvirt/qemu"))
         && path.extension() == Some(OsStr::new("pid"))
 }
 
-/// Permissions of which one is enough to read or to write an object that one has to open.
+/// Tells whether the policy allows a source to open an object and to read or write it.
 fn may(
     ask: Ask<'_>,
     source: &Context,
-    held: (&Context, &str),
+    object: (&Context, &str),
     how: &'static str,
 ) -> io::Result<bool> {
-    Ok(ask(source, held.0, held.1, &["open", how])?.is_empty())
+    Ok(ask(source, object.0, object.1, &["open", how])?.is_empty())
 }
 
-impl Facts {
+impl GuestFacts {
+    /// Returns a finding about this guest.
     fn finding(&self, problem: String, fix: impl Into<String>) -> Finding {
         Finding {
             guest: Some(self.guest.title()),
@@ -158,17 +160,19 @@ impl Facts {
         }
     }
 
+    /// Returns the guest's level.
     fn level(&self) -> Level {
         self.guest.context.level()
     }
 
-    /// What the guest uses on disk: from its journal, and what it has open besides.
-    pub fn held(&self) -> Vec<Held> {
-        let cage = self.guest.context.cage();
-        let mut held: Vec<Held> = Vec::new();
+    /// Returns the objects on disk that the guest uses: those of its journal, and others that it has
+    /// open.
+    fn objects_in_use(&self) -> Vec<ObjectInUse> {
+        let categories = self.guest.context.cage();
+        let mut objects: Vec<ObjectInUse> = Vec::new();
         for resource in &self.guest.resources {
-            if let Now::Label(label) = &resource.now {
-                held.push(Held {
+            if let CurrentLabel::Label(label) = &resource.now {
+                objects.push(ObjectInUse {
                     path: resource.record.path.clone(),
                     class: resource.class,
                     label: label.as_ref().clone(),
@@ -179,10 +183,10 @@ impl Facts {
         for file in &self.open {
             let Some(label) = &file.label else { continue };
             let on_disk = ["file", "blk_file", "chr_file"].contains(&file.class);
-            // Its own label says whose it is; what carries none is nobody's in particular.
-            let is_its = label.cage() == cage;
-            if on_disk && is_its && !held.iter().any(|one| one.path == file.path) {
-                held.push(Held {
+            // An object without categories belongs to no guest in particular.
+            let is_own = label.cage() == categories;
+            if on_disk && is_own && !objects.iter().any(|one| one.path == file.path) {
+                objects.push(ObjectInUse {
                     path: file.path.clone(),
                     class: file.class,
                     label: label.clone(),
@@ -190,15 +194,15 @@ impl Facts {
                 });
             }
         }
-        held
+        objects
     }
 
-    /// The guest's own processes, labels and files.
-    fn own(&self, ask: Ask<'_>) -> io::Result<Vec<Finding>> {
+    /// Checks the guest's own processes, labels and files.
+    fn check_guest(&self, ask: Ask<'_>) -> io::Result<Vec<Finding>> {
         let mut found = Vec::new();
         let context = &self.guest.context;
-        let cage = context.cage();
-        if cage.len() < 2 {
+        let categories = context.cage();
+        if categories.len() < 2 {
             found.push(self.finding(
                 format!(
                     "it runs as {context}: one category is part of the pairs of others, which may \
@@ -213,7 +217,7 @@ impl Facts {
                 .range
                 .as_ref()
                 .map(|range| range.clearance());
-            if clearance.is_some_and(|level| level.categories != cage) {
+            if clearance.is_some_and(|level| level.categories != categories) {
                 found.push(self.finding(
                     format!(
                         "process {} runs as {}: its clearance goes beyond the guest's categories",
@@ -223,7 +227,7 @@ impl Facts {
                 ));
             }
         }
-        found.extend(self.journalled());
+        found.extend(self.check_recorded_labels());
         for why in &self.unread {
             found.push(self.finding(
                 format!("not proven: {why}"),
@@ -231,27 +235,27 @@ impl Facts {
                  of other users after setsebool svirt_launcher_verify_others on",
             ));
         }
-        let other =
-            foreign(&cage).map(|pair| context.at(Level::with_pair(context.sensitivity(), pair)));
+        let other = foreign_pair(&categories)
+            .map(|pair| context.at(Level::with_pair(context.sensitivity(), pair)));
         for file in &self.open {
-            found.extend(self.opened(file, other.as_ref(), ask)?);
+            found.extend(self.check_open_file(file, other.as_ref(), ask)?);
         }
         Ok(found)
     }
 
-    /// What was labelled still has the label.
-    fn journalled(&self) -> Vec<Finding> {
+    /// Checks that what was labelled for the guest still has the label.
+    fn check_recorded_labels(&self) -> Vec<Finding> {
         let mut found = Vec::new();
         for resource in &self.guest.resources {
             let record = &resource.record;
             let name = quoted(&record.path);
             let chcon = || format!("chcon {} {}", record.label, shell_word(&record.path));
             let label = match &resource.now {
-                Now::Label(label) => label.to_string(),
-                Now::Unlabelled => "no label".to_owned(),
-                // A disk that was deleted while the guest has it open: seen by its descriptor.
-                Now::Gone => continue,
-                Now::Unknown(why) => {
+                CurrentLabel::Label(label) => label.to_string(),
+                CurrentLabel::Unlabelled => "no label".to_owned(),
+                // A guest that has a deleted disk open is checked by its descriptor.
+                CurrentLabel::Gone => continue,
+                CurrentLabel::Unknown(why) => {
                     found.push(self.finding(
                         format!("not proven: the label of {name} cannot be read: {why}"),
                         "run svirt-exec verify as the user who started the guest",
@@ -278,8 +282,9 @@ impl Facts {
         found
     }
 
-    /// One object that a process of the guest has open or mapped.
-    fn opened(
+    /// Checks one object that a process of the guest has open or mapped. `other` is the context of
+    /// another guest, as it may be launched.
+    fn check_open_file(
         &self,
         file: &OpenFile,
         other: Option<&Context>,
@@ -293,8 +298,8 @@ impl Facts {
             .resources
             .iter()
             .find(|one| one.record.path == file.path);
-        // Said already, with the label that it was given.
-        if let Some(Now::Label(now)) = journalled.map(|one| &one.now)
+        // check_recorded_labels has found that label.
+        if let Some(CurrentLabel::Label(now)) = journalled.map(|one| &one.now)
             && journalled.is_some_and(|one| now.to_string() != one.record.label)
         {
             return Ok(None);
@@ -304,8 +309,8 @@ impl Facts {
             None => "mapped".to_owned(),
         };
         let what = format!("process {} has {} {how}", file.pid, quoted(&file.path));
-        let cage = label.cage();
-        if !cage.is_empty() && cage != self.guest.context.cage() {
+        let categories = label.cage();
+        if !categories.is_empty() && categories != self.guest.context.cage() {
             return Ok(Some(self.finding(
                 format!("{what}: it is {label}, with categories that are not this guest's"),
                 format!(
@@ -319,7 +324,7 @@ impl Facts {
             || is_pid_file(&file.path);
         let on_disk = ["file", "blk_file"].contains(&file.class);
         let Some(other) =
-            other.filter(|_| cage.is_empty() && file.writes && on_disk && !on_purpose)
+            other.filter(|_| categories.is_empty() && file.writes && on_disk && !on_purpose)
         else {
             return Ok(None);
         };
@@ -337,18 +342,18 @@ impl Facts {
     }
 }
 
-/// Who else is in the cage.
-fn overlaps(facts: &Facts, others: &[&Process]) -> Vec<Finding> {
-    let cage = facts.guest.context.cage();
+/// Finds other processes whose categories overlap a guest's.
+fn overlapping_processes(facts: &GuestFacts, others: &[&Process]) -> Vec<Finding> {
+    let categories = facts.guest.context.cage();
     others
         .iter()
-        .filter(|one| one.context.cage().overlaps(&cage))
+        .filter(|one| one.context.cage().overlaps(&categories))
         .map(|one| {
             facts.finding(
                 format!(
-                    "process {} ({}, {}) is in an overlapping cage and is none of its processes",
+                    "process {} ({}, {}) has overlapping MCS categories and is none of its processes",
                     one.pid,
-                    crate::text::escape::escaped(program(&one.words).as_bytes()),
+                    escaped(program(&one.words).as_bytes()),
                     one.context
                 ),
                 "end one of the two; split the categories (--mcs-range) where another tool, such as \
@@ -358,18 +363,22 @@ fn overlaps(facts: &Facts, others: &[&Process]) -> Vec<Finding> {
         .collect()
 }
 
-/// What may be done to a process.
-const PROCESS: [&str; 5] = ["ptrace", "signal", "sigkill", "sigstop", "setsched"];
+/// Permissions that no guest may have on another's process.
+const PROCESS_PERMISSIONS: [&str; 5] = ["ptrace", "signal", "sigkill", "sigstop", "setsched"];
 
-/// What one guest may do to another's resources, and what is wrong with that.
-fn between(row: &Facts, column: &Facts, ask: Ask<'_>) -> io::Result<(Cell, Vec<Finding>)> {
+/// Finds out what one guest (row) may do to another's resources (column), and what is wrong with that.
+fn check_access_between(
+    row: &GuestFacts,
+    column: &GuestFacts,
+    ask: Ask<'_>,
+) -> io::Result<(Cell, Vec<Finding>)> {
     let (mut cell, mut found) = (Cell::None, Vec::new());
     let source = &row.guest.context;
-    for held in column.held() {
-        let object = (&held.label, held.class);
-        let writes = may(ask, source, object, "write")?;
-        let reads = may(ask, source, object, "read")?;
-        let one = match (held.shared, reads, writes) {
+    for object in column.objects_in_use() {
+        let labelled = (&object.label, object.class);
+        let writes = may(ask, source, labelled, "write")?;
+        let reads = may(ask, source, labelled, "read")?;
+        let one = match (object.shared, reads, writes) {
             (_, false, false) => continue,
             (true, _, _) => Cell::Shared,
             (false, _, true) => Cell::Write,
@@ -382,25 +391,35 @@ fn between(row: &Facts, column: &Facts, ask: Ask<'_>) -> io::Result<(Cell, Vec<F
                     "guest {} ({source}) may {} {}, which is {}",
                     row.guest.title(),
                     if writes { "write" } else { "read" },
-                    quoted(&held.path),
-                    held.label
+                    quoted(&object.path),
+                    object.label
                 ),
                 format!(
                     "give it this guest's categories alone: chcon -l {} {}",
                     column.level(),
-                    shell_word(&held.path)
+                    shell_word(&object.path)
                 ),
             ));
         }
     }
-    let target = &column.guest.context;
-    let denied = ask(source, target, "process", &PROCESS)?;
-    let given: Vec<&str> = PROCESS
+    found.extend(check_process_access(row, column, ask)?);
+    Ok((cell, found))
+}
+
+/// Checks that one guest (row) may do nothing to the process of another (column).
+fn check_process_access(
+    row: &GuestFacts,
+    column: &GuestFacts,
+    ask: Ask<'_>,
+) -> io::Result<Option<Finding>> {
+    let (source, target) = (&row.guest.context, &column.guest.context);
+    let denied = ask(source, target, "process", &PROCESS_PERMISSIONS)?;
+    let given: Vec<&str> = PROCESS_PERMISSIONS
         .into_iter()
         .filter(|permission| !denied.contains(permission))
         .collect();
-    if !given.is_empty() {
-        found.push(column.finding(
+    Ok((!given.is_empty()).then(|| {
+        column.finding(
             format!(
                 "guest {} ({source}) may do to its process: {}",
                 row.guest.title(),
@@ -408,31 +427,32 @@ fn between(row: &Facts, column: &Facts, ask: Ask<'_>) -> io::Result<(Cell, Vec<F
             ),
             "guests must have pairs of their own, and the policy its MCS constraints: start one of \
              them again",
-        ));
-    }
-    Ok((cell, found))
+        )
+    }))
 }
 
-/// Judges the guests that are `meant`; all of them are in the matrix.
+/// Judges the guests that are meant. The matrix has all guests.
 ///
 /// # Errors
-/// Where the policy cannot be asked.
-pub fn judge(
+/// The policy cannot be asked.
+pub(crate) fn judge(
     view: &View,
-    all: &[Facts],
-    meant: &dyn Fn(&Guest) -> bool,
+    all: &[GuestFacts],
+    is_meant: &dyn Fn(&ConfinedGuest) -> bool,
     ask: Ask<'_>,
-) -> io::Result<Verdict> {
-    let mut verdict = Verdict::default();
-    for facts in all.iter().filter(|facts| meant(&facts.guest)) {
-        verdict.findings.extend(facts.own(ask)?);
+) -> io::Result<Judgement> {
+    let mut judgement = Judgement::default();
+    for facts in all.iter().filter(|facts| is_meant(&facts.guest)) {
+        judgement.findings.extend(facts.check_guest(ask)?);
         let others: Vec<&Process> = all
             .iter()
             .filter(|other| other.guest.pid != facts.guest.pid)
             .flat_map(|other| &other.guest.processes)
             .chain(&view.others)
             .collect();
-        verdict.findings.extend(overlaps(facts, &others));
+        judgement
+            .findings
+            .extend(overlapping_processes(facts, &others));
     }
     for row in all {
         let mut cells = Vec::with_capacity(all.len());
@@ -441,21 +461,21 @@ pub fn judge(
                 cells.push(Cell::Own);
                 continue;
             }
-            let (cell, found) = between(row, column, ask)?;
+            let (cell, found) = check_access_between(row, column, ask)?;
             cells.push(cell);
-            if meant(&row.guest) || meant(&column.guest) {
-                verdict.findings.extend(found);
+            if is_meant(&row.guest) || is_meant(&column.guest) {
+                judgement.findings.extend(found);
             }
         }
-        verdict.matrix.push(cells);
+        judgement.matrix.push(cells);
     }
-    Ok(verdict)
+    Ok(judgement)
 }
 
-/// What is wrong whoever is meant: processes that no cage holds, and what hides.
-pub fn of_the_host(view: &View, sees_all: bool) -> Vec<Finding> {
+/// Returns the problems of the host: processes of guests without categories, and hidden processes.
+pub(crate) fn host_findings(view: &View, sees_all: bool) -> Vec<Finding> {
     let mut found: Vec<Finding> = view
-        .uncaged
+        .without_categories
         .iter()
         .map(|process| Finding {
             guest: None,
@@ -464,7 +484,7 @@ pub fn of_the_host(view: &View, sees_all: bool) -> Vec<Finding> {
                 "process {} ({}) runs as {}, in a guest's domain without categories: every other \
                  such process may touch what it writes",
                 process.pid,
-                crate::text::escape::escaped(program(&process.words).as_bytes()),
+                escaped(program(&process.words).as_bytes()),
                 process.context
             ),
             fix: "start it again through svirt-exec".to_owned(),

@@ -1,10 +1,11 @@
-//! The proof for people, and for programs (`verify --json`, a contract: fields are only ever added).
+//! The judgement as text and as JSON (`verify`). The JSON document is a contract: fields are only ever
+//! added.
 
 use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::observe::verify::{Facts, Finding, Verdict};
+use crate::observe::verify::{Finding, GuestFacts, Judgement};
 use crate::text::table;
 
 #[derive(Serialize)]
@@ -42,13 +43,13 @@ struct FindingEntry<'a> {
     fix: &'a str,
 }
 
-/// The verdict as JSON.
+/// Returns the judgement as JSON.
 ///
 /// # Errors
-/// Never for the values of a verdict.
-pub fn json(all: &[Facts], verdict: &Verdict) -> serde_json::Result<String> {
-    let pid = |facts: &Facts| facts.guest.pid.as_raw();
-    let matrix = all.iter().zip(&verdict.matrix).flat_map(|(row, cells)| {
+/// None for the values of a judgement.
+pub(crate) fn json(all: &[GuestFacts], judgement: &Judgement) -> serde_json::Result<String> {
+    let pid = |facts: &GuestFacts| facts.guest.pid.as_raw();
+    let matrix = all.iter().zip(&judgement.matrix).flat_map(|(row, cells)| {
         all.iter().zip(cells).map(move |(column, cell)| CellEntry {
             guest: pid(row),
             resources_of: pid(column),
@@ -57,7 +58,7 @@ pub fn json(all: &[Facts], verdict: &Verdict) -> serde_json::Result<String> {
     });
     serde_json::to_string_pretty(&Document {
         version: 1,
-        ok: verdict.findings.is_empty(),
+        ok: judgement.findings.is_empty(),
         guests: all
             .iter()
             .map(|facts| GuestEntry {
@@ -71,7 +72,7 @@ pub fn json(all: &[Facts], verdict: &Verdict) -> serde_json::Result<String> {
             })
             .collect(),
         matrix: matrix.collect(),
-        findings: verdict
+        findings: judgement
             .findings
             .iter()
             .map(|finding| FindingEntry {
@@ -84,8 +85,8 @@ pub fn json(all: &[Facts], verdict: &Verdict) -> serde_json::Result<String> {
     })
 }
 
-/// What was looked at, and the matrix.
-pub fn text(all: &[Facts], verdict: &Verdict) -> String {
+/// Returns the guests as a table, and the matrix.
+pub(crate) fn text(all: &[GuestFacts], judgement: &Judgement) -> String {
     let mut rows =
         vec![["PID", "NAME", "PAIR", "PROCESSES", "FILES", "RESOURCES"].map(str::to_owned)];
     rows.extend(all.iter().map(|facts| {
@@ -115,7 +116,7 @@ pub fn text(all: &[Facts], verdict: &Verdict) -> String {
             let _ = write!(line, "  {:width$}", facts.guest.pid);
         }
         let _ = writeln!(out, "{}", line.trim_end());
-        for (facts, cells) in all.iter().zip(&verdict.matrix) {
+        for (facts, cells) in all.iter().zip(&judgement.matrix) {
             let mut line = format!("{:width$}", facts.guest.pid);
             for cell in cells {
                 let _ = write!(line, "  {:width$}", cell.mark());
@@ -127,8 +128,8 @@ pub fn text(all: &[Facts], verdict: &Verdict) -> String {
     out
 }
 
-/// A finding as a line.
-pub fn line(finding: &Finding) -> String {
+/// Returns a finding as a line.
+pub(crate) fn line(finding: &Finding) -> String {
     let whose = match (&finding.guest, finding.pid) {
         (Some(guest), Some(pid)) if *guest != pid.to_string() => format!("guest {guest} ({pid}): "),
         (Some(guest), _) => format!("guest {guest}: "),

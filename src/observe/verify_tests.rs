@@ -1,5 +1,5 @@
-//! The judgement over made-up hosts, with a policy of type enforcement that allows everything and
-//! MCS constraints as both policies have them: the low level dominates.
+//! Judgements of made-up hosts. Their policy has type enforcement that allows everything, and the MCS
+//! constraints of both policies: the low level dominates.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 use super::*;
 use crate::host::pinned::Identity;
-use crate::observe::guests::{Owner, Resource};
+use crate::observe::guests::{LabelledResource, Owner};
 use crate::restore::journal::Record;
 
 fn context(text: &str) -> Context {
@@ -44,11 +44,11 @@ fn process(pid: i32, label: &str) -> Process {
     }
 }
 
-fn guest(pid: i32, level: &str, resources: &[(&str, Class, &str, &str)]) -> Facts {
+fn guest(pid: i32, level: &str, resources: &[(&str, Class, &str, &str)]) -> GuestFacts {
     let main = process(pid, &format!("u:r:svirt_t:{level}"));
     let resources = resources
         .iter()
-        .map(|(path, class, label, now)| Resource {
+        .map(|(path, class, label, now)| LabelledResource {
             record: Record {
                 path: PathBuf::from(path),
                 identity: Identity {
@@ -63,11 +63,11 @@ fn guest(pid: i32, level: &str, resources: &[(&str, Class, &str, &str)]) -> Fact
                 label: format!("u:object_r:{label}"),
             },
             class: "file",
-            now: Now::Label(Box::new(context(&format!("u:object_r:{now}")))),
+            now: CurrentLabel::Label(Box::new(context(&format!("u:object_r:{now}")))),
         })
         .collect();
-    Facts {
-        guest: Guest {
+    GuestFacts {
+        guest: ConfinedGuest {
             name: Some(format!("g{pid}")),
             pid: main.pid,
             uid: 0,
@@ -99,7 +99,7 @@ const DISK: (&str, Class, &str, &str) = (
     "svirt_image_t:s0:c1,c2",
 );
 
-fn two() -> [Facts; 2] {
+fn two() -> [GuestFacts; 2] {
     let content = "virt_content_t:s0";
     [
         guest(
@@ -120,7 +120,7 @@ fn two() -> [Facts; 2] {
     ]
 }
 
-fn verdict(all: &[Facts], others: Vec<Process>) -> Verdict {
+fn judgement(all: &[GuestFacts], others: Vec<Process>) -> Judgement {
     let view = View {
         others,
         ..View::default()
@@ -128,8 +128,8 @@ fn verdict(all: &[Facts], others: Vec<Process>) -> Verdict {
     judge(&view, all, &|_| true, &ask).unwrap()
 }
 
-fn problems(all: &[Facts]) -> Vec<String> {
-    verdict(all, Vec::new())
+fn problems(all: &[GuestFacts]) -> Vec<String> {
+    judgement(all, Vec::new())
         .findings
         .into_iter()
         .map(|finding| finding.problem)
@@ -137,11 +137,11 @@ fn problems(all: &[Facts]) -> Vec<String> {
 }
 
 #[test]
-fn two_guests_in_their_cages_are_proven() {
-    let verdict = verdict(&two(), Vec::new());
-    assert_eq!(verdict.findings, []);
+fn two_guests_with_categories_of_their_own_are_proven() {
+    let judgement = judgement(&two(), Vec::new());
+    assert_eq!(judgement.findings, []);
     assert_eq!(
-        verdict.matrix,
+        judgement.matrix,
         [[Cell::Own, Cell::None], [Cell::Shared, Cell::Own]]
     );
 }
@@ -159,9 +159,9 @@ fn a_disk_that_lost_its_categories_is_everybodys() {
             "svirt_image_t:s0",
         )],
     );
-    let verdict = verdict(&all, Vec::new());
-    assert_eq!(verdict.matrix[1][0], Cell::Write);
-    let fixes: Vec<&str> = verdict
+    let judgement = judgement(&all, Vec::new());
+    assert_eq!(judgement.matrix[1][0], Cell::Write);
+    let fixes: Vec<&str> = judgement
         .findings
         .iter()
         .map(|one| one.fix.as_str())
@@ -216,7 +216,7 @@ fn what_is_open_is_judged_by_its_label() {
             file("/bare.img", true, "svirt_image_t:s0"),
             Some("which every guest may write"),
         ),
-        // What libvirt locks in every guest of its.
+        // The file that each of libvirt's guests has open for libvirt's lock.
         (
             file("/run/libvirt/qemu/a.pid", true, "svirt_image_t:s0"),
             None,
@@ -246,21 +246,24 @@ fn a_disk_that_is_shared_on_purpose_is_no_finding() {
     let mut all = two();
     all[0] = guest(10, "s0:c1,c2", &[("/s.img", Class::Shared, shared, shared)]);
     all[0].open.push(file("/s.img", true, shared));
-    let verdict = verdict(&all, Vec::new());
-    assert_eq!(verdict.findings, []);
-    assert_eq!(verdict.matrix[1][0], Cell::Shared);
+    let judgement = judgement(&all, Vec::new());
+    assert_eq!(judgement.findings, []);
+    assert_eq!(judgement.matrix[1][0], Cell::Shared);
 }
 
 #[test]
-fn overlapping_cages_are_found_from_both_sides_and_among_strangers() {
+fn overlapping_categories_are_found_from_both_sides_and_among_strangers() {
     let all = [guest(10, "s0:c1,c2", &[DISK]), guest(20, "s0:c1,c2", &[])];
-    let found = verdict(&all, Vec::new()).findings;
+    let found = judgement(&all, Vec::new()).findings;
     let overlapping = found
         .iter()
-        .filter(|one| one.problem.contains("overlapping cage"))
+        .filter(|one| {
+            one.problem
+                .contains("has overlapping MCS categories and is none of its processes")
+        })
         .count();
     assert_eq!(overlapping, 2, "{found:?}");
-    // The second may take the first one's disk, and each the other's process.
+    // The second may write to the first one's disk, and each may ptrace the other.
     assert!(
         found
             .iter()
@@ -271,7 +274,7 @@ fn overlapping_cages_are_found_from_both_sides_and_among_strangers() {
     let all = [guest(10, "s0:c1,c2", &[])];
     let stranger = process(99, "u:r:unconfined_t:s0:c1");
     let elsewhere = process(98, "u:r:unconfined_t:s0:c7");
-    let found = verdict(&all, vec![stranger, elsewhere]).findings;
+    let found = judgement(&all, vec![stranger, elsewhere]).findings;
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(
         found[0]
@@ -281,7 +284,7 @@ fn overlapping_cages_are_found_from_both_sides_and_among_strangers() {
 }
 
 #[test]
-fn one_category_is_no_cage_and_a_clearance_goes_beyond_it() {
+fn one_category_is_no_pair_and_a_clearance_goes_beyond_it() {
     let problems_of = |level: &str| problems(&[guest(10, level, &[])]);
     assert!(problems_of("s0:c5")[0].contains("CVE-2021-3631"));
     assert!(problems_of("s0:c1,c2-s0:c0.c1023")[0].contains("clearance"));
@@ -294,19 +297,19 @@ fn what_cannot_be_looked_at_is_not_proven() {
     assert!(problems(&all)[0].starts_with("not proven: "));
     let view = View {
         hidden: 1,
-        uncaged: vec![process(7, "u:r:svirt_t:s0")],
+        without_categories: vec![process(7, "u:r:svirt_t:s0")],
         ..View::default()
     };
-    assert_eq!(of_the_host(&view, true).len(), 2);
-    assert_eq!(of_the_host(&View::default(), true), []);
+    assert_eq!(host_findings(&view, true).len(), 2);
+    assert_eq!(host_findings(&View::default(), true), []);
 }
 
 #[test]
 fn findings_are_of_the_guests_that_are_meant() {
     let mut all = two();
     all[0].guest.context = context("u:r:svirt_t:s0:c1");
-    let meant = |guest: &Guest| guest.is_meant("20");
-    let found = judge(&View::default(), &all, &meant, &ask)
+    let is_meant = |guest: &ConfinedGuest| guest.is_meant("20");
+    let found = judge(&View::default(), &all, &is_meant, &ask)
         .unwrap()
         .findings;
     assert_eq!(found, []);

@@ -1,31 +1,69 @@
-//! What `doctor` looks at around SELinux: mounts, limits, directories, the journal.
+//! The checks of everything but SELinux: QEMU, mounts, limits, directories, the journal.
 
 use crate::host::mountinfo::{self, MOUNTINFO};
-use crate::host::{Files, Policy, Processes, RealHost};
-use crate::observe::doctor::Check;
+use crate::host::{Processes, RealHost};
+use crate::launch::exec::Command;
+use crate::observe::doctor::check::Check;
 use crate::restore::command;
-use crate::restore::journal::Journal;
-use crate::seclabel::domain::GuestTypes;
-use crate::selinux;
-use crate::selinux::advice::giving_type;
+use crate::restore::journal::{Entry, Journal};
 use crate::sys;
 use crate::text::escape::{quoted, shell_word};
+use nix::errno::Errno;
 use nix::unistd::{AccessFlags, Uid, access};
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs;
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Which images are usually kept.
-pub const IMAGES: &str = "/var/lib/libvirt/images";
+/// Directory that images are usually kept in.
+pub(crate) const IMAGES: &str = "/var/lib/libvirt/images";
 
-/// A guest holds about two descriptors a disk, and some dozens of its own.
+/// Fewest descriptors that a guest needs: about two a disk, and some dozens of its own.
 const FEWEST_DESCRIPTORS: u64 = 1024;
 
-/// A file system that is mounted nosuid lets no domain be entered by its programs, silently.
-pub fn mount() -> Check {
+/// Returns the names of the QEMUs to look for: this machine's own, and Fedora's.
+fn qemu_names() -> [OsString; 2] {
+    [
+        format!("qemu-system-{}", std::env::consts::ARCH).into(),
+        "qemu-kvm".into(),
+    ]
+}
+
+/// Looks for a QEMU as a launch does.
+pub(crate) fn qemu_found(
+    qemu: Option<&OsStr>,
+    environment: &[CString],
+) -> (Check, Option<Command>) {
+    let name = "qemu";
+    let path = sys::variable(environment, "PATH");
+    let mut words: Vec<OsString> = match qemu {
+        Some(qemu) => vec![qemu.to_owned()],
+        None => qemu_names().to_vec(),
+    };
+    if qemu.is_none() {
+        // Not in PATH; Fedora's and RHEL's.
+        words.push("/usr/libexec/qemu-kvm".into());
+    }
+    let mut why = String::new();
+    for word in words {
+        match Command::find(std::slice::from_ref(&word), path.as_deref()) {
+            Ok(command) => {
+                let detail = quoted(&command.program);
+                return (Check::well(name, detail), Some(command));
+            }
+            Err(refusal) if why.is_empty() => why = refusal.messages.join("; "),
+            Err(_) => {}
+        }
+    }
+    (Check::said(name, &why), None)
+}
+
+/// Checks that svirt-exec is not on a file system mounted nosuid. The kernel silently enters no domain
+/// through a program on such a file system.
+pub(crate) fn mount() -> Check {
     let name = "mount";
     let nosuid = || -> Option<bool> {
         let program = fs::File::open("/proc/self/exe").ok()?;
@@ -49,8 +87,8 @@ pub fn mount() -> Check {
     }
 }
 
-/// KVM, which a host need not have.
-pub fn kvm() -> Check {
+/// Checks that KVM may be used. A host without KVM passes.
+pub(crate) fn kvm() -> Check {
     let name = "kvm";
     let device = "/dev/kvm";
     if !Path::new(device).exists() {
@@ -66,16 +104,17 @@ pub fn kvm() -> Check {
     }
 }
 
-/// Where the links are that libvirt is given as `<emulator>`.
+/// Directory of the links that libvirt is given as `<emulator>`.
 const EMULATORS: &str = "/usr/libexec/svirt-exec";
 
-/// Where libvirt's daemons are, and how they are called.
+/// Directory of libvirt's daemons, and their names.
 const DAEMONS: (&str, [&str; 2]) = ("/usr/sbin", ["libvirtd", "virtqemud"]);
 
-/// Whether libvirt, where it is installed, notices an upgrade of QEMU. It keeps what it has found out
-/// about an emulator until that file's ctime changes (virQEMUCapsIsValid), and the file behind our
-/// links is svirt-exec.
-pub fn libvirt(search: Option<&OsStr>) -> Option<Check> {
+/// Checks that libvirt notices an upgrade of QEMU. None if libvirt is not installed.
+///
+/// libvirt keeps an emulator's capabilities until the ctime of its file changes
+/// (virQEMUCapsIsValid). The target of our links is svirt-exec, whose ctime stays.
+pub(crate) fn libvirt(search: Option<&OsStr>) -> Option<Check> {
     let names = |directory: &str| -> Vec<OsString> {
         let entries = fs::read_dir(directory).into_iter().flatten().flatten();
         entries.map(|entry| entry.file_name()).collect()
@@ -125,8 +164,8 @@ pub fn libvirt(search: Option<&OsStr>) -> Option<Check> {
     })
 }
 
-/// Whether a guest of many disks may have them open.
-pub fn descriptors() -> Check {
+/// Checks that a guest with many disks may have them open.
+pub(crate) fn descriptors() -> Check {
     use nix::sys::resource::{Resource, getrlimit};
     let name = "descriptors";
     match getrlimit(Resource::RLIMIT_NOFILE) {
@@ -145,138 +184,94 @@ pub fn descriptors() -> Check {
     }
 }
 
-/// The state directory, and what is in it.
-pub fn state(host: &RealHost) -> Vec<Check> {
-    let name = "state";
-    let uid = Uid::effective();
-    let directory = Journal::of(uid);
-    let make = "systemd-tmpfiles --create svirt-exec.conf";
-    let bad = |why: String| {
-        vec![Check::bad(
-            name,
-            format!("{}: {why}", quoted(&directory)),
-            make,
-        )]
-    };
-    match fs::symlink_metadata(&directory) {
-        Ok(found) if !found.is_dir() => return bad("it is no directory".to_owned()),
-        Ok(found) if found.uid() != uid.as_raw() => {
-            return bad(format!("it belongs to user {}", found.uid()));
+/// Checks the state directory, and each journal entry in it.
+pub(crate) fn state(host: &RealHost) -> Vec<Check> {
+    let directory = Journal::of(Uid::effective());
+    let entries = match state_entries(&directory) {
+        Ok(Some(entries)) => entries,
+        Ok(None) => return vec![Check::well(STATE, "none yet; the first launch makes it")],
+        Err(why) => {
+            return vec![Check::bad(
+                STATE,
+                format!("{}: {why}", quoted(&directory)),
+                "systemd-tmpfiles --create svirt-exec.conf",
+            )];
         }
-        Ok(_) => {}
-        // A user's own is made by the first launch.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !uid.is_root() => {
-            let parent = directory.parent().unwrap_or(Path::new("/"));
-            return match access(parent, AccessFlags::W_OK) {
-                Ok(()) => vec![Check::well(name, "none yet; the first launch makes it")],
-                Err(_) if !parent.exists() => {
-                    vec![Check::well(name, "none yet; the first launch makes it")]
-                }
-                Err(error) => bad(format!("it cannot be made: {}", error.desc())),
-            };
-        }
-        Err(error) => return bad(error.to_string()),
-    }
-    if let Err(error) = access(&directory, AccessFlags::W_OK | AccessFlags::X_OK) {
-        return bad(format!("it cannot be written: {}", error.desc()));
-    }
-    let entries = match Journal::at(directory.clone()).entries() {
-        Ok(entries) => entries,
-        Err(error) => return bad(error.to_string()),
     };
     let mut checks = vec![Check::well(
-        name,
+        STATE,
         format!("{}, {} entries", quoted(&directory), entries.len()),
     )];
     let processes = host.processes().unwrap_or_default();
-    for path in entries {
-        match Journal::read(&path) {
-            // A keeper has just removed it.
-            Err(_) if !path.exists() => {}
-            Err(error) => checks.push(Check::bad(
-                "journal_entry",
-                error.to_string(),
-                format!(
-                    "look which files it names, put their labels back by hand (restorecon), and \
-                     remove it: rm {}",
-                    shell_word(&path)
-                ),
-            )),
-            Ok(entry) if command::alive(host, &entry, &processes).is_some() => {}
-            Ok(entry) => checks.push(Check::bad(
-                "labels_left",
-                format!(
-                    "guest {} has ended, and {} labels of its files are not back",
-                    quoted(&entry.name),
-                    entry.records.len()
-                ),
-                "svirt-exec restore",
-            )),
-        }
-    }
+    let is_alive = |entry: &Entry| command::alive(host, entry, &processes).is_some();
+    checks.extend(
+        entries
+            .iter()
+            .filter_map(|path| journal_entry(path, &is_alive)),
+    );
     checks
 }
 
-/// Whether every directory on the way may be passed by guests.
-pub fn directory_usable(
-    host: &RealHost,
-    name: &'static str,
-    directory: &Path,
-    domains: &[(&str, GuestTypes)],
-) -> Check {
-    if !directory.exists() {
-        return Check::well(name, format!("there is no {}", quoted(directory)));
-    }
-    for ancestor in directory.ancestors() {
-        let label = match host.pin(ancestor).and_then(|pinned| host.label_of(&pinned)) {
-            Ok(Some(label)) => label,
-            // A file system without labels, which preflight asks about file by file.
-            Ok(None) => continue,
-            Err(error) => {
-                return Check::bad(
-                    name,
-                    format!("{} cannot be looked at: {error}", quoted(ancestor)),
-                    format!("keep images in {IMAGES} or a home directory"),
-                );
-            }
-        };
-        for (_, types) in domains {
-            let denied = host.denied(&types.domain, &label, "dir", &["search"]);
-            if !denied.is_ok_and(|denied| denied.is_empty()) {
-                return Check::bad(
-                    name,
-                    format!(
-                        "{} is {}, through which {} may not pass",
-                        quoted(ancestor),
-                        label.short(),
-                        types.domain.kind
-                    ),
-                    format!(
-                        "keep images in {IMAGES} or a home directory, or: {}",
-                        giving_type("virt_image_t", ancestor)
-                    ),
-                );
-            }
-        }
-    }
-    Check::well(name, format!("guests may use {}", quoted(directory)))
+const STATE: &str = "state";
+
+/// Why a state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum StateError {
+    #[error("it is no directory")]
+    NoDirectory,
+    #[error("it belongs to user {0}")]
+    Owner(u32),
+    #[error("it cannot be made: {}", .0.desc())]
+    NotMade(Errno),
+    #[error("it cannot be written: {}", .0.desc())]
+    NotWritable(Errno),
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
-/// The policy's switches for guests, as they are now.
-pub fn booleans() -> Vec<Check> {
-    let mut all: Vec<(String, bool)> = selinux::booleans()
-        .into_iter()
-        .filter(|(name, _)| name.starts_with("virt_") || name.starts_with("svirt_"))
-        .collect();
-    all.sort();
-    let state = |(name, on): &(String, bool)| format!("{name}={}", if *on { "on" } else { "off" });
-    let all: Vec<String> = all.iter().map(state).collect();
-    vec![Check::well(
-        "booleans",
-        if all.is_empty() {
-            "none can be read".to_owned()
-        } else {
-            all.join(" ")
-        },
-    )]
+/// Returns the journal entries of a state directory. None if it does not exist and the first launch
+/// of its user makes it.
+fn state_entries(directory: &Path) -> Result<Option<Vec<PathBuf>>, StateError> {
+    let uid = Uid::effective();
+    match fs::symlink_metadata(directory) {
+        Ok(found) if !found.is_dir() => return Err(StateError::NoDirectory),
+        Ok(found) if found.uid() != uid.as_raw() => return Err(StateError::Owner(found.uid())),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !uid.is_root() => {
+            let parent = directory.parent().unwrap_or(Path::new("/"));
+            return match access(parent, AccessFlags::W_OK) {
+                Err(error) if parent.exists() => Err(StateError::NotMade(error)),
+                _ => Ok(None),
+            };
+        }
+        Err(error) => return Err(error.into()),
+    }
+    access(directory, AccessFlags::W_OK | AccessFlags::X_OK).map_err(StateError::NotWritable)?;
+    Ok(Some(Journal::at(directory.to_owned()).entries()?))
+}
+
+/// Checks one journal entry. None if its guest runs, or a keeper has removed it meanwhile.
+fn journal_entry(path: &Path, is_alive: &dyn Fn(&Entry) -> bool) -> Option<Check> {
+    match Journal::read(path) {
+        Err(_) if !path.exists() => None,
+        Err(error) => Some(Check::bad(
+            "journal_entry",
+            error.to_string(),
+            format!(
+                "look which files it names, put their labels back by hand (restorecon), and \
+                 remove it: rm {}",
+                shell_word(path)
+            ),
+        )),
+        Ok(entry) if is_alive(&entry) => None,
+        Ok(entry) => Some(Check::bad(
+            "labels_left",
+            format!(
+                "guest {} has ended, and {} labels of its files are not back",
+                quoted(&entry.name),
+                entry.records.len()
+            ),
+            "svirt-exec restore",
+        )),
+    }
 }

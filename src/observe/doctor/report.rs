@@ -3,7 +3,7 @@
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-use crate::observe::doctor::Check;
+use crate::observe::doctor::check::Check;
 use crate::text::table;
 
 #[derive(Serialize)]
@@ -13,19 +13,19 @@ struct Document<'a> {
     checks: &'a [Check],
 }
 
-/// Whether everything is well.
-pub fn is_well(checks: &[Check]) -> bool {
+/// Tells whether every check passed.
+pub(crate) fn all_passed(checks: &[Check]) -> bool {
     checks.iter().all(|check| check.ok)
 }
 
-/// The checklist as JSON (a contract: fields and names of checks are only ever added).
+/// Returns the checklist as JSON. A contract: fields and names of checks are only ever added.
 ///
 /// # Errors
 /// Never.
-pub fn json(checks: &[Check]) -> serde_json::Result<String> {
+pub(crate) fn json(checks: &[Check]) -> serde_json::Result<String> {
     serde_json::to_string_pretty(&Document {
         version: 1,
-        ok: is_well(checks),
+        ok: all_passed(checks),
         checks,
     })
 }
@@ -33,8 +33,8 @@ pub fn json(checks: &[Check]) -> serde_json::Result<String> {
 const WELL: &str = "ok";
 const BAD: &str = "FAIL";
 
-/// The checklist for people, in colour.
-pub fn text(checks: &[Check]) -> String {
+/// Returns the checklist as text, in colour.
+pub(crate) fn text(checks: &[Check]) -> String {
     let rows: Vec<[String; 3]> = checks
         .iter()
         .map(|check| {
@@ -61,3 +61,7 @@ pub fn text(checks: &[Check]) -> String {
     });
     painted.collect()
 }
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

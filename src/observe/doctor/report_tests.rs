@@ -1,7 +1,6 @@
 //! The checklist as it is printed.
 
 use super::*;
-use crate::observe::doctor::report::{is_well, json, text};
 
 #[test]
 fn the_checklist_is_the_documented_object() {
@@ -9,7 +8,7 @@ fn the_checklist_is_the_documented_object() {
         Check::well("one", "fine"),
         Check::said("two", "cannot do it: no; do that; or that"),
     ];
-    assert!(!is_well(&checks) && is_well(&checks[..1]));
+    assert!(!all_passed(&checks) && all_passed(&checks[..1]));
     let value: serde_json::Value = serde_json::from_str(&json(&checks).unwrap()).unwrap();
     assert_eq!(
         value,
