@@ -342,8 +342,12 @@ pub struct Request {
     pub access: Access,
     /// Who said so.
     pub origin: Origin,
-    /// In words, for the plan: "writable disk", "kernel".
+    /// In words, for the plan: "writable disk", "kernel". Decides nothing.
     pub reason: &'static str,
+    /// True if QEMU maps the file, which policies tell from reading it.
+    pub mapped: bool,
+    /// True if the path may be a file or a directory, which only the host can tell (hugetlbfs).
+    pub may_be_directory: bool,
     /// Set for disk images whose header may name further files.
     pub image: Option<Image>,
     /// False where QEMU goes on without it (`/etc/qemu/qemu.conf`, an optional ROM).

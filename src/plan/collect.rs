@@ -15,7 +15,6 @@ use crate::model::label::Context;
 use crate::model::resource::{Access, Class, HostDevice, Origin, Request, Target};
 use crate::plan::image_chain::{self, Unread};
 use crate::plan::label_tree;
-use crate::qemu;
 use crate::text::escape::{escaped, quoted};
 
 /// Where Debian's and Fedora's builds of QEMU look for firmware and other data
@@ -42,8 +41,10 @@ pub struct Resource {
     pub access: Access,
     /// Who named it.
     pub origin: Origin,
-    /// In words.
+    /// In words. Decides nothing.
     pub reason: &'static str,
+    /// Whether QEMU maps it if it is a file.
+    pub mapped: bool,
     /// Whether QEMU fails without it.
     pub required: bool,
     /// Whether `path` ends in characters that QEMU will choose.
@@ -61,8 +62,7 @@ pub struct Resource {
 impl Resource {
     /// Whether QEMU maps the file, which policies tell from reading it.
     pub fn is_mapped(&self) -> bool {
-        self.kind == Kind::File
-            && [qemu::INITIAL_RAMDISK, qemu::GUEST_MEMORY].contains(&self.reason)
+        self.kind == Kind::File && self.mapped
     }
 
     /// For messages: the path, or what stands for it.
@@ -290,6 +290,7 @@ fn unseen(request: &Request) -> Resource {
         access: request.access,
         origin: request.origin.clone(),
         reason: request.reason,
+        mapped: request.mapped,
         required: request.required,
         template: false,
         handed_over: false,
@@ -395,7 +396,7 @@ fn pin(
         Ok(pinned) => {
             resource.kind = pinned.kind;
             // Only the host can tell a file from a directory (hugetlbfs) here.
-            if request.reason == qemu::GUEST_MEMORY {
+            if request.may_be_directory {
                 (resource.class, resource.access) = match pinned.kind {
                     Kind::Dir => (Class::Keep, Access::Tree),
                     _ if resource.access == Access::Tree => (Class::Exclusive, Access::Write),

@@ -30,8 +30,6 @@ mod syntax;
 mod tables;
 
 pub use block::backing::{BackingError, backing_requests};
-pub use options::boot::INITIAL_RAMDISK;
-pub use options::object::GUEST_MEMORY;
 pub use syntax::argv::takes_value;
 pub use tables::keys::{Family, Meaning, Words, family, knows, meaning, words};
 

@@ -61,6 +61,10 @@ pub struct Use {
     pub access: Access,
     /// In words.
     pub reason: &'static str,
+    /// Whether QEMU maps the file.
+    pub mapped: bool,
+    /// Whether only the host can tell a file from a directory there.
+    pub may_be_directory: bool,
     /// Whether QEMU stops without it.
     pub required: bool,
     /// Whether `/dev/fdset/N` works there (`qemu_open`), or is a path like any other.
@@ -68,11 +72,14 @@ pub struct Use {
 }
 
 impl Use {
-    const fn new(class: Class, access: Access, reason: &'static str) -> Self {
+    /// A use of that class and access, without which QEMU stops.
+    pub const fn new(class: Class, access: Access, reason: &'static str) -> Self {
         Use {
             class,
             access,
             reason,
+            mapped: false,
+            may_be_directory: false,
             required: true,
             fdset: false,
         }
@@ -126,6 +133,18 @@ impl Use {
     /// A directory and what is below it.
     pub const fn tree(reason: &'static str) -> Self {
         Use::new(Class::Keep, Access::Tree, reason)
+    }
+
+    /// Marks a file that QEMU maps.
+    pub const fn mapped(mut self) -> Self {
+        self.mapped = true;
+        self
+    }
+
+    /// Marks a path that may be a file or a directory.
+    pub const fn file_or_directory(mut self) -> Self {
+        self.may_be_directory = true;
+        self
     }
 
     /// QEMU goes on without it.
@@ -184,6 +203,8 @@ impl<'e> Found<'e> {
             access: how.access,
             origin,
             reason: how.reason,
+            mapped: how.mapped,
+            may_be_directory: how.may_be_directory,
             image,
             required: how.required,
         });

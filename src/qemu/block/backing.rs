@@ -89,7 +89,8 @@ pub fn backing_requests(
     let mut requests = found.requests;
     for request in &mut requests {
         request.origin = origin.clone();
-        if request.reason == "read-only disk" {
+        let is_read_only_disk = request.image.is_some() && request.access == Access::Read;
+        if is_read_only_disk {
             request.reason = "backing file";
         }
     }

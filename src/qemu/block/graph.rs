@@ -222,13 +222,7 @@ fn list_disk(disk: Disk, site: &Site, writes: bool, users: &Users, found: &mut F
         (false, _) if users.backs => (Class::Content, Access::Read, "backing file"),
         (false, _) => (Class::Content, Access::Read, "read-only disk"),
     };
-    let how = Use {
-        class,
-        access,
-        reason,
-        required: true,
-        fdset: true,
-    };
+    let how = Use::new(class, access, reason).fdset();
     let origin = site.origin(&disk.key, disk.set_by);
     if users.images.is_empty() {
         found.image(origin, &disk.path, how, Some(raw_image()));

@@ -8,8 +8,8 @@ use crate::qemu::requests::{Found, Use};
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::Leaf;
 
-/// The reason of the initial ramdisk, which QEMU maps (`g_mapped_file_new`, hw/i386/x86-common.c).
-pub const INITIAL_RAMDISK: &str = "initial ramdisk";
+/// QEMU maps the initial ramdisk (`g_mapped_file_new`, hw/i386/x86-common.c).
+const INITIAL_RAMDISK: Use = Use::content("initial ramdisk").mapped();
 
 /// Keys of the machine, the option that sets the same key, and what it is. The last word on the
 /// line counts (`qemu_apply_machine_options` and `qdict` merging in system/vl.c).
@@ -18,7 +18,7 @@ const MACHINE_FILES: &[(&str, &str, Use)] = &[
     ("dtb", "dtb", Use::content("device tree")),
     ("shim", "shim", Use::content("boot shim")),
     ("firmware", "bios", Use::content("firmware")),
-    ("initrd", "initrd", Use::content(INITIAL_RAMDISK)),
+    ("initrd", "initrd", INITIAL_RAMDISK),
     ("dumpdtb", "", Use::create("device tree to write")),
     ("signature", "", Use::create("signature to write")),
 ];
@@ -89,7 +89,7 @@ pub fn list(program: &[u8], entries: &[Entry], found: &mut Found<'_>) {
 /// is listed both ways.
 fn initrd(entry: &Entry, key: &str, leaf: Leaf<'_>, found: &mut Found<'_>) {
     let origin = entry.site.origin(key, leaf.set_by);
-    let how = Use::content(INITIAL_RAMDISK);
+    let how = INITIAL_RAMDISK;
     if !leaf.text.iter().any(|b| matches!(b, b',' | b' ')) {
         found.path(origin, leaf.text, how);
         return;

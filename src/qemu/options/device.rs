@@ -64,7 +64,11 @@ const PATHS: &[(&str, &str, Use)] = &[
     ),
     // Made by the machine from -kernel and -initrd; -global reaches it.
     ("s390-ipl", "kernel", Use::content("kernel")),
-    ("s390-ipl", "initrd", Use::content("initial ramdisk")),
+    (
+        "s390-ipl",
+        "initrd",
+        Use::content("initial ramdisk").mapped(),
+    ),
     ("ipmi-bmc-sim", "sdrfile", Use::content("IPMI sensor data")),
     (
         "ipmi-bmc-sim",

@@ -158,9 +158,14 @@ const CREDENTIALS: &[(&str, &str, &str, Use)] = &[
     ),
 ];
 
-/// What is made of `mem-path`. A directory there cannot be told from a file without looking;
-/// a caller that can look treats a directory as a tree and a file as this guest's own.
-pub const GUEST_MEMORY: &str = "guest memory";
+/// What `mem-path` is for.
+const GUEST_MEMORY: &str = "guest memory";
+
+/// Guest memory is mapped, and a directory of it cannot be told from a file without looking: a
+/// caller that can look treats a directory as a tree and a file as this guest's own.
+const fn of_memory(how: Use) -> Use {
+    how.mapped().file_or_directory()
+}
 
 /// Directories that are usual for guest memory.
 const MEMORY_DIRECTORIES: &[&[u8]] = &[
@@ -184,7 +189,7 @@ pub fn list(entries: &[Entry], found: &mut Found<'_>) {
             "tpmdev" => tpm(entry, found),
             "mem-path" if is_last(entries, entry) => {
                 // Nearly always a hugetlbfs directory.
-                let how = Use::tree(GUEST_MEMORY);
+                let how = of_memory(Use::tree(GUEST_MEMORY));
                 found.path(entry.site.origin("", None), &entry.word, how);
             }
             _ => {}
@@ -221,7 +226,7 @@ fn object(entry: &Entry, shown: &BTreeSet<&[u8]>, found: &mut Found<'_>) {
     match kind {
         b"memory-backend-file" => memory(entry, shown, found),
         b"memory-backend-shm" => {
-            let how = Use::create(GUEST_MEMORY);
+            let how = of_memory(Use::create(GUEST_MEMORY));
             found.template(site.origin("qom-type", None), b"/dev/shm/qemu-", how);
         }
         b"iommufd" if !inherited => {
@@ -284,7 +289,7 @@ fn memory(entry: &Entry, shown: &BTreeSet<&[u8]>, found: &mut Found<'_>) {
         // A missing file is made, and stays.
         how.optional()
     };
-    found.path(origin, leaf.text, how);
+    found.path(origin, leaf.text, of_memory(how));
 }
 
 /// `-tpmdev passthrough` (backends/tpm/tpm_passthrough.c).
