@@ -3,8 +3,14 @@
 
 use std::io::{self, Read, Seek};
 
-use super::window::{self, Window};
-use super::{ImageError, ImageFormat, qcow, qed, self_contained, vhdx, vmdk};
+use crate::image::error::ImageError;
+use crate::image::format::ImageFormat;
+use crate::image::qcow;
+use crate::image::qed;
+use crate::image::self_contained;
+use crate::image::vhdx;
+use crate::image::vmdk;
+use crate::image::window::{self, Window};
 
 /// bytes; BLOCK_PROBE_BUF_SIZE. Shorter images are filled up with zeros.
 const PROBED: usize = 512;

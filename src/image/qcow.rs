@@ -2,8 +2,9 @@
 
 use std::io::{Read, Seek};
 
-use super::window::{Window, is_readable, name};
-use super::{ImageError, References};
+use crate::image::error::ImageError;
+use crate::image::references::References;
+use crate::image::window::{Window, is_readable, name};
 
 /// `QFI\xfb`, shared with qcow2.
 pub(super) const MAGIC: u32 = 0x5146_49fb;

@@ -3,8 +3,10 @@
 
 use std::io::{Read, Seek};
 
-use super::window::{MAX_NAME, Window, c_string, name};
-use super::{ImageError, References, qcow};
+use crate::image::error::ImageError;
+use crate::image::qcow;
+use crate::image::references::References;
+use crate::image::window::{MAX_NAME, Window, c_string, name};
 
 /// bytes; sizeof(QCowHeader) in `block/qcow2.h`.
 const HEADER_LENGTH: usize = 112;

@@ -2,8 +2,9 @@
 
 use std::io::{Read, Seek};
 
-use super::window::{self, MAX_NAME, SECTOR, Window};
-use super::{ImageError, References};
+use crate::image::error::ImageError;
+use crate::image::references::References;
+use crate::image::window::{self, MAX_NAME, SECTOR, Window};
 
 /// `QED\0`
 pub(super) const MAGIC: u32 = 0x0044_4551;

@@ -2,8 +2,9 @@
 
 use std::io::{Read, Seek};
 
-use super::window::{self, SECTOR, Window, c_string};
-use super::{ImageError, References};
+use crate::image::error::ImageError;
+use crate::image::references::References;
+use crate::image::window::{self, SECTOR, Window, c_string};
 
 /// Start of a VHD footer.
 pub(super) const VPC_MAGIC: &[u8] = b"conectix";

@@ -4,8 +4,9 @@
 
 use std::io::{Read, Seek};
 
-use super::window::Window;
-use super::{ImageError, References};
+use crate::image::error::ImageError;
+use crate::image::references::References;
+use crate::image::window::Window;
 
 /// At the start of the file.
 pub(super) const MAGIC: &[u8] = b"vhdxfile";

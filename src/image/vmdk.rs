@@ -6,8 +6,11 @@
 
 use std::io::{Read, Seek};
 
-use super::window::{self, SECTOR, Window};
-use super::{BackingName, ImageError, References, vmdk_descriptor as descriptor};
+use crate::image::error::ImageError;
+use crate::image::references::BackingName;
+use crate::image::references::References;
+use crate::image::vmdk_descriptor as descriptor;
+use crate::image::window::{self, SECTOR, Window};
 
 /// Big-endian `KDMV`: VMware 4 and later.
 pub(super) const MAGIC_4: u32 = 0x4b44_4d56;

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use super::ImageError;
-use super::window::{MAX_NAME, c_string};
+use crate::image::error::ImageError;
+use crate::image::window::{MAX_NAME, c_string};
 
 /// createType values QEMU opens (vmdk_open_desc_file).
 const CREATE_TYPES: &[&str] = &[

@@ -6,7 +6,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-use super::ImageError;
+use crate::image::error::ImageError;
 
 /// bytes; QEMU's BDRV_SECTOR_SIZE. File sizes are rounded up to it.
 pub(super) const SECTOR: u64 = 512;

@@ -5,64 +5,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
+use crate::qemu::entry::{Entry, IMAGE, is_json, is_modern_netdev};
 use crate::qemu::requests::{Found, Site};
 use crate::qemu::syntax::argv::{Age, Item, Spec, Syntax};
 use crate::qemu::syntax::opts::Opts;
 use crate::qemu::syntax::tree::{Scalar, Tree};
-use crate::qemu::syntax::{argv, bytes, json, keyval, readconfig};
+use crate::qemu::syntax::{argv, bytes, readconfig};
 use crate::qemu::tables::unknown;
 use crate::text::escape::quoted;
-
-/// The last value of a key among all words of an option whose words add up (`merge_lists`).
-pub fn merged<'a>(
-    entries: &'a [Entry],
-    option: &str,
-    key: &str,
-) -> Option<(&'a Entry, crate::qemu::syntax::tree::Leaf<'a>)> {
-    entries
-        .iter()
-        .filter(|entry| entry.name == option)
-        .filter_map(|entry| Some((entry, entry.tree.leaf(key)?)))
-        .next_back()
-}
-
-/// Whether no later word gives the same option: of those whose word is kept as it is, QEMU keeps
-/// one.
-pub fn is_last(entries: &[Entry], entry: &Entry) -> bool {
-    entries
-        .iter()
-        .rfind(|other| other.name == entry.name)
-        .is_some_and(|last| std::ptr::eq(last, entry))
-}
-
-/// The name under which positional images are listed.
-pub const IMAGE: &str = "image";
-
-/// One option with its parsed value.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// The option's name without dashes, or [`IMAGE`].
-    pub name: &'static str,
-    /// Where it stands.
-    pub site: Site,
-    /// The word as it is; empty in config files.
-    pub word: Vec<u8>,
-    /// The pairs of a QemuOpts value.
-    pub opts: Opts,
-    /// The same as a tree, or what keyval and JSON say.
-    pub tree: Tree,
-    /// `help` stood where it asks for help.
-    pub help: bool,
-    /// QemuOpts: `-set` can change it, and repeated keys are kept.
-    pub is_opts: bool,
-}
-
-impl Entry {
-    /// The text of a key.
-    pub fn text(&self, key: &str) -> Option<&[u8]> {
-        self.tree.text(key)
-    }
-}
 
 /// QemuOpts lists as config files and `-set` call them, where that differs from the option
 /// (`vm_config_groups`, `drive_config_groups`).
@@ -328,47 +278,6 @@ impl Reader {
             found.error(&site, error.to_string());
         }
     }
-}
-
-impl Entry {
-    fn read_opts(&mut self, word: &[u8], implied: Option<&str>) -> Result<(), String> {
-        let opts = Opts::parse(word, implied);
-        self.is_opts = true;
-        self.help =
-            opts.help || implied.is_some_and(|key| opts.get(key).is_some_and(bytes::is_help));
-        self.take_opts(opts)
-    }
-
-    fn take_opts(&mut self, opts: Opts) -> Result<(), String> {
-        self.tree = Tree::from_opts(&opts).map_err(|error| error.to_string())?;
-        self.opts = opts;
-        Ok(())
-    }
-
-    fn read_keyval(&mut self, word: &[u8], implied: Option<&str>) -> Result<(), String> {
-        let keyval = keyval::parse(word, implied).map_err(|error| error.to_string())?;
-        self.tree = keyval.tree;
-        self.help = keyval.help;
-        Ok(())
-    }
-
-    fn read_json(&mut self, word: &[u8]) -> Result<(), String> {
-        let value = json::parse(word).map_err(|error| error.to_string())?;
-        self.tree = Tree::from_json(&value).map_err(|error| error.to_string())?;
-        Ok(())
-    }
-}
-
-fn is_json(word: &[u8]) -> bool {
-    word.starts_with(b"{")
-}
-
-/// `netdev_is_modern` (net/net.c): the type decides the parser.
-fn is_modern_netdev(word: &[u8]) -> bool {
-    matches!(
-        Opts::parse(word, Some("type")).get("type"),
-        Some(b"stream" | b"dgram")
-    )
 }
 
 /// The QemuOpts list an option fills.

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use crate::model::resource::{Access, Class, Image, Origin, Request, Target};
+use crate::qemu::invocation::{Diagnostic, Environment};
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::Tree;
-use crate::qemu::{Diagnostic, Environment};
 
 /// The place in the line that names things.
 #[derive(Clone, Debug, PartialEq, Eq)]

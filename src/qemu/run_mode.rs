@@ -3,8 +3,8 @@
 //! Pure. Facts: system/vl.c of QEMU 10.0, seen with 10.0.2. Help that QEMU answers only
 //! after it has opened drives counts as a guest.
 
-use crate::qemu::Purpose;
-use crate::qemu::command_line::{Entry, IMAGE};
+use crate::qemu::entry::{Entry, IMAGE};
+use crate::qemu::invocation::Purpose;
 use crate::qemu::syntax::bytes;
 
 /// Options whose help is printed before any resource is opened.

@@ -7,9 +7,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::model::resource::{Access, Format, Origin, Request};
-use crate::qemu::Environment;
+use crate::qemu::block::context::{Context, Keys};
 use crate::qemu::block::graph::Graph;
-use crate::qemu::block::open::{Context, Keys};
+use crate::qemu::invocation::Environment;
 use crate::qemu::requests::{Found, Site};
 use crate::qemu::syntax::tree::{Scalar, Tree};
 use crate::qemu::syntax::{bytes, filename};

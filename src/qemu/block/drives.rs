@@ -6,11 +6,10 @@
 use std::os::unix::ffi::OsStrExt;
 
 use crate::model::resource::{Format, Origin, Target};
+use crate::qemu::block::context::{Context, Keys, overlay_start};
 use crate::qemu::block::drivers::Kind;
 use crate::qemu::block::graph::{Graph, Node, User};
-use crate::qemu::block::open::{Context, Keys};
-use crate::qemu::block::protocol::overlay_start;
-use crate::qemu::command_line::{Entry, IMAGE};
+use crate::qemu::entry::{Entry, IMAGE};
 use crate::qemu::requests::{Found, Use};
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::{Scalar, Tree};

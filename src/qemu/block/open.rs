@@ -4,69 +4,17 @@
 //! `bdrv_open_backing_file` in block.c (QEMU 10).
 
 use crate::model::resource::{Backing, Format, Image};
+use crate::qemu::block::context::{Context, Keys};
 use crate::qemu::block::drivers::{self, Child, Driver, Kind, Role};
 use crate::qemu::block::graph::{Graph, Node};
 use crate::qemu::block::protocol;
 use crate::qemu::requests::{Found, Site};
-use crate::qemu::syntax::tree::{Leaf, Scalar, Tree};
+use crate::qemu::syntax::tree::{Scalar, Tree};
 use crate::qemu::syntax::{bytes, filename};
 use crate::qemu::tables::unknown;
 
 /// Deeper graphs are refused; libvirt's limit for backing chains.
 const MAX_DEPTH: usize = 200;
-
-/// How the keys of a node are called in the line.
-#[derive(Clone, Debug)]
-pub enum Keys {
-    /// All stem from one value: a file name.
-    Fixed(String, Option<usize>),
-    /// They have this before them.
-    Below(String),
-}
-
-impl Keys {
-    /// The full name of a key.
-    pub fn key(&self, key: &str) -> String {
-        match self {
-            Keys::Fixed(name, _) => name.clone(),
-            Keys::Below(prefix) => format!("{prefix}{key}"),
-        }
-    }
-
-    /// The word of the `-set` that a value comes from.
-    pub fn set_by(&self, leaf: Leaf<'_>) -> Option<usize> {
-        match self {
-            Keys::Fixed(_, set_by) => *set_by,
-            Keys::Below(_) => leaf.set_by,
-        }
-    }
-
-    fn below(&self, key: &str) -> Keys {
-        match self {
-            Keys::Fixed(name, set_by) => Keys::Fixed(name.clone(), *set_by),
-            Keys::Below(prefix) => Keys::Below(format!("{prefix}{key}.")),
-        }
-    }
-}
-
-/// What a node has from its surroundings.
-#[derive(Clone, Debug)]
-pub struct Context<'c> {
-    /// A legacy file name, in which prefixes count.
-    pub filename: Option<(&'c [u8], Option<usize>)>,
-    /// The names of its keys.
-    pub keys: Keys,
-    /// Inherited.
-    pub read_only: bool,
-    /// Inherited.
-    pub auto_read_only: bool,
-    /// A name without driver means a file, not a format to probe (`BDRV_O_PROTOCOL`).
-    pub protocol: bool,
-    /// What to say of a format that is not stated.
-    pub unstated: Format,
-    /// Levels above.
-    pub depth: usize,
-}
 
 impl<'s> Graph<'s> {
     /// Opens a node with all its children; errors go to `found`.

@@ -2,10 +2,12 @@
 //!
 //! Pure. Facts: block/*.c (QEMU 10); the keys are in the table of `drivers`.
 
-use crate::model::resource::{HostDevice, Origin, PciAddress, Target, Vfio};
+use crate::model::resource::{HostDevice, Origin, PciAddress, Vfio};
+use crate::qemu::block::context::{Context, overlay_start};
 use crate::qemu::block::drivers::Path;
 use crate::qemu::block::graph::{Disk, Node};
-use crate::qemu::block::open::Context;
+
+use crate::qemu::options::hostdev::{self, no_pci_address, sysfs};
 use crate::qemu::requests::{Found, Site, Use};
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::{Leaf, Tree};
@@ -47,7 +49,7 @@ pub fn open(
         Path::Sysfs(key) => {
             if let Some(leaf) = tree.leaf(key) {
                 let device = sysfs(leaf.text, Vfio::Group);
-                found.vfio(&origin(key, leaf), device, "virtio device");
+                hostdev::vfio(&origin(key, leaf), device, "virtio device", found);
             }
         }
         Path::Socket(key) => socket(key, tree, context, node.site, found),
@@ -88,17 +90,6 @@ fn socket(key: &str, tree: &Tree, context: &Context<'_>, site: &Site, found: &mu
     }
 }
 
-/// Where `create_tmp_file` (block.c) puts overlays: /tmp is replaced by /var/tmp.
-pub fn overlay_start(found: &Found<'_>) -> Vec<u8> {
-    let dir = found.tmp_dir();
-    let dir = if dir == b"/tmp" {
-        b"/var/tmp"
-    } else {
-        dir.as_slice()
-    };
-    bytes::join(dir, b"vl.")
-}
-
 /// `nvme://ADDRESS/NAMESPACE`, `device=ADDRESS`. QEMU takes the address for a name in sysfs as it
 /// stands (`sysfs_find_group_file`, util/vfio-helpers.c), so there is one spelling only.
 fn nvme(origin: &Origin, text: &[u8], found: &mut Found<'_>) {
@@ -117,46 +108,5 @@ fn nvme(origin: &Origin, text: &[u8], found: &mut Found<'_>) {
     };
     let how = Vfio::Group;
     let device = HostDevice::VfioPci { address, how };
-    found.vfio(origin, device, "NVMe controller");
-}
-
-/// A PCI function by its address; the error says the form.
-pub fn pci(text: &[u8], how: Vfio) -> Result<HostDevice, String> {
-    PciAddress::parse(text)
-        .map(|address| HostDevice::VfioPci { address, how })
-        .ok_or_else(|| no_pci_address(text))
-}
-
-fn no_pci_address(text: &[u8]) -> String {
-    format!(
-        "'{}' is no PCI address: {}",
-        bytes::show(text),
-        PciAddress::FORM
-    )
-}
-
-/// A device by its sysfs directory.
-pub fn sysfs(dir: &[u8], how: Vfio) -> HostDevice {
-    HostDevice::VfioSysfs {
-        dir: bytes::os(bytes::c_string(dir)),
-        how,
-    }
-}
-
-impl Found<'_> {
-    /// A device driven through VFIO. With groups there is a node for all of them beside.
-    pub fn vfio(&mut self, origin: &Origin, device: HostDevice, reason: &'static str) {
-        if let HostDevice::VfioPci {
-            how: Vfio::Group, ..
-        }
-        | HostDevice::VfioSysfs {
-            how: Vfio::Group, ..
-        } = device
-        {
-            let container = Use::host("VFIO container");
-            self.path(origin.clone(), b"/dev/vfio/vfio", container);
-        }
-        let target = Target::Device(device);
-        self.add(origin.clone(), target, Use::write(reason), None);
-    }
+    hostdev::vfio(origin, device, "NVMe controller", found);
 }

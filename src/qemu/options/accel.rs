@@ -3,10 +3,10 @@
 //!
 //! Pure.
 
-use crate::qemu::command_line::Entry;
+use crate::qemu::entry::Entry;
+use crate::qemu::invocation::{Accelerator, Invocation};
 use crate::qemu::requests::{Found, Site, Use};
 use crate::qemu::syntax::bytes;
-use crate::qemu::{Accelerator, Invocation};
 
 /// `vmsr_open_socket` in target/i386/kvm/vmsr_energy.c.
 const RAPL_SOCKET: &[u8] = b"/var/run/qemu-vmsr-helper.sock";

@@ -4,7 +4,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use crate::qemu::command_line::Entry;
+use crate::qemu::entry::Entry;
 use crate::qemu::requests::{Found, Use};
 use crate::qemu::syntax::bytes;
 

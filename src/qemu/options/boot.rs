@@ -3,7 +3,7 @@
 //! Pure. Facts: system/vl.c, hw/core/loader.c, hw/nvram/fw_cfg.c, hw/acpi/core.c,
 //! hw/smbios/smbios.c, hw/i386/multiboot.c (QEMU 10).
 
-use crate::qemu::command_line::{Entry, is_last};
+use crate::qemu::entry::{Entry, is_last};
 use crate::qemu::requests::{Found, Use};
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::Leaf;

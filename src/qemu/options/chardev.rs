@@ -4,7 +4,7 @@
 //! Pure. Facts: chardev/char-*.c, `qemu_chr_parse_compat` in chardev/char.c, qapi/char.json,
 //! util/qemu-sockets.c (QEMU 10).
 
-use crate::qemu::command_line::Entry;
+use crate::qemu::entry::Entry;
 use crate::qemu::requests::{Found, Site, Use};
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::opts::Opts;
@@ -252,7 +252,7 @@ pub fn address(site: &Site, key: &str, tree: &Tree, server: bool, found: &mut Fo
 mod tests {
     use super::*;
     use crate::model::resource::Target;
-    use crate::qemu::Environment;
+    use crate::qemu::invocation::Environment;
 
     fn show(word: &str) -> Result<Vec<String>, String> {
         let env = Environment::default();

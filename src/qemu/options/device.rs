@@ -4,17 +4,19 @@
 //! 10.0.
 
 use crate::model::resource::{HostDevice, Target, UsbMatch, Vfio};
-use crate::qemu::block::protocol::{pci, sysfs};
-use crate::qemu::command_line::Entry;
+use crate::qemu::entry::Entry;
 use crate::qemu::options::chardev;
+use crate::qemu::options::hostdev::{self, pci, sysfs};
 use crate::qemu::requests::{Found, Site, Use};
-use crate::qemu::syntax::bytes;
+use crate::qemu::syntax::bytes::{self, matches};
 use crate::qemu::syntax::opts::Opts;
-use crate::qemu::syntax::tree::{Leaf, Tree};
-use crate::qemu::tables::{keys, unknown};
+use crate::qemu::syntax::tree::{Scalar, Tree};
+
+/// Device, property, what it is.
+type Row = (&'static str, &'static str, Use);
 
 /// Device (`*` at the end: all that start so), property, what it is.
-const PATHS: &[(&str, &str, Use)] = &[
+const PATHS: &[Row] = &[
     ("usb-*", "pcap", Use::create("USB capture")),
     ("u2f-*", "pcap", Use::create("USB capture")),
     ("canokey", "pcap", Use::create("USB capture")),
@@ -92,7 +94,7 @@ const PATHS: &[(&str, &str, Use)] = &[
 ];
 
 /// Names searched for in the data directories.
-const DATA_FILES: &[(&str, &str, Use)] = &[
+const DATA_FILES: &[Row] = &[
     ("*", "romfile", Use::content("option ROM")),
     ("raven*", "bios-name", Use::content("firmware")),
     ("s390-ipl", "firmware", Use::content("firmware")),
@@ -147,14 +149,6 @@ pub fn names_resource(name: &[u8], property: &str) -> bool {
     rows.chain(nodes)
         .chain(others)
         .any(|(pattern, key)| key == property && matches(pattern, name))
-}
-
-/// `name*` for all names that start so, else the name itself.
-pub fn matches(pattern: &str, name: &[u8]) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(start) => name.starts_with(start.as_bytes()),
-        None => name == pattern.as_bytes(),
-    }
 }
 
 fn device(entry: &Entry, found: &mut Found<'_>) {
@@ -247,7 +241,7 @@ fn vfio(site: &Site, name: &[u8], tree: &Tree, found: &mut Found<'_>) {
     };
     let origin = site.origin(key, leaf.set_by);
     match device {
-        Ok(device) => found.vfio(&origin, device, "passed-through device"),
+        Ok(device) => hostdev::vfio(&origin, device, "passed-through device", found),
         Err(message) => found.error_at(&origin, message),
     }
 }
@@ -362,77 +356,110 @@ fn usb_port(text: &[u8]) -> Option<String> {
     fits.then(|| bytes::show(text))
 }
 
-/// `DRIVER.PROP=VALUE` or `driver=,property=,value=`: a default for a class of devices, which
-/// may be a parent class, so the driver is not compared.
-fn global(entry: &Entry, found: &mut Found<'_>) {
-    let word = bytes::split_once(&entry.word, b'=').and_then(|(name, value)| {
-        let (driver, property) = bytes::split_once(name, b'.')?;
-        Some((driver, property, value))
-    });
-    let parsed = Opts::parse(&entry.word, None);
-    // A section of a config file comes as pairs already.
-    let opts = if entry.word.is_empty() {
-        &entry.opts
-    } else {
-        &parsed
-    };
-    let keys = || {
-        let get = |key| opts.get(key);
-        Some((get("driver")?, get("property")?, get("value")?))
-    };
-    let (driver, property, value) = match word {
-        // QEMU tries this form first (qemu_global_option).
-        Some(word) => word,
-        None => match keys() {
-            Some(keys) => keys,
-            None => {
-                found.error(&entry.site, "must be DRIVER.PROPERTY=VALUE");
-                return;
-            }
-        },
-    };
-    let leaf = Leaf {
-        text: value,
-        set_by: None,
-    };
-    let origin = entry.site.origin(&bytes::show(property), leaf.set_by);
-    let fits = |row: &&(&str, &str, Use)| row.1.as_bytes() == property;
-    let best = |rows: &'static [(&str, &str, Use)]| {
+/// A `-global`: a default for a class of devices.
+pub struct Global {
+    /// The class; it may be a parent of the devices' own.
+    pub driver: Vec<u8>,
+    /// The property.
+    pub property: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+impl Global {
+    /// `DRIVER.PROP=VALUE`, which QEMU tries first (`qemu_global_option`), or
+    /// `driver=,property=,value=`.
+    pub fn parse(entry: &Entry) -> Option<Self> {
+        let global = |driver: &[u8], property: &[u8], value: &[u8]| Self {
+            driver: driver.to_vec(),
+            property: property.to_vec(),
+            value: value.to_vec(),
+        };
+        if let Some((name, value)) = bytes::split_once(&entry.word, b'=')
+            && let Some((driver, property)) = bytes::split_once(name, b'.')
+        {
+            return Some(global(driver, property, value));
+        }
+        let parsed = Opts::parse(&entry.word, None);
+        // A section of a config file comes as pairs already.
+        let opts = if entry.word.is_empty() {
+            &entry.opts
+        } else {
+            &parsed
+        };
+        Some(global(
+            opts.get("driver")?,
+            opts.get("property")?,
+            opts.get("value")?,
+        ))
+    }
+
+    /// What a table says of the property: the row of this class, else that of any class.
+    fn best_row(&self, rows: &'static [Row]) -> Option<&'static Row> {
+        let fits = |row: &&Row| row.1.as_bytes() == self.property;
         rows.iter()
             .filter(fits)
-            .find(|row| matches(row.0, driver))
+            .find(|row| matches(row.0, &self.driver))
             .or_else(|| rows.iter().find(fits))
-    };
-    if let Some((_, _, how)) = best(DATA_FILES) {
-        found.data_file(origin, value, how.optional());
-    } else if driver.starts_with(b"vfio-") && matches!(property, b"host" | b"sysfsdev") {
-        let mut tree = Tree::default();
-        let value = crate::qemu::syntax::tree::Scalar::Text(value.to_vec());
-        // One fragment is never too deep.
-        let _ = tree.insert(property, value, None);
-        vfio(&entry.site, driver, &tree, found);
-    } else if let Some((_, _, how)) =
-        best(PATHS).filter(|row| matches(row.0, driver) || is_path_property(property))
-    {
-        found.path(origin, value, how.optional());
-    } else if holds_descriptor(driver, property) {
-        for part in value.split(|b| *b == b':') {
-            found.fd(origin.clone(), part, "descriptor of a device");
-        }
-    } else if unknown::looks_like_path(value)
-        && keys::of("device", driver, &bytes::show(property)).is_none()
-    {
-        let key = format!("{}.{}", bytes::show(driver), bytes::show(property));
-        unknown::key_unknown(&entry.site, &key, value, found);
+    }
+
+    fn data_file(&self) -> Option<Use> {
+        self.best_row(DATA_FILES).map(|(_, _, how)| *how)
+    }
+
+    fn is_vfio(&self) -> bool {
+        self.driver.starts_with(b"vfio-") && matches!(&*self.property, b"host" | b"sysfsdev")
+    }
+
+    fn path(&self) -> Option<Use> {
+        self.best_row(PATHS)
+            .filter(|row| matches(row.0, &self.driver) || is_path_property(&self.property))
+            .map(|(_, _, how)| *how)
+    }
+
+    /// Whether the property holds the number of a descriptor.
+    fn is_descriptor(&self) -> bool {
+        let nodes = NODES.iter().map(|row| (row.0, row.1));
+        nodes
+            .chain(FDS.iter().copied())
+            .any(|(pattern, key)| key.as_bytes() == self.property && matches(pattern, &self.driver))
+    }
+
+    /// Whether a host resource is listed for it.
+    pub fn names_resource(&self) -> bool {
+        self.data_file().is_some()
+            || self.is_vfio()
+            || self.path().is_some()
+            || self.is_descriptor()
     }
 }
 
-/// Whether a property of a class holds the number of a descriptor.
-fn holds_descriptor(driver: &[u8], property: &[u8]) -> bool {
-    let nodes = NODES.iter().map(|row| (row.0, row.1));
-    nodes
-        .chain(FDS.iter().copied())
-        .any(|(pattern, key)| key.as_bytes() == property && matches(pattern, driver))
+/// The class may be a parent class, so the driver is not compared.
+fn global(entry: &Entry, found: &mut Found<'_>) {
+    let Some(global) = Global::parse(entry) else {
+        found.error(&entry.site, "must be DRIVER.PROPERTY=VALUE");
+        return;
+    };
+    let Global {
+        driver,
+        property,
+        value,
+    } = &global;
+    let origin = entry.site.origin(&bytes::show(property), None);
+    if let Some(how) = global.data_file() {
+        found.data_file(origin, value, how.optional());
+    } else if global.is_vfio() {
+        let mut tree = Tree::default();
+        // One fragment is never too deep.
+        let _ = tree.insert(property, Scalar::Text(value.clone()), None);
+        vfio(&entry.site, driver, &tree, found);
+    } else if let Some(how) = global.path() {
+        found.path(origin, value, how.optional());
+    } else if global.is_descriptor() {
+        for part in value.split(|b| *b == b':') {
+            found.fd(origin.clone(), part, "descriptor of a device");
+        }
+    }
 }
 
 /// Property names that no other device class uses for something else.

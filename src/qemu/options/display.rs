@@ -5,7 +5,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use crate::qemu::command_line::{Entry, merged};
+use crate::qemu::entry::{Entry, merged};
 use crate::qemu::options::object::bus_path;
 use crate::qemu::requests::{Found, Site, Use};
 use crate::qemu::syntax::bytes;

@@ -2,7 +2,7 @@
 //!
 //! Pure. Facts: fsdev/qemu-fsdev.c, hw/9pfs/9p-local.c (QEMU 10).
 
-use crate::qemu::command_line::Entry;
+use crate::qemu::entry::Entry;
 use crate::qemu::requests::{Found, Use};
 
 /// Drivers, their keys, what they are. `proxy` is gone since 9.2.

@@ -7,6 +7,7 @@ pub mod chardev;
 pub mod device;
 pub mod display;
 pub mod fsdev;
+pub mod hostdev;
 pub mod net;
 pub mod object;
 pub mod process;

@@ -5,7 +5,7 @@
 use std::os::unix::ffi::OsStrExt;
 
 use crate::model::resource::{HostDevice, Target};
-use crate::qemu::command_line::Entry;
+use crate::qemu::entry::Entry;
 use crate::qemu::options::chardev;
 use crate::qemu::requests::{Found, Site, Use};
 use crate::qemu::syntax::bytes;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::qemu::command_line::{Entry, is_last};
+use crate::qemu::entry::{Entry, is_last};
 use crate::qemu::options::chardev;
 use crate::qemu::requests::{Found, Use};
 use crate::qemu::syntax::bytes;

@@ -3,7 +3,7 @@
 //! Pure. Facts: system/vl.c, util/log.c, trace/control.c, migration/migration.c, replay/ and
 //! plugins/loader.c (QEMU 10).
 
-use crate::qemu::command_line::{Entry, is_last, merged};
+use crate::qemu::entry::{Entry, is_last, merged};
 use crate::qemu::options::chardev;
 use crate::qemu::requests::{Found, Site, Use};
 use crate::qemu::syntax::{bytes, keyval};

@@ -35,6 +35,14 @@ pub fn contains(text: &[u8], needle: &[u8]) -> bool {
     text.windows(needle.len().max(1)).any(|part| part == needle)
 }
 
+/// Whether a name fits a pattern: `name*` for all names that start so, else the name itself.
+pub fn matches(pattern: &str, name: &[u8]) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start.as_bytes()),
+        None => name == pattern.as_bytes(),
+    }
+}
+
 /// What C code sees of the text: all before the first NUL.
 pub fn c_string(text: &[u8]) -> &[u8] {
     until(text, b"\0").0

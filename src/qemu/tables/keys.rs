@@ -9,18 +9,8 @@ use crate::qemu::options::{
     accel, audio, boot, chardev, device, display, fsdev, net, object, process,
 };
 use crate::qemu::syntax::bytes;
+use crate::qemu::tables::meaning::Meaning;
 use crate::qemu::tables::not_paths;
-
-/// What the value of a key is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meaning {
-    /// It names a host resource: a path, a descriptor, a host device, a directory, a program.
-    Resource,
-    /// The id of something else on the line.
-    Id,
-    /// Something else.
-    NoPath,
-}
 
 /// What the word after an option is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@
 //! Facts: `query-qmp-schema`, `device-list-properties` and `query-command-line-options` of QEMU
 //! 10.0, qapi/*.json, and the sources named beside a group.
 
-use crate::qemu::options::device::matches;
-use crate::qemu::tables::keys::Meaning;
+use crate::qemu::syntax::bytes::matches;
+use crate::qemu::tables::meaning::Meaning;
 
 /// Keys of some types of a family that are no paths for the same reason.
 struct Group {

@@ -5,9 +5,10 @@
 //! label it has, which a guest's domain may not use: QEMU fails then, and no file of the host is
 //! exposed. So these are warnings, or errors for callers who want to be sure (`--strict`).
 
+use crate::qemu::block::context::Keys;
 use crate::qemu::block::drivers::Driver;
-use crate::qemu::block::open::Keys;
-use crate::qemu::command_line::Entry;
+use crate::qemu::entry::Entry;
+use crate::qemu::options::device::Global;
 use crate::qemu::options::process;
 use crate::qemu::requests::{Found, Site};
 use crate::qemu::syntax::tree::{Scalar, Tree};
@@ -102,6 +103,9 @@ pub fn kind(site: &Site, key: &str, kind: &[u8], found: &mut Found<'_>) {
 /// All options whose keys are in tables.
 pub fn list(entries: &[Entry], found: &mut Found<'_>) {
     for entry in entries {
+        if entry.name == "global" {
+            global(entry, found);
+        }
         let Some(family) = keys::family(entry.name) else {
             continue;
         };
@@ -123,6 +127,21 @@ pub fn list(entries: &[Entry], found: &mut Found<'_>) {
         if family.name != "blockdev" {
             keys(&entry.site, family.name, named, tree, "", found);
         }
+    }
+}
+
+/// A `-global` that nothing is listed for.
+fn global(entry: &Entry, found: &mut Found<'_>) {
+    let Some(global) = Global::parse(entry) else {
+        return;
+    };
+    let property = bytes::show(&global.property);
+    if looks_like_path(&global.value)
+        && !global.names_resource()
+        && keys::of("device", &global.driver, &property).is_none()
+    {
+        let key = format!("{}.{property}", bytes::show(&global.driver));
+        key_unknown(&entry.site, &key, &global.value, found);
     }
 }
 

@@ -1,0 +1,47 @@
+//! Devices of the host that the line names by address: what `-device` and the block layer share.
+//!
+//! Pure.
+
+use crate::model::resource::{HostDevice, Origin, PciAddress, Target, Vfio};
+use crate::qemu::requests::{Found, Use};
+use crate::qemu::syntax::bytes;
+
+/// A PCI function by its address; the error says the form.
+pub fn pci(text: &[u8], how: Vfio) -> Result<HostDevice, String> {
+    PciAddress::parse(text)
+        .map(|address| HostDevice::VfioPci { address, how })
+        .ok_or_else(|| no_pci_address(text))
+}
+
+/// The message about a text that is no PCI address.
+pub fn no_pci_address(text: &[u8]) -> String {
+    format!(
+        "'{}' is no PCI address: {}",
+        bytes::show(text),
+        PciAddress::FORM
+    )
+}
+
+/// A device by its sysfs directory.
+pub fn sysfs(dir: &[u8], how: Vfio) -> HostDevice {
+    HostDevice::VfioSysfs {
+        dir: bytes::os(bytes::c_string(dir)),
+        how,
+    }
+}
+
+/// A device driven through VFIO. With groups there is a node for all of them beside.
+pub fn vfio(origin: &Origin, device: HostDevice, reason: &'static str, found: &mut Found<'_>) {
+    if let HostDevice::VfioPci {
+        how: Vfio::Group, ..
+    }
+    | HostDevice::VfioSysfs {
+        how: Vfio::Group, ..
+    } = device
+    {
+        let container = Use::host("VFIO container");
+        found.path(origin.clone(), b"/dev/vfio/vfio", container);
+    }
+    let target = Target::Device(device);
+    found.add(origin.clone(), target, Use::write(reason), None);
+}
