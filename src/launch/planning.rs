@@ -25,7 +25,7 @@ use crate::plan::image_chain::Unread;
 use crate::plan::preflight;
 use crate::plan::unlabelled_fs;
 use crate::plan::{self, Decision, GuestLabels, Plan, Relabel};
-use crate::qemu::{self, Invocation, Purpose};
+use crate::qemu::{self, Invocation, RunMode};
 use crate::seclabel::domain::{self, Accelerator};
 use crate::seclabel::mcs;
 use crate::selinux::Mode;
@@ -106,7 +106,7 @@ pub fn read(
         let name = invocation.name.as_ref()?;
         Some(name.to_string_lossy().into_owned())
     });
-    let directory = if options.runtime_dir && invocation.purpose == Purpose::Guest {
+    let directory = if options.runtime_dir && invocation.run_mode == RunMode::Guest {
         let run_as = invocation
             .run_as
             .as_ref()
@@ -347,7 +347,7 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
     let mut problems = Vec::new();
     let mut labels = None;
     let mut processes = Vec::new();
-    if host.mode() != Mode::Disabled && reading.invocation.purpose == Purpose::Guest {
+    if host.mode() != Mode::Disabled && reading.invocation.run_mode == RunMode::Guest {
         let mut planned = || -> Result<GuestLabels, Refusal> {
             processes = host.processes()?;
             let own = host.own_context()?;

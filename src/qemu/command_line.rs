@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use crate::qemu::entry::{Entry, IMAGE, is_json, is_modern_netdev};
-use crate::qemu::requests::{Found, Site};
+use crate::qemu::parsed_option::{IMAGE, ParsedOption, is_json, is_modern_netdev};
+use crate::qemu::requests::{Requests, Site};
 use crate::qemu::syntax::argv::{Age, Item, Spec, Syntax};
 use crate::qemu::syntax::opts::Opts;
 use crate::qemu::syntax::tree::{Scalar, Tree};
@@ -73,64 +73,72 @@ pub fn read(
     args: &[OsString],
     configs: &BTreeMap<OsString, Vec<u8>>,
     default_config: &str,
-    found: &mut Found<'_>,
-) -> Vec<Entry> {
+    requests: &mut Requests<'_>,
+) -> Vec<ParsedOption> {
     let mut reader = Reader {
-        entries: Vec::new(),
+        options: Vec::new(),
         ids: BTreeMap::new(),
     };
     let items = argv::split(args);
     for (path, required, word) in config_files_of(&items, default_config) {
         if !required {
-            reader.config(&path, configs, word, false, found);
+            reader.config(&path, configs, word, false, requests);
         }
     }
     for item in items {
         match item {
-            Item::Image { word, value } => reader.entries.push(Entry {
+            Item::Image { word, value } => reader.options.push(ParsedOption {
                 name: IMAGE,
                 site: Site::new(word, IMAGE),
-                word: value.to_vec(),
+                value: value.to_vec(),
                 opts: Opts::default(),
                 tree: Tree::default(),
                 help: false,
                 is_opts: false,
             }),
             Item::Option { word, spec, value } => match spec.name {
-                "readconfig" => reader.config(&bytes::os(value), configs, word, true, found),
-                "set" => reader.set(word, value, found),
-                _ => reader.option(word, spec, value, found),
+                "readconfig" => reader.config(&bytes::os(value), configs, word, true, requests),
+                "set" => reader.set(word, value, requests),
+                _ => reader.option(word, spec, value, requests),
             },
             Item::NoValue { word, spec } => {
                 let site = Site::new(word, spec.dashed);
-                found.error(&site, "needs a value");
+                requests.error(&site, "needs a value");
             }
-            Item::Unknown { word, option, next } => unknown::option(word, option, next, found),
+            Item::Unknown { word, option, next } => {
+                unknown::report_option(word, option, next, requests)
+            }
             Item::Malformed { word, value } => {
                 let site = Site::new(word, bytes::show(value));
-                found.error(&site, "is no option of QEMU");
+                requests.error(&site, "is no option of QEMU");
             }
         }
     }
-    reader.entries
+    reader.options
 }
 
 struct Reader {
-    entries: Vec<Entry>,
+    options: Vec<ParsedOption>,
     /// QemuOpts entries by group and id, for `-set`.
     ids: BTreeMap<(&'static str, Vec<u8>), usize>,
 }
 
 impl Reader {
-    fn option(&mut self, word: usize, spec: &'static Spec, value: &[u8], found: &mut Found<'_>) {
+    fn option(
+        &mut self,
+        word: usize,
+        spec: &'static Spec,
+        value: &[u8],
+        requests: &mut Requests<'_>,
+    ) {
         let site = Site::new(word, spec.dashed);
         if spec.age == Age::Removed {
-            found.warn(&site, "QEMU 10 no longer has this option");
+            requests.warn(&site, "QEMU 10 no longer has this option");
         }
-        let mut entry = Entry {
+        let mut option = ParsedOption {
             name: spec.name,
             site,
-            word: value.to_vec(),
+            value: value.to_vec(),
             opts: Opts::default(),
             tree: Tree::default(),
             help: false,
@@ -138,31 +146,31 @@ impl Reader {
         };
         let read = match spec.syntax {
             Syntax::Flag | Syntax::Verbatim => Ok(()),
-            Syntax::Opts(implied) => entry.read_opts(value, implied),
-            Syntax::Keyval(implied) => entry.read_keyval(value, Some(implied)),
-            Syntax::KeyvalOrJson(_) if is_json(value) => entry.read_json(value),
-            Syntax::KeyvalOrJson(implied) => entry.read_keyval(value, implied),
-            Syntax::OptsOrJson(_) if is_json(value) => entry.read_json(value),
-            Syntax::OptsOrJson(implied) => entry.read_opts(value, Some(implied)),
-            Syntax::Netdev if is_json(value) => entry.read_json(value),
-            Syntax::Netdev if is_modern_netdev(value) => entry.read_keyval(value, Some("type")),
-            Syntax::Netdev => entry.read_opts(value, Some("type")),
+            Syntax::Opts(implied) => option.read_opts(value, implied),
+            Syntax::Keyval(implied) => option.read_keyval(value, Some(implied)),
+            Syntax::KeyvalOrJson(_) if is_json(value) => option.read_json(value),
+            Syntax::KeyvalOrJson(implied) => option.read_keyval(value, implied),
+            Syntax::OptsOrJson(_) if is_json(value) => option.read_json(value),
+            Syntax::OptsOrJson(implied) => option.read_opts(value, Some(implied)),
+            Syntax::Netdev if is_json(value) => option.read_json(value),
+            Syntax::Netdev if is_modern_netdev(value) => option.read_keyval(value, Some("type")),
+            Syntax::Netdev => option.read_opts(value, Some("type")),
         };
         if let Err(message) = read {
-            found.error(&entry.site, message);
+            requests.error(&option.site, message);
         }
-        self.add(entry);
+        self.add(option);
     }
 
-    fn add(&mut self, entry: Entry) {
-        if entry.is_opts
-            && let Some(id) = entry.opts.id()
+    fn add(&mut self, option: ParsedOption) {
+        if option.is_opts
+            && let Some(id) = option.opts.id()
         {
             self.ids
-                .entry((group_of(entry.name), id.to_vec()))
-                .or_insert(self.entries.len());
+                .entry((group_of(option.name), id.to_vec()))
+                .or_insert(self.options.len());
         }
-        self.entries.push(entry);
+        self.options.push(option);
     }
 
     fn config(
@@ -171,42 +179,42 @@ impl Reader {
         configs: &BTreeMap<OsString, Vec<u8>>,
         word: usize,
         required: bool,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) {
-        use crate::qemu::requests::Use;
+        use crate::qemu::requests::Usage;
         use std::os::unix::ffi::OsStrExt;
         let site = Site::new(word, "-readconfig");
         let Some(file) = configs.get(path) else {
             if required {
-                found.path(
+                requests.add_path(
                     site.origin("", None),
                     path.as_bytes(),
-                    Use::content("configuration file"),
+                    Usage::content("configuration file"),
                 );
                 let message = format!("cannot read {}", quoted(path));
-                found.error(&site, message);
+                requests.error(&site, message);
             }
             return;
         };
         let how = if required {
-            Use::content("configuration file")
+            Usage::content("configuration file")
         } else {
-            Use::read_only("configuration file").optional()
+            Usage::read_only("configuration file").optional()
         };
-        found.path(site.origin("", None), path.as_bytes(), how);
+        requests.add_path(site.origin("", None), path.as_bytes(), how);
         let sections = match readconfig::parse(file) {
             Ok(sections) => sections,
             Err(error) => {
-                found.error(&site, format!("{}: {error}", quoted(path)));
+                requests.error(&site, format!("{}: {error}", quoted(path)));
                 return;
             }
         };
         for section in sections {
-            self.section(section, word, found);
+            self.section(section, word, requests);
         }
     }
 
-    fn section(&mut self, section: readconfig::Section, word: usize, found: &mut Found<'_>) {
+    fn section(&mut self, section: readconfig::Section, word: usize, requests: &mut Requests<'_>) {
         let group = bytes::show(&section.group);
         let renamed = GROUPS.iter().find(|(list, _)| *list == group);
         let name = renamed.map_or(group.as_str(), |(_, option)| option);
@@ -214,7 +222,7 @@ impl Reader {
         site.prefix = format!("{group}.");
         let Some(name) = CONFIG_GROUPS.iter().find(|known| **known == name) else {
             if !IDLE_GROUPS.contains(&group.as_str()) {
-                unknown::group(&site, &group, &section.pairs, found);
+                unknown::report_group(&site, &group, &section.pairs, requests);
             }
             return;
         };
@@ -225,24 +233,24 @@ impl Reader {
         for (key, value) in section.pairs {
             opts.push(key, value, None);
         }
-        let mut entry = Entry {
+        let mut option = ParsedOption {
             name,
             site,
-            word: Vec::new(),
+            value: Vec::new(),
             opts: Opts::default(),
             tree: Tree::default(),
             help: false,
             // These become a QDict at once, where -set does not reach.
             is_opts: !matches!(*name, "object" | "machine" | "audiodev" | "smp" | "boot"),
         };
-        if let Err(message) = entry.take_opts(opts) {
-            found.error(&entry.site, message);
+        if let Err(message) = option.take_opts(opts) {
+            requests.error(&option.site, message);
         }
-        self.add(entry);
+        self.add(option);
     }
 
     /// `GROUP.ID.KEY=VALUE` (`qemu_set_option`).
-    fn set(&mut self, word: usize, value: &[u8], found: &mut Found<'_>) {
+    fn set(&mut self, word: usize, value: &[u8], requests: &mut Requests<'_>) {
         let site = Site::new(word, "-set");
         let parts = bytes::split_once(value, b'.').and_then(|(group, rest)| {
             let (id, rest) = bytes::split_once(rest, b'.')?;
@@ -250,32 +258,32 @@ impl Reader {
             Some((group, id, key, value))
         });
         let Some((group, id, key, value)) = parts else {
-            found.error(&site, "must be GROUP.ID.KEY=VALUE");
+            requests.error(&site, "must be GROUP.ID.KEY=VALUE");
             return;
         };
         let known = argv::OPTIONS
             .iter()
             .map(|spec| group_of(spec.name))
             .find(|name| name.as_bytes() == group);
-        let entry = known
+        let option = known
             .and_then(|group| self.ids.get(&(group, id.to_vec())))
-            .and_then(|at| self.entries.get_mut(*at));
-        let Some(entry) = entry else {
+            .and_then(|at| self.options.get_mut(*at));
+        let Some(option) = option else {
             let message = format!(
                 "there is no {} '{}' before this word",
                 bytes::show(group),
                 bytes::show(id)
             );
-            found.error(&site, message);
+            requests.error(&site, message);
             return;
         };
-        entry.site.set_path = format!("{}.{}.", bytes::show(group), bytes::show(id));
-        entry.opts.push(key.to_vec(), value.to_vec(), Some(word));
-        let insert = entry
+        option.site.set_path = format!("{}.{}.", bytes::show(group), bytes::show(id));
+        option.opts.push(key.to_vec(), value.to_vec(), Some(word));
+        let insert = option
             .tree
             .insert(key, Scalar::Text(value.to_vec()), Some(word));
         if let Err(error) = insert {
-            found.error(&site, error.to_string());
+            requests.error(&site, error.to_string());
         }
     }
 }

@@ -58,7 +58,7 @@ pub enum Accelerator {
 
 /// Why QEMU is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum RunMode {
     /// To run a guest, or something that opens a guest's resources.
     Guest,
     /// To print something: no resource is opened.
@@ -77,7 +77,7 @@ pub struct Invocation {
     /// `-accel kvm,device=`.
     pub kvm_device: Option<OsString>,
     /// Why QEMU is started.
-    pub purpose: Purpose,
+    pub run_mode: RunMode,
     /// Every host resource, sorted by word.
     pub requests: Vec<Request>,
     /// `-L`, in order.

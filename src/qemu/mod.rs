@@ -12,10 +12,11 @@
 
 mod block;
 mod command_line;
-mod entry;
+
 mod invocation;
 mod options;
 mod parse;
+mod parsed_option;
 mod requests;
 mod run_mode;
 mod syntax;
@@ -23,11 +24,11 @@ mod tables;
 
 pub use block::backing::{BackingError, backing_requests};
 pub use invocation::{
-    Accelerator, ConfigFile, DEFAULT_CONFIG, Diagnostic, Environment, Invocation, Purpose,
+    Accelerator, ConfigFile, DEFAULT_CONFIG, Diagnostic, Environment, Invocation, RunMode,
 };
 pub use parse::{config_files, parse};
 pub use syntax::argv::takes_value;
-pub use tables::keys::{Family, Words, family, knows, meaning, words};
+pub use tables::keys::{Family, ValueKind, family, knows, meaning, value_kind};
 pub use tables::meaning::Meaning;
 
 /// The syntaxes by themselves, for tests/checks only.

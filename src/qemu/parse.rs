@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::model::resource::Request;
 use crate::qemu::block::drives;
-use crate::qemu::invocation::{ConfigFile, DEFAULT_CONFIG, Environment, Invocation, Purpose};
+use crate::qemu::invocation::{ConfigFile, DEFAULT_CONFIG, Environment, Invocation, RunMode};
 use crate::qemu::options::{
     accel, audio, boot, chardev, device, display, fsdev, net, object, process,
 };
@@ -36,31 +36,31 @@ pub fn parse(
     configs: &BTreeMap<OsString, Vec<u8>>,
     env: &Environment,
 ) -> Invocation {
-    let mut found = requests::Found::new(env);
-    let entries = command_line::read(args, configs, DEFAULT_CONFIG, &mut found);
-    let last = |name: &str| entries.iter().rfind(|entry| entry.name == name);
+    let mut requests = requests::Requests::new(env);
+    let options = command_line::read(args, configs, DEFAULT_CONFIG, &mut requests);
+    let last = |name: &str| options.iter().rfind(|option| option.name == name);
     let mut line = Invocation {
-        name: entries
+        name: options
             .iter()
-            .filter(|entry| entry.name == "name")
-            .filter_map(|entry| entry.text("guest"))
+            .filter(|option| option.name == "name")
+            .filter_map(|option| option.text("guest"))
             .next_back()
             .map(bytes::os),
         accelerators: Vec::new(),
         kvm_device: None,
-        purpose: run_mode::judge(&entries),
+        run_mode: run_mode::detect(&options),
         requests: Vec::new(),
-        data_dirs: entries
+        data_dirs: options
             .iter()
-            .filter(|entry| entry.name == "L" && !bytes::is_help(&entry.word))
-            .map(|entry| bytes::os(&entry.word))
+            .filter(|option| option.name == "L" && !bytes::is_help(&option.value))
+            .map(|option| bytes::os(&option.value))
             .collect(),
         daemonize: last("daemonize").is_some(),
-        run_as: entries
+        run_as: options
             .iter()
-            .filter_map(|entry| match entry.name {
-                "run-with" => entry.text("user"),
-                "runas" => Some(entry.word.as_slice()),
+            .filter_map(|option| match option.name {
+                "run-with" => option.text("user"),
+                "runas" => Some(option.value.as_slice()),
                 _ => None,
             })
             .next_back()
@@ -71,32 +71,32 @@ pub fn parse(
     };
     let program = program.as_bytes();
     // First, because later families may name /dev/fdset/N.
-    process::descriptors(&entries, &mut found);
-    accel::list(program, &entries, &mut line, &mut found);
-    drives::list(&entries, &mut found);
-    boot::list(program, &entries, &mut found);
-    chardev::list(&entries, &mut found);
-    net::list(&entries, &mut found);
-    object::list(&entries, &mut found);
-    device::list(&entries, &mut found);
-    fsdev::list(&entries, &mut found);
+    process::add_descriptors(&options, &mut requests);
+    accel::add_requests(program, &options, &mut line, &mut requests);
+    drives::add_requests(&options, &mut requests);
+    boot::add_requests(program, &options, &mut requests);
+    chardev::add_requests(&options, &mut requests);
+    net::add_requests(&options, &mut requests);
+    object::add_requests(&options, &mut requests);
+    device::add_requests(&options, &mut requests);
+    fsdev::add_requests(&options, &mut requests);
     let name = line.name.as_ref().map(|name| name.as_bytes());
-    display::list(name, &entries, &mut found);
-    audio::list(&entries, &mut found);
-    process::list(&entries, &mut found);
-    unknown::list(&entries, &mut found);
-    found.unused_fdsets();
-    line.requests = match line.purpose {
+    display::add_requests(name, &options, &mut requests);
+    audio::add_requests(&options, &mut requests);
+    process::add_requests(&options, &mut requests);
+    unknown::report(&options, &mut requests);
+    requests.add_unused_fdsets();
+    line.requests = match line.run_mode {
         // QEMU prints and exits; nothing of the line is opened.
-        Purpose::Information => Vec::new(),
-        Purpose::Guest | Purpose::Probe => sorted(found.requests),
+        RunMode::Information => Vec::new(),
+        RunMode::Guest | RunMode::Probe => sorted(requests.list),
     };
-    line.warnings = found.warnings;
+    line.warnings = requests.warnings;
     line.warnings.sort();
-    line.unknown = found.unknown;
+    line.unknown = requests.unknown;
     line.unknown.sort();
     line.unknown.dedup();
-    line.errors = found.errors;
+    line.errors = requests.errors;
     line.errors.sort();
     line
 }

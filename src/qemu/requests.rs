@@ -54,7 +54,7 @@ impl Site {
 
 /// How QEMU uses what a key names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Use {
+pub struct Usage {
     /// The label it needs.
     pub class: Class,
     /// What QEMU does.
@@ -71,10 +71,10 @@ pub struct Use {
     pub fdset: bool,
 }
 
-impl Use {
+impl Usage {
     /// A use of that class and access, without which QEMU stops.
     pub const fn new(class: Class, access: Access, reason: &'static str) -> Self {
-        Use {
+        Usage {
             class,
             access,
             reason,
@@ -87,52 +87,52 @@ impl Use {
 
     /// Read, the same for every guest.
     pub const fn content(reason: &'static str) -> Self {
-        Use::new(Class::Content, Access::Read, reason)
+        Usage::new(Class::Content, Access::Read, reason)
     }
 
     /// Read, but nobody else's business: keys and secrets.
     pub const fn secret(reason: &'static str) -> Self {
-        Use::new(Class::Exclusive, Access::Read, reason)
+        Usage::new(Class::Exclusive, Access::Read, reason)
     }
 
     /// Opened for writing by this guest.
     pub const fn write(reason: &'static str) -> Self {
-        Use::new(Class::Exclusive, Access::Write, reason)
+        Usage::new(Class::Exclusive, Access::Write, reason)
     }
 
     /// A file that QEMU makes.
     pub const fn create(reason: &'static str) -> Self {
-        Use::new(Class::Exclusive, Access::Create, reason)
+        Usage::new(Class::Exclusive, Access::Create, reason)
     }
 
     /// A node that all guests of the host use.
     pub const fn host(reason: &'static str) -> Self {
-        Use::new(Class::Keep, Access::Write, reason)
+        Usage::new(Class::Keep, Access::Write, reason)
     }
 
     /// Looked at with the label it has.
     pub const fn read_only(reason: &'static str) -> Self {
-        Use::new(Class::Keep, Access::Read, reason)
+        Usage::new(Class::Keep, Access::Read, reason)
     }
 
     /// A socket that QEMU makes.
     pub const fn bind(reason: &'static str) -> Self {
-        Use::new(Class::Keep, Access::Bind, reason)
+        Usage::new(Class::Keep, Access::Bind, reason)
     }
 
     /// A socket that somebody serves.
     pub const fn connect(reason: &'static str) -> Self {
-        Use::new(Class::Keep, Access::Connect, reason)
+        Usage::new(Class::Keep, Access::Connect, reason)
     }
 
     /// A program.
     pub const fn exec(reason: &'static str) -> Self {
-        Use::new(Class::Keep, Access::Exec, reason)
+        Usage::new(Class::Keep, Access::Exec, reason)
     }
 
     /// A directory and what is below it.
     pub const fn tree(reason: &'static str) -> Self {
-        Use::new(Class::Keep, Access::Tree, reason)
+        Usage::new(Class::Keep, Access::Tree, reason)
     }
 
     /// Marks a file that QEMU maps.
@@ -168,11 +168,11 @@ struct FdSet {
 }
 
 /// What has been found so far.
-pub struct Found<'e> {
+pub struct Requests<'e> {
     /// What pure code is told of the host.
     pub env: &'e Environment,
     /// Resources.
-    pub requests: Vec<Request>,
+    pub list: Vec<Request>,
     /// Worth saying.
     pub warnings: Vec<Diagnostic>,
     /// What no table knows.
@@ -182,12 +182,12 @@ pub struct Found<'e> {
     fdsets: BTreeMap<i64, FdSet>,
 }
 
-impl<'e> Found<'e> {
+impl<'e> Requests<'e> {
     /// Nothing yet.
     pub fn new(env: &'e Environment) -> Self {
-        Found {
+        Requests {
             env,
-            requests: Vec::new(),
+            list: Vec::new(),
             warnings: Vec::new(),
             unknown: Vec::new(),
             errors: Vec::new(),
@@ -196,8 +196,8 @@ impl<'e> Found<'e> {
     }
 
     /// Adds a request.
-    pub fn add(&mut self, origin: Origin, target: Target, how: Use, image: Option<Image>) {
-        self.requests.push(Request {
+    pub fn add(&mut self, origin: Origin, target: Target, how: Usage, image: Option<Image>) {
+        self.list.push(Request {
             target,
             class: how.class,
             access: how.access,
@@ -211,12 +211,12 @@ impl<'e> Found<'e> {
     }
 
     /// Adds a path; the empty one names nothing.
-    pub fn path(&mut self, origin: Origin, path: &[u8], how: Use) {
-        self.image(origin, path, how, None);
+    pub fn add_path(&mut self, origin: Origin, path: &[u8], how: Usage) {
+        self.add_image(origin, path, how, None);
     }
 
     /// Adds a path whose header may name further files.
-    pub fn image(&mut self, origin: Origin, path: &[u8], how: Use, image: Option<Image>) {
+    pub fn add_image(&mut self, origin: Origin, path: &[u8], how: Usage, image: Option<Image>) {
         let path = bytes::c_string(path);
         if path.is_empty() {
             return;
@@ -230,7 +230,7 @@ impl<'e> Found<'e> {
 
     /// `monitor_fdset_dup_fd_add` picks the member with the same access mode, which the line
     /// does not tell: all members are listed.
-    fn use_fdset(&mut self, origin: Origin, set: &[u8], how: Use, image: Option<&Image>) {
+    fn use_fdset(&mut self, origin: Origin, set: &[u8], how: Usage, image: Option<&Image>) {
         let Some(set) = bytes::number::<i64>(set)
             .and_then(|set| self.fdsets.get_mut(&set))
             .filter(|set| !set.members.is_empty())
@@ -255,10 +255,10 @@ impl<'e> Found<'e> {
     }
 
     /// Adds the value of a key, where the tree has it; true when it does.
-    pub fn prop(&mut self, site: &Site, tree: &Tree, key: &str, how: Use) -> bool {
+    pub fn add_key(&mut self, site: &Site, tree: &Tree, key: &str, how: Usage) -> bool {
         match tree.leaf(key) {
             Some(leaf) if !leaf.text.is_empty() => {
-                self.path(site.origin(key, leaf.set_by), leaf.text, how);
+                self.add_path(site.origin(key, leaf.set_by), leaf.text, how);
                 true
             }
             _ => false,
@@ -266,7 +266,7 @@ impl<'e> Found<'e> {
     }
 
     /// A file that QEMU searches for in its data directories.
-    pub fn data_file(&mut self, origin: Origin, name: &[u8], how: Use) {
+    pub fn add_data_file(&mut self, origin: Origin, name: &[u8], how: Usage) {
         let name = bytes::c_string(name);
         if !name.is_empty() {
             self.add(origin, Target::DataFile(bytes::os(name)), how, None);
@@ -274,24 +274,24 @@ impl<'e> Found<'e> {
     }
 
     /// A name that QEMU completes itself.
-    pub fn template(&mut self, origin: Origin, start: &[u8], how: Use) {
+    pub fn add_template(&mut self, origin: Origin, start: &[u8], how: Usage) {
         self.add(origin, Target::Template(bytes::os(start)), how, None);
     }
 
     /// The value of a key is the number of an inherited descriptor, or several with colons.
-    pub fn fds(&mut self, site: &Site, tree: &Tree, key: &str, reason: &'static str) -> bool {
+    pub fn add_fds(&mut self, site: &Site, tree: &Tree, key: &str, reason: &'static str) -> bool {
         let Some(leaf) = tree.leaf(key).filter(|leaf| !leaf.text.is_empty()) else {
             return false;
         };
         let origin = site.origin(key, leaf.set_by);
         for part in leaf.text.split(|b| *b == b':') {
-            self.fd(origin.clone(), part, reason);
+            self.add_fd(origin.clone(), part, reason);
         }
         true
     }
 
     /// An inherited descriptor by its number.
-    pub fn fd(&mut self, origin: Origin, number: &[u8], reason: &'static str) {
+    pub fn add_fd(&mut self, origin: Origin, number: &[u8], reason: &'static str) {
         match bytes::number::<i32>(number) {
             Some(fd) => self.add(origin, Target::Fd(fd), descriptor(reason), None),
             None => {
@@ -302,13 +302,13 @@ impl<'e> Found<'e> {
     }
 
     /// Notes a member of an fd set.
-    pub fn fdset_member(&mut self, set: i64, fd: i32, origin: Origin) {
+    pub fn add_fdset_member(&mut self, set: i64, fd: i32, origin: Origin) {
         let set = self.fdsets.entry(set).or_default();
         set.members.push((fd, origin));
     }
 
     /// Lists the members of sets that nothing on the line uses: a monitor may use them later.
-    pub fn unused_fdsets(&mut self) {
+    pub fn add_unused_fdsets(&mut self) {
         for set in std::mem::take(&mut self.fdsets).into_values() {
             for (fd, origin) in set.members {
                 if !set.used {
@@ -333,7 +333,7 @@ impl<'e> Found<'e> {
     }
 
     /// Something that is not known, and therefore not labelled.
-    pub fn unknown(&mut self, site: &Site, message: impl Into<String>) {
+    pub fn warn_unknown(&mut self, site: &Site, message: impl Into<String>) {
         self.unknown.push(Diagnostic {
             word: site.word,
             option: site.option.clone(),
@@ -392,8 +392,8 @@ fn tmp_dir(tmpdir: Option<&OsString>) -> Vec<u8> {
 }
 
 /// An inherited descriptor is there already: nothing to label or to create.
-const fn descriptor(reason: &'static str) -> Use {
-    Use::host(reason)
+const fn descriptor(reason: &'static str) -> Usage {
+    Usage::host(reason)
 }
 
 #[cfg(test)]
@@ -403,27 +403,27 @@ mod tests {
     #[test]
     fn fd_sets_replace_paths_only_where_qemu_looks_for_them() {
         let env = Environment::default();
-        let mut found = Found::new(&env);
+        let mut requests = Requests::new(&env);
         let site = Site::new(3, "-x");
-        found.fdset_member(2, 11, site.origin("fd", None));
-        found.fdset_member(2, 12, site.origin("fd", None));
-        found.path(
+        requests.add_fdset_member(2, 11, site.origin("fd", None));
+        requests.add_fdset_member(2, 12, site.origin("fd", None));
+        requests.add_path(
             site.origin("", None),
             b"/dev/fdset/2",
-            Use::write("x").fdset(),
+            Usage::write("x").fdset(),
         );
-        found.path(site.origin("", None), b"/dev/fdset/2", Use::write("x"));
-        found.path(
+        requests.add_path(site.origin("", None), b"/dev/fdset/2", Usage::write("x"));
+        requests.add_path(
             site.origin("", None),
             b"/dev/fdset/3",
-            Use::write("x").fdset(),
+            Usage::write("x").fdset(),
         );
-        let targets: Vec<Target> = found.requests.iter().map(|r| r.target.clone()).collect();
+        let targets: Vec<Target> = requests.list.iter().map(|r| r.target.clone()).collect();
         let literal = Target::Path("/dev/fdset/2".into());
         assert_eq!(targets, [Target::Fd(11), Target::Fd(12), literal]);
-        assert_eq!(found.errors.len(), 1);
-        found.unused_fdsets();
-        assert_eq!(found.requests.len(), 3);
+        assert_eq!(requests.errors.len(), 1);
+        requests.add_unused_fdsets();
+        assert_eq!(requests.list.len(), 3);
     }
 
     #[test]

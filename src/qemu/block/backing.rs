@@ -7,10 +7,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::model::resource::{Access, Format, Origin, Request};
-use crate::qemu::block::context::{Context, Keys};
+use crate::qemu::block::context::{KeyNames, NodeContext};
 use crate::qemu::block::graph::Graph;
 use crate::qemu::invocation::Environment;
-use crate::qemu::requests::{Found, Site};
+use crate::qemu::requests::{Requests, Site};
 use crate::qemu::syntax::tree::{Scalar, Tree};
 use crate::qemu::syntax::{bytes, filename};
 
@@ -59,11 +59,11 @@ pub fn backing_requests(
     }
     let env = Environment::default();
     let site = Site::new(0, "");
-    let mut found = Found::new(&env);
+    let mut requests = Requests::new(&env);
     let mut graph = Graph::default();
-    let context = Context {
+    let context = NodeContext {
         filename: Some((&full, None)),
-        keys: Keys::Fixed(String::new(), None),
+        keys: KeyNames::Fixed(String::new(), None),
         read_only: match access {
             Access::Read => true,
             Access::Write
@@ -80,13 +80,13 @@ pub fn backing_requests(
         },
         depth: 0,
     };
-    graph.open(&tree, &context, &site, &mut found);
-    graph.finish(&mut found);
+    graph.open(&tree, &context, &site, &mut requests);
+    graph.finish(&mut requests);
     // A header is no place for drivers that are newer than this program.
-    if let Some(error) = found.errors.into_iter().chain(found.unknown).next() {
+    if let Some(error) = requests.errors.into_iter().chain(requests.unknown).next() {
         return Err(refused(error.message));
     }
-    let mut requests = found.requests;
+    let mut requests = requests.list;
     for request in &mut requests {
         request.origin = origin.clone();
         let is_read_only_disk = request.image.is_some() && request.access == Access::Read;

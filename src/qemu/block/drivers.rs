@@ -2,7 +2,7 @@
 //!
 //! Pure data. Facts: qapi/block-core.json (`BlockdevOptions*`) and block/*.c.
 
-use crate::qemu::requests::Use;
+use crate::qemu::requests::Usage;
 
 /// What a driver does with its children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub enum Path {
     /// The bytes of the disk: access follows the node.
     Disk(&'static str),
     /// Something beside it.
-    Other(&'static str, Use),
+    Other(&'static str, Usage),
     /// A PCI address for the driver in user space.
     Pci(&'static str),
     /// A sysfs directory of such a device.
@@ -133,7 +133,7 @@ const fn protocol(name: &'static str, paths: &'static [Path]) -> Driver {
     }
 }
 
-const CONNECT: Use = Use::connect("block device server");
+const CONNECT: Usage = Usage::connect("block device server");
 
 /// Every driver.
 #[rustfmt::skip]
@@ -164,7 +164,7 @@ pub const DRIVERS: &[Driver] = &[
     Driver {
         name: "blkdebug", kind: Kind::Filter,
         children: &[legacy("image", Role::Filtered, "x-image")],
-        paths: &[Path::Other("config", Use::content("rules of blkdebug"))],
+        paths: &[Path::Other("config", Usage::content("rules of blkdebug"))],
     },
     filter("blkverify", &[legacy("raw", Role::Filtered, "x-raw"), legacy("test", Role::Data, "x-image")]),
     protocol("file", &[Path::Disk("filename")]),
@@ -179,9 +179,9 @@ pub const DRIVERS: &[Driver] = &[
     protocol("nbd", &[Path::Socket("server"), Path::Other("path", CONNECT)]),
     protocol("gluster", &[
         Path::Sockets("server"),
-        Path::Other("logfile", Use::create("log of gluster")),
+        Path::Other("logfile", Usage::create("log of gluster")),
     ]),
-    protocol("rbd", &[Path::Other("conf", Use::content("configuration of ceph"))]),
+    protocol("rbd", &[Path::Other("conf", Usage::content("configuration of ceph"))]),
     protocol("nvme", &[Path::Pci("device")]),
     protocol("ssh", &[]),
     protocol("iscsi", &[]),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::model::resource::{Access, Backing, Class, Format, Image};
 use crate::qemu::block::drivers::{Kind, Role};
-use crate::qemu::requests::{Found, Site, Use};
+use crate::qemu::requests::{Requests, Site, Usage};
 
 /// How a user of a node uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +149,7 @@ impl<'s> Graph<'s> {
     }
 
     /// Settles who writes what, from the top down, and lists the files.
-    pub fn finish(mut self, found: &mut Found<'_>) {
+    pub fn finish(mut self, requests: &mut Requests<'_>) {
         for at in (0..self.nodes.len()).rev() {
             let Some(node) = self.nodes.get_mut(at) else {
                 continue;
@@ -172,7 +172,7 @@ impl<'s> Graph<'s> {
             // Who reads a header through a raw node reads it in the node's file.
             let through = node.kind == Kind::Raw && !users.images.is_empty();
             if through && node.shifted {
-                found.warn(
+                requests.warn(
                     node.site,
                     "begins inside a file (offset=), where headers are not read: what they name \
                      is not labelled",
@@ -181,7 +181,7 @@ impl<'s> Graph<'s> {
             let through = through && !node.shifted && image.as_ref().is_some_and(is_raw);
             if let Some(disk) = node.disk.take() {
                 let writes = !read_only && (!node.auto_read_only || strongest != User::Reader);
-                list_disk(disk, node.site, writes, &users, found);
+                list_disk(disk, node.site, writes, &users, requests);
             }
             let is_filter = node.kind == Kind::Filter;
             for (child, role) in std::mem::take(&mut node.edges) {
@@ -214,7 +214,7 @@ impl<'s> Graph<'s> {
     }
 }
 
-fn list_disk(disk: Disk, site: &Site, writes: bool, users: &Users, found: &mut Found<'_>) {
+fn list_disk(disk: Disk, site: &Site, writes: bool, users: &Users, requests: &mut Requests<'_>) {
     let shared = users.shared && !users.writer;
     let (class, access, reason) = match (writes, shared) {
         (true, true) => (Class::Shared, Access::Write, "disk shared between guests"),
@@ -222,14 +222,14 @@ fn list_disk(disk: Disk, site: &Site, writes: bool, users: &Users, found: &mut F
         (false, _) if users.backs => (Class::Content, Access::Read, "backing file"),
         (false, _) => (Class::Content, Access::Read, "read-only disk"),
     };
-    let how = Use::new(class, access, reason).fdset();
+    let how = Usage::new(class, access, reason).fdset();
     let origin = site.origin(&disk.key, disk.set_by);
     if users.images.is_empty() {
-        found.image(origin, &disk.path, how, Some(raw_image()));
+        requests.add_image(origin, &disk.path, how, Some(raw_image()));
         return;
     }
     for image in &users.images {
-        found.image(origin.clone(), &disk.path, how, Some(image.clone()));
+        requests.add_image(origin.clone(), &disk.path, how, Some(image.clone()));
     }
 }
 

@@ -4,11 +4,11 @@
 //! `bdrv_open_backing_file` in block.c (QEMU 10).
 
 use crate::model::resource::{Backing, Format, Image};
-use crate::qemu::block::context::{Context, Keys};
+use crate::qemu::block::context::{KeyNames, NodeContext};
 use crate::qemu::block::drivers::{self, Child, Driver, Kind, Role};
 use crate::qemu::block::graph::{Graph, Node};
 use crate::qemu::block::protocol;
-use crate::qemu::requests::{Found, Site};
+use crate::qemu::requests::{Requests, Site};
 use crate::qemu::syntax::tree::{Scalar, Tree};
 use crate::qemu::syntax::{bytes, filename};
 use crate::qemu::tables::unknown;
@@ -21,51 +21,62 @@ impl<'s> Graph<'s> {
     pub fn open(
         &mut self,
         tree: &Tree,
-        context: &Context<'_>,
+        context: &NodeContext<'_>,
         site: &'s Site,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) -> Option<usize> {
         if context.depth > MAX_DEPTH {
-            found.error(site, "block devices are nested too deeply");
+            requests.error(site, "block devices are nested too deeply");
             return None;
         }
         if let Some((name, set_by)) = context.filename
-            && let Some(resolved) = self.resolve(tree, name, context, site, found)?
+            && let Some(resolved) = self.resolve(tree, name, context, site, requests)?
         {
             // Options given directly beat the ones in the name.
             let keys = match &context.keys {
-                Keys::Fixed(name, set_by) => Keys::Fixed(name.clone(), *set_by),
-                Keys::Below(prefix) if prefix.is_empty() => Keys::Fixed("file".to_owned(), set_by),
-                Keys::Below(prefix) => Keys::Fixed(prefix.trim_end_matches('.').to_owned(), set_by),
+                KeyNames::Fixed(name, set_by) => KeyNames::Fixed(name.clone(), *set_by),
+                KeyNames::Below(prefix) if prefix.is_empty() => {
+                    KeyNames::Fixed("file".to_owned(), set_by)
+                }
+                KeyNames::Below(prefix) => {
+                    KeyNames::Fixed(prefix.trim_end_matches('.').to_owned(), set_by)
+                }
             };
-            let context = Context {
+            let context = NodeContext {
                 filename: None,
                 keys,
                 depth: context.depth.saturating_add(1),
                 ..context.clone()
             };
-            return self.open(&resolved, &context, site, found);
+            return self.open(&resolved, &context, site, requests);
         }
         match tree.text("driver") {
             Some(name) => match drivers::lookup(name) {
-                Some(driver) => self.open_driver(driver, tree, context, site, found),
+                Some(driver) => self.open_driver(driver, tree, context, site, requests),
                 None => {
                     let kind = context.keys.key("driver");
-                    unknown::kind(site, &kind, name, found);
+                    unknown::report_type(site, &kind, name, requests);
                     if let Some((file, _)) = context.filename {
-                        unknown::key_unknown(site, &context.keys.key("file"), file, found);
+                        unknown::report_key(site, &context.keys.key("file"), file, requests);
                     }
-                    unknown::keys(site, "blockdev", name, tree, &context.keys.key(""), found);
+                    unknown::report_keys(
+                        site,
+                        "blockdev",
+                        name,
+                        tree,
+                        &context.keys.key(""),
+                        requests,
+                    );
                     Some(self.open_unknown(tree, context, site))
                 }
             },
-            None if context.protocol => self.open_by_name(tree, context, site, found),
-            None => self.open_probed(tree, context, site, found),
+            None if context.protocol => self.open_by_name(tree, context, site, requests),
+            None => self.open_probed(tree, context, site, requests),
         }
     }
 
     /// A driver that no table has: a node that others can name, of which nothing else is known.
-    fn open_unknown(&mut self, tree: &Tree, context: &Context<'_>, site: &'s Site) -> usize {
+    fn open_unknown(&mut self, tree: &Tree, context: &NodeContext<'_>, site: &'s Site) -> usize {
         let read_only = tree.boolean("read-only").unwrap_or(context.read_only);
         let node = Node::new(site, Kind::Protocol, read_only, context.auto_read_only);
         let at = self.add(node);
@@ -81,9 +92,9 @@ impl<'s> Graph<'s> {
         &self,
         tree: &Tree,
         name: &[u8],
-        context: &Context<'_>,
+        context: &NodeContext<'_>,
         site: &Site,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) -> Option<Option<Tree>> {
         let driver = tree.text("driver").and_then(drivers::lookup);
         let takes_name = match driver {
@@ -104,7 +115,7 @@ impl<'s> Graph<'s> {
                 Some(Some(options))
             }
             Err(error) => {
-                found.error(site, error.to_string());
+                requests.error(site, error.to_string());
                 None
             }
         }
@@ -114,34 +125,34 @@ impl<'s> Graph<'s> {
     fn open_by_name(
         &mut self,
         tree: &Tree,
-        context: &Context<'_>,
+        context: &NodeContext<'_>,
         site: &'s Site,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) -> Option<usize> {
         if tree.text("filename").is_none() {
-            found.error(site, "a block device needs a driver or a file name");
+            requests.error(site, "a block device needs a driver or a file name");
             return None;
         }
         let driver = drivers::lookup(b"file")?;
-        self.open_driver(driver, tree, context, site, found)
+        self.open_driver(driver, tree, context, site, requests)
     }
 
     /// No driver: QEMU probes what the `file` child holds.
     fn open_probed(
         &mut self,
         tree: &Tree,
-        context: &Context<'_>,
+        context: &NodeContext<'_>,
         site: &'s Site,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) -> Option<usize> {
         let has_file = context.filename.is_some() || tree.child("file").is_some();
         if !has_file {
-            found.error(site, "a block device needs a driver or a file name");
+            requests.error(site, "a block device needs a driver or a file name");
             return None;
         }
         // qcow2 has all the children that a probed format can have.
         let driver = drivers::lookup(b"qcow2")?;
-        let node = self.open_driver(driver, tree, context, site, found)?;
+        let node = self.open_driver(driver, tree, context, site, requests)?;
         self.leave_to_probing(node, &context.unstated);
         Some(node)
     }
@@ -150,15 +161,15 @@ impl<'s> Graph<'s> {
         &mut self,
         driver: &'static Driver,
         tree: &Tree,
-        context: &Context<'_>,
+        context: &NodeContext<'_>,
         site: &'s Site,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) -> Option<usize> {
         let read_only = tree.boolean("read-only").unwrap_or(context.read_only);
         let auto_read_only = tree
             .boolean("auto-read-only")
             .unwrap_or(context.auto_read_only);
-        unknown::node(driver, tree, &context.keys, site, found);
+        unknown::report_node_keys(driver, tree, &context.keys, site, requests);
         let mut node = Node::new(site, driver.kind, read_only, auto_read_only);
         // block/raw-format.c
         node.shifted = driver.kind == Kind::Raw
@@ -171,10 +182,10 @@ impl<'s> Graph<'s> {
             data_file_given: false,
         };
         for child in driver.children {
-            self.open_children(*child, tree, context, &mut node, &mut image, found)?;
+            self.open_children(*child, tree, context, &mut node, &mut image, requests)?;
         }
         for path in driver.paths {
-            protocol::open(*path, tree, context, &mut node, found);
+            protocol::open(*path, tree, context, &mut node, requests);
         }
         match driver.kind {
             Kind::Raw | Kind::Format | Kind::ReadOnlyFormat => node.image = Some(image),
@@ -192,16 +203,16 @@ impl<'s> Graph<'s> {
         &mut self,
         child: Child,
         tree: &Tree,
-        context: &Context<'_>,
+        context: &NodeContext<'_>,
         node: &mut Node<'s>,
         image: &mut Image,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) -> Option<()> {
         if let Some(list) = child.key.strip_suffix('.') {
             let members = tree.child(list).into_iter().flat_map(Tree::children);
             for (key, member) in members {
                 let name = format!("{list}.{}", bytes::show(key));
-                let edge = self.open_child(child, &name, member, None, context, node, found)?;
+                let edge = self.open_child(child, &name, member, None, context, node, requests)?;
                 node.edges.push((edge, child.role));
             }
             return Some(());
@@ -217,14 +228,14 @@ impl<'s> Graph<'s> {
         if child.role == Role::Cow {
             image.backing = backing(given);
             if image.backing != Backing::NotFromHeader {
-                return self.open_further_down(child, given, context, node, found);
+                return self.open_further_down(child, given, context, node, requests);
             }
         }
         let member = match (given, name) {
             (None, None) => {
                 if matches!(child.role, Role::Image | Role::Filtered) {
                     let message = format!("a block device must be given for '{}'", child.key);
-                    found.error(node.site, message);
+                    requests.error(node.site, message);
                     return None;
                 }
                 return Some(());
@@ -232,7 +243,7 @@ impl<'s> Graph<'s> {
             (Some(given), None) if is_nothing(given) => return Some(()),
             (given, _) => given.unwrap_or(&empty),
         };
-        let edge = self.open_child(child, child.key, member, name, context, node, found)?;
+        let edge = self.open_child(child, child.key, member, name, context, node, requests)?;
         node.edges.push((edge, child.role));
         if child.key == "data-file" {
             image.data_file_given = true;
@@ -245,9 +256,9 @@ impl<'s> Graph<'s> {
         &mut self,
         child: Child,
         given: Option<&Tree>,
-        context: &Context<'_>,
+        context: &NodeContext<'_>,
         node: &mut Node<'s>,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) -> Option<()> {
         let mut key = child.key.to_owned();
         let mut above = given;
@@ -255,14 +266,15 @@ impl<'s> Graph<'s> {
             let message = format!(
                 "takes data-file= of a backing file only where {key}.file.filename= names that file"
             );
-            found.error(node.site, message);
+            requests.error(node.site, message);
             return None;
         }
         while let Some(member) = above.and_then(|tree| tree.child(child.key)) {
             key = format!("{key}.{}", child.key);
             if backing(Some(member)) == Backing::NotFromHeader {
                 if !is_nothing(member) {
-                    let edge = self.open_child(child, &key, member, None, context, node, found)?;
+                    let edge =
+                        self.open_child(child, &key, member, None, context, node, requests)?;
                     node.edges.push((edge, child.role));
                 }
                 break;
@@ -282,9 +294,9 @@ impl<'s> Graph<'s> {
         key: &str,
         member: &Tree,
         name: Option<(&[u8], Option<usize>)>,
-        context: &Context<'_>,
+        context: &NodeContext<'_>,
         node: &Node<'s>,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) -> Option<usize> {
         // A string is the name of a node, unless it is the file name of -drive.
         if let (None, Some(Scalar::Text(reference))) = (name, &member.value) {
@@ -294,7 +306,7 @@ impl<'s> Graph<'s> {
                     "there is no block node '{}' before this word",
                     bytes::show(reference)
                 );
-                found.error(node.site, message);
+                requests.error(node.site, message);
             }
             return target;
         }
@@ -315,8 +327,8 @@ impl<'s> Graph<'s> {
             }
         };
         let keys = match (&context.keys, name) {
-            (Keys::Below(prefix), Some((_, set_by))) if child.legacy.is_some() => {
-                Keys::Fixed(prefix.trim_end_matches('.').to_owned(), set_by)
+            (KeyNames::Below(prefix), Some((_, set_by))) if child.legacy.is_some() => {
+                KeyNames::Fixed(prefix.trim_end_matches('.').to_owned(), set_by)
             }
             (keys, _) => keys.below(key),
         };
@@ -329,7 +341,7 @@ impl<'s> Graph<'s> {
                 Format::Unstated { add: "driver=" }
             }
         };
-        let context = Context {
+        let context = NodeContext {
             filename: name,
             keys,
             read_only,
@@ -338,7 +350,7 @@ impl<'s> Graph<'s> {
             unstated,
             depth: context.depth.saturating_add(1),
         };
-        self.open(member, &context, node.site, found)
+        self.open(member, &context, node.site, requests)
     }
 }
 

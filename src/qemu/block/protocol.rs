@@ -3,12 +3,12 @@
 //! Pure. Facts: block/*.c (QEMU 10); the keys are in the table of `drivers`.
 
 use crate::model::resource::{HostDevice, Origin, PciAddress, Vfio};
-use crate::qemu::block::context::{Context, overlay_start};
+use crate::qemu::block::context::{NodeContext, overlay_start};
 use crate::qemu::block::drivers::Path;
 use crate::qemu::block::graph::{Disk, Node};
 
 use crate::qemu::options::hostdev::{self, no_pci_address, sysfs};
-use crate::qemu::requests::{Found, Site, Use};
+use crate::qemu::requests::{Requests, Site, Usage};
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::{Leaf, Tree};
 
@@ -16,9 +16,9 @@ use crate::qemu::syntax::tree::{Leaf, Tree};
 pub fn open(
     path: Path,
     tree: &Tree,
-    context: &Context<'_>,
+    context: &NodeContext<'_>,
     node: &mut Node<'_>,
-    found: &mut Found<'_>,
+    requests: &mut Requests<'_>,
 ) {
     let origin = |key: &str, leaf: Leaf<'_>| {
         node.site
@@ -27,7 +27,7 @@ pub fn open(
     match path {
         Path::Disk(key) => {
             let Some(leaf) = tree.leaf(key) else {
-                found.error(node.site, format!("a block device needs '{key}'"));
+                requests.error(node.site, format!("a block device needs '{key}'"));
                 return;
             };
             node.disk = Some(Disk {
@@ -38,75 +38,81 @@ pub fn open(
         }
         Path::Other(key, how) => {
             if let Some(leaf) = tree.leaf(key) {
-                found.path(origin(key, leaf), leaf.text, how);
+                requests.add_path(origin(key, leaf), leaf.text, how);
             }
         }
         Path::Pci(key) => {
             if let Some(leaf) = tree.leaf(key) {
-                nvme(&origin(key, leaf), leaf.text, found);
+                nvme(&origin(key, leaf), leaf.text, requests);
             }
         }
         Path::Sysfs(key) => {
             if let Some(leaf) = tree.leaf(key) {
                 let device = sysfs(leaf.text, Vfio::Group);
-                hostdev::vfio(&origin(key, leaf), device, "virtio device", found);
+                hostdev::vfio(&origin(key, leaf), device, "virtio device", requests);
             }
         }
-        Path::Socket(key) => socket(key, tree, context, node.site, found),
+        Path::Socket(key) => socket(key, tree, context, node.site, requests),
         Path::Sockets(key) => {
             for (index, _) in tree.child(key).into_iter().flat_map(Tree::children) {
                 let key = format!("{key}.{}", bytes::show(index));
-                socket(&key, tree, context, node.site, found);
+                socket(&key, tree, context, node.site, requests);
             }
         }
         Path::Fat(key) => {
             let Some(leaf) = tree.leaf(key) else { return };
-            found.path(
+            requests.add_path(
                 origin(key, leaf),
                 leaf.text,
-                Use::tree("directory shown as a disk"),
+                Usage::tree("directory shown as a disk"),
             );
             if tree.boolean("rw") == Some(true) {
-                let start = overlay_start(found);
-                let how = Use::create("changes to a directory shown as a disk");
-                found.template(origin("rw", leaf), &start, how);
+                let start = overlay_start(requests);
+                let how = Usage::create("changes to a directory shown as a disk");
+                requests.add_template(origin("rw", leaf), &start, how);
             }
         }
     }
 }
 
 /// A `SocketAddress` that QEMU connects to.
-fn socket(key: &str, tree: &Tree, context: &Context<'_>, site: &Site, found: &mut Found<'_>) {
+fn socket(
+    key: &str,
+    tree: &Tree,
+    context: &NodeContext<'_>,
+    site: &Site,
+    requests: &mut Requests<'_>,
+) {
     let kind = tree.text(&format!("{key}.type"));
     let path = format!("{key}.path");
     let number = format!("{key}.str");
     if let Some(leaf) = tree.leaf(&path).filter(|_| kind != Some(b"inet")) {
         let origin = site.origin(&context.keys.key(&path), context.keys.set_by(leaf));
-        found.path(origin, leaf.text, Use::connect("block device server"));
+        requests.add_path(origin, leaf.text, Usage::connect("block device server"));
     }
     if let Some(leaf) = tree.leaf(&number).filter(|_| kind == Some(b"fd")) {
         let origin = site.origin(&context.keys.key(&number), context.keys.set_by(leaf));
-        found.fd(origin, leaf.text, "block device server");
+        requests.add_fd(origin, leaf.text, "block device server");
     }
 }
 
 /// `nvme://ADDRESS/NAMESPACE`, `device=ADDRESS`. QEMU takes the address for a name in sysfs as it
 /// stands (`sysfs_find_group_file`, util/vfio-helpers.c), so there is one spelling only.
-fn nvme(origin: &Origin, text: &[u8], found: &mut Found<'_>) {
+fn nvme(origin: &Origin, text: &[u8], requests: &mut Requests<'_>) {
     let address = match PciAddress::parse(text) {
         Some(address) if address.to_string().as_bytes() == text => address,
         Some(address) => {
             let text = bytes::show(text);
             let message = format!("the nvme driver needs '{text}' spelt as in sysfs: {address}");
-            found.error_at(origin, message);
+            requests.error_at(origin, message);
             return;
         }
         None => {
-            found.error_at(origin, no_pci_address(text));
+            requests.error_at(origin, no_pci_address(text));
             return;
         }
     };
     let how = Vfio::Group;
     let device = HostDevice::VfioPci { address, how };
-    hostdev::vfio(origin, device, "NVMe controller", found);
+    hostdev::vfio(origin, device, "NVMe controller", requests);
 }

@@ -3,9 +3,9 @@
 //!
 //! Pure.
 
-use crate::qemu::entry::Entry;
 use crate::qemu::invocation::{Accelerator, Invocation};
-use crate::qemu::requests::{Found, Site, Use};
+use crate::qemu::parsed_option::ParsedOption;
+use crate::qemu::requests::{Requests, Site, Usage};
 use crate::qemu::syntax::bytes;
 
 /// `vmsr_open_socket` in target/i386/kvm/vmsr_energy.c.
@@ -27,29 +27,34 @@ pub fn names_resource(kind: &[u8], key: &str) -> bool {
 }
 
 /// Fills `accelerators` and `kvm_device`, and lists what is opened for them.
-pub fn list(program: &[u8], entries: &[Entry], line: &mut Invocation, found: &mut Found<'_>) {
+pub fn add_requests(
+    program: &[u8],
+    options: &[ParsedOption],
+    line: &mut Invocation,
+    requests: &mut Requests<'_>,
+) {
     let mut tried: Vec<(Accelerator, Site)> = Vec::new();
-    for entry in entries.iter().filter(|entry| entry.name == "accel") {
-        if let Some(name) = entry.text("accel") {
+    for option in options.iter().filter(|option| option.name == "accel") {
+        if let Some(name) = option.text("accel") {
             if name.contains(&b':') {
                 // Lists are for -machine accel= only (do_configure_accelerator's caller).
-                found.error(&entry.site, "takes one accelerator; repeat it for more");
+                requests.error(&option.site, "takes one accelerator; repeat it for more");
             }
-            tried.push((Accelerator::from_name(name), entry.site.clone()));
+            tried.push((Accelerator::from_name(name), option.site.clone()));
         }
     }
     // -machine accel= and -enable-kvm write the same key; the last one counts.
-    let from_machine = entries
+    let from_machine = options
         .iter()
-        .filter_map(|entry| match entry.name {
-            "enable-kvm" => Some((&b"kvm"[..], &entry.site)),
-            "machine" | "M" => entry.text("accel").map(|list| (list, &entry.site)),
+        .filter_map(|option| match option.name {
+            "enable-kvm" => Some((&b"kvm"[..], &option.site)),
+            "machine" | "M" => option.text("accel").map(|list| (list, &option.site)),
             _ => None,
         })
         .next_back();
     match from_machine {
         Some((_, site)) if !tried.is_empty() => {
-            found.error(site, "-accel and -machine accel= cannot both be given");
+            requests.error(site, "-accel and -machine accel= cannot both be given");
         }
         Some((list, site)) => {
             for name in list.split(|b| *b == b':').filter(|name| !name.is_empty()) {
@@ -67,16 +72,16 @@ pub fn list(program: &[u8], entries: &[Entry], line: &mut Invocation, found: &mu
         }
         None => {}
     }
-    let properties = entries
+    let properties = options
         .iter()
-        .filter(|entry| entry.name == "accel" && entry.text("accel") == Some(b"kvm"));
-    for entry in properties {
-        if let Some(device) = entry.text("device") {
+        .filter(|option| option.name == "accel" && option.text("accel") == Some(b"kvm"));
+    for option in properties {
+        if let Some(device) = option.text("device") {
             line.kvm_device = Some(bytes::os(device));
         }
-        rapl(entry, found);
+        rapl(option, requests);
     }
-    open_kvm(&tried, line, entries, found);
+    open_kvm(&tried, line, options, requests);
     line.accelerators = tried.into_iter().map(|(name, _)| name).collect();
 }
 
@@ -84,8 +89,8 @@ pub fn list(program: &[u8], entries: &[Entry], line: &mut Invocation, found: &mu
 fn open_kvm(
     tried: &[(Accelerator, Site)],
     line: &Invocation,
-    entries: &[Entry],
-    found: &mut Found<'_>,
+    options: &[ParsedOption],
+    requests: &mut Requests<'_>,
 ) {
     let Some(at) = tried.iter().position(|(name, _)| *name == Accelerator::Kvm) else {
         return;
@@ -99,27 +104,27 @@ fn open_kvm(
     let Some((_, site)) = rest.first() else {
         return;
     };
-    let mut how = Use::host("KVM");
+    let mut how = Usage::host("KVM");
     // A later accelerator takes over when KVM cannot be opened.
     how.required = rest.len() == 1 && before.is_empty();
-    let device = entries
+    let device = options
         .iter()
-        .filter(|entry| entry.name == "accel" && line.kvm_device.is_some())
-        .find_map(|entry| entry.tree.leaf("device").map(|leaf| (entry, leaf)));
+        .filter(|option| option.name == "accel" && line.kvm_device.is_some())
+        .find_map(|option| option.tree.leaf("device").map(|leaf| (option, leaf)));
     match device {
-        Some((entry, leaf)) => {
-            found.path(entry.site.origin("device", leaf.set_by), leaf.text, how);
+        Some((option, leaf)) => {
+            requests.add_path(option.site.origin("device", leaf.set_by), leaf.text, how);
         }
-        None => found.path(site.origin("", None), b"/dev/kvm", how),
+        None => requests.add_path(site.origin("", None), b"/dev/kvm", how),
     }
 }
 
-fn rapl(entry: &Entry, found: &mut Found<'_>) {
-    if entry.tree.boolean("rapl") != Some(true) {
+fn rapl(option: &ParsedOption, requests: &mut Requests<'_>) {
+    if option.tree.boolean("rapl") != Some(true) {
         return;
     }
-    let how = Use::connect("helper for energy counters").optional();
-    if !found.prop(&entry.site, &entry.tree, "rapl-helper-socket", how) {
-        found.path(entry.site.origin("rapl", None), RAPL_SOCKET, how);
+    let how = Usage::connect("helper for energy counters").optional();
+    if !requests.add_key(&option.site, &option.tree, "rapl-helper-socket", how) {
+        requests.add_path(option.site.origin("rapl", None), RAPL_SOCKET, how);
     }
 }

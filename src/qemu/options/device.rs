@@ -4,115 +4,123 @@
 //! 10.0.
 
 use crate::model::resource::{HostDevice, Target, UsbMatch, Vfio};
-use crate::qemu::entry::Entry;
 use crate::qemu::options::chardev;
 use crate::qemu::options::hostdev::{self, pci, sysfs};
-use crate::qemu::requests::{Found, Site, Use};
+use crate::qemu::parsed_option::ParsedOption;
+use crate::qemu::requests::{Requests, Site, Usage};
 use crate::qemu::syntax::bytes::{self, matches};
 use crate::qemu::syntax::opts::Opts;
 use crate::qemu::syntax::tree::{Scalar, Tree};
 
 /// Device, property, what it is.
-type Row = (&'static str, &'static str, Use);
+type Row = (&'static str, &'static str, Usage);
 
 /// Device (`*` at the end: all that start so), property, what it is.
 const PATHS: &[Row] = &[
-    ("usb-*", "pcap", Use::create("USB capture")),
-    ("u2f-*", "pcap", Use::create("USB capture")),
-    ("canokey", "pcap", Use::create("USB capture")),
-    ("usb-mtp", "rootdir", Use::tree("directory shared by MTP")),
-    ("usb-host", "hostdevice", Use::write("USB device").fdset()),
-    ("u2f-passthru", "hidraw", Use::write("security key").fdset()),
+    ("usb-*", "pcap", Usage::create("USB capture")),
+    ("u2f-*", "pcap", Usage::create("USB capture")),
+    ("canokey", "pcap", Usage::create("USB capture")),
+    ("usb-mtp", "rootdir", Usage::tree("directory shared by MTP")),
+    ("usb-host", "hostdevice", Usage::write("USB device").fdset()),
+    (
+        "u2f-passthru",
+        "hidraw",
+        Usage::write("security key").fdset(),
+    ),
     (
         "u2f-emulated",
         "dir",
-        Use::tree("keys of an emulated U2F token"),
+        Usage::tree("keys of an emulated U2F token"),
     ),
-    ("u2f-emulated", "cert", Use::secret("U2F certificate")),
-    ("u2f-emulated", "privkey", Use::secret("U2F key")),
-    ("u2f-emulated", "entropy", Use::secret("U2F entropy")),
-    ("u2f-emulated", "counter", Use::write("U2F counter")),
+    ("u2f-emulated", "cert", Usage::secret("U2F certificate")),
+    ("u2f-emulated", "privkey", Usage::secret("U2F key")),
+    ("u2f-emulated", "entropy", Usage::secret("U2F entropy")),
+    ("u2f-emulated", "counter", Usage::write("U2F counter")),
     (
         "canokey",
         "file",
-        Use::write("state of a security key").optional(),
+        Usage::write("state of a security key").optional(),
     ),
     (
         "vhost-vdpa-device*",
         "vhostdev",
-        Use::write("vDPA device").fdset(),
+        Usage::write("vDPA device").fdset(),
     ),
-    ("virtio-input-host*", "evdev", Use::write("input device")),
+    ("virtio-input-host*", "evdev", Usage::write("input device")),
     (
         "virtio-gpu-rutabaga*",
         "wayland-socket-path",
-        Use::connect("Wayland"),
+        Usage::connect("Wayland"),
     ),
     (
         "virtio-vga-rutabaga*",
         "wayland-socket-path",
-        Use::connect("Wayland"),
+        Usage::connect("Wayland"),
     ),
-    ("loader", "file", Use::content("file loaded into memory")),
+    ("loader", "file", Usage::content("file loaded into memory")),
     (
         "guest-loader",
         "kernel",
-        Use::content("kernel of an inner guest"),
+        Usage::content("kernel of an inner guest"),
     ),
     (
         "guest-loader",
         "initrd",
-        Use::content("initial ramdisk of an inner guest"),
+        Usage::content("initial ramdisk of an inner guest"),
     ),
     // Made by the machine from -kernel and -initrd; -global reaches it.
-    ("s390-ipl", "kernel", Use::content("kernel")),
+    ("s390-ipl", "kernel", Usage::content("kernel")),
     (
         "s390-ipl",
         "initrd",
-        Use::content("initial ramdisk").mapped(),
+        Usage::content("initial ramdisk").mapped(),
     ),
-    ("ipmi-bmc-sim", "sdrfile", Use::content("IPMI sensor data")),
+    (
+        "ipmi-bmc-sim",
+        "sdrfile",
+        Usage::content("IPMI sensor data"),
+    ),
     (
         "ipmi-bmc-sim",
         "frudatafile",
-        Use::content("IPMI inventory data"),
+        Usage::content("IPMI inventory data"),
     ),
-    ("cxl-*", "cdat", Use::content("CXL attributes")),
+    ("cxl-*", "cdat", Usage::content("CXL attributes")),
     (
         "uefi-vars*",
         "jsonfile",
-        Use::write("UEFI variables").optional().fdset(),
+        Usage::write("UEFI variables").optional().fdset(),
     ),
     // Since 11.1.
     (
         "uefi-vars*",
         "pcapfile",
-        Use::create("capture of UEFI variable requests"),
+        Usage::create("capture of UEFI variable requests"),
     ),
-    ("spapr-tpm-proxy", "host-path", Use::write("TPM")),
-    ("ds1225y", "filename", Use::write("NVRAM").optional()),
+    ("spapr-tpm-proxy", "host-path", Usage::write("TPM")),
+    ("ds1225y", "filename", Usage::write("NVRAM").optional()),
 ];
 
 /// Names searched for in the data directories.
 const DATA_FILES: &[Row] = &[
-    ("*", "romfile", Use::content("option ROM")),
-    ("raven*", "bios-name", Use::content("firmware")),
-    ("s390-ipl", "firmware", Use::content("firmware")),
+    ("*", "romfile", Usage::content("option ROM")),
+    ("raven*", "bios-name", Usage::content("firmware")),
+    ("s390-ipl", "firmware", Usage::content("firmware")),
 ];
 
 /// Devices that open a host-wide node unless a property gives a descriptor for it.
-const NODES: &[(&str, &str, &str, Use)] = &[
+const NODES: &[(&str, &str, &str, Usage)] = &[
     (
         "vhost-vsock*",
         "vhostfd",
         "/dev/vhost-vsock",
-        Use::host("vsock"),
+        Usage::host("vsock"),
     ),
     (
         "vhost-scsi*",
         "vhostfd",
         "/dev/vhost-scsi",
-        Use::host("SCSI target"),
+        Usage::host("SCSI target"),
     ),
 ];
 
@@ -124,18 +132,18 @@ const FDS: &[(&str, &str)] = &[
 ];
 
 /// All devices and defaults.
-pub fn list(entries: &[Entry], found: &mut Found<'_>) {
-    for entry in entries {
-        match entry.name {
-            "device" => device(entry, found),
-            "global" => global(entry, found),
+pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
+    for option in options {
+        match option.name {
+            "device" => device(option, requests),
+            "global" => global(option, requests),
             _ => {}
         }
     }
 }
 
 /// Properties that functions of this file read without a row above.
-const READ: &[(&str, &str)] = &[
+const KEYS_READ_IN_CODE: &[(&str, &str)] = &[
     ("ccid-card-emulated", "db"),
     ("vfio-*", "host"),
     ("vfio-*", "sysfsdev"),
@@ -145,53 +153,53 @@ const READ: &[(&str, &str)] = &[
 pub fn names_resource(name: &[u8], property: &str) -> bool {
     let rows = PATHS.iter().chain(DATA_FILES).map(|row| (row.0, row.1));
     let nodes = NODES.iter().map(|row| (row.0, row.1));
-    let others = FDS.iter().chain(READ).copied();
+    let others = FDS.iter().chain(KEYS_READ_IN_CODE).copied();
     rows.chain(nodes)
         .chain(others)
         .any(|(pattern, key)| key == property && matches(pattern, name))
 }
 
-fn device(entry: &Entry, found: &mut Found<'_>) {
-    let (site, tree) = (&entry.site, &entry.tree);
+fn device(option: &ParsedOption, requests: &mut Requests<'_>) {
+    let (site, tree) = (&option.site, &option.tree);
     let Some(name) = tree.text("driver") else {
         return;
     };
     for (_, key, how) in PATHS.iter().filter(|row| matches(row.0, name)) {
-        found.prop(site, tree, key, *how);
+        requests.add_key(site, tree, key, *how);
     }
     for (_, key, how) in DATA_FILES.iter().filter(|row| matches(row.0, name)) {
         if let Some(leaf) = tree.leaf(key) {
-            found.data_file(site.origin(key, leaf.set_by), leaf.text, *how);
+            requests.add_data_file(site.origin(key, leaf.set_by), leaf.text, *how);
         }
     }
     for (_, key, node, how) in NODES.iter().filter(|row| matches(row.0, name)) {
-        if !found.fds(site, tree, key, "vhost descriptor") {
-            found.path(site.origin("driver", None), node.as_bytes(), *how);
+        if !requests.add_fds(site, tree, key, "vhost descriptor") {
+            requests.add_path(site.origin("driver", None), node.as_bytes(), *how);
         }
     }
     let mut inherited = false;
     for (_, key) in FDS.iter().filter(|row| matches(row.0, name)) {
-        inherited |= found.fds(site, tree, key, "descriptor of a device");
+        inherited |= requests.add_fds(site, tree, key, "descriptor of a device");
     }
     if name.starts_with(b"vfio-") && !inherited {
-        vfio(site, name, tree, found);
+        vfio(site, name, tree, requests);
     }
     match name {
-        b"usb-host" => usb_host(site, tree, found),
+        b"usb-host" => usb_host(site, tree, requests),
         // A peer that emulates the device (hw/vfio-user/pci.c, since 10.1).
-        b"vfio-user-pci" => chardev::address(site, "socket", tree, false, found),
+        b"vfio-user-pci" => chardev::address(site, "socket", tree, false, requests),
         b"u2f-passthru" if tree.text("hidraw").is_none() => {
-            found.warn(site, "takes the first security key it finds; add hidraw=");
+            requests.warn(site, "takes the first security key it finds; add hidraw=");
         }
         b"ccid-card-emulated" if tree.text("backend") == Some(b"certificates") => {
-            nss_database(site, tree, found);
+            nss_database(site, tree, requests);
         }
         _ if draws_with_blobs(name, tree) => {
-            let how = Use::host("shared graphics buffers");
-            found.path(site.origin("blob", None), b"/dev/udmabuf", how);
+            let how = Usage::host("shared graphics buffers");
+            requests.add_path(site.origin("blob", None), b"/dev/udmabuf", how);
         }
         _ if matches("xen-*", name) => {
-            found.warn(
+            requests.warn(
                 site,
                 "opens the Xen nodes below /dev/xen, which are not listed",
             );
@@ -206,19 +214,19 @@ fn draws_with_blobs(name: &[u8], tree: &Tree) -> bool {
 }
 
 /// hw/usb/ccid-card-emulated.c.
-fn nss_database(site: &Site, tree: &Tree, found: &mut Found<'_>) {
-    let how = Use::tree("NSS database");
+fn nss_database(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
+    let how = Usage::tree("NSS database");
     match tree.leaf("db") {
         Some(leaf) => {
             let path = leaf.text.strip_prefix(b"sql:").unwrap_or(leaf.text);
-            found.path(site.origin("db", leaf.set_by), path, how);
+            requests.add_path(site.origin("db", leaf.set_by), path, how);
         }
-        None => found.path(site.origin("driver", None), b"/etc/pki/nssdb", how),
+        None => requests.add_path(site.origin("driver", None), b"/etc/pki/nssdb", how),
     }
 }
 
 /// hw/vfio: by group, or by the device's own node with iommufd; sysfsdev= before host=.
-fn vfio(site: &Site, name: &[u8], tree: &Tree, found: &mut Found<'_>) {
+fn vfio(site: &Site, name: &[u8], tree: &Tree, requests: &mut Requests<'_>) {
     let how = match tree.leaf("iommufd") {
         Some(_) => Vfio::Cdev,
         None => Vfio::Group,
@@ -241,8 +249,8 @@ fn vfio(site: &Site, name: &[u8], tree: &Tree, found: &mut Found<'_>) {
     };
     let origin = site.origin(key, leaf.set_by);
     match device {
-        Ok(device) => hostdev::vfio(&origin, device, "passed-through device", found),
-        Err(message) => found.error_at(&origin, message),
+        Ok(device) => hostdev::vfio(&origin, device, "passed-through device", requests),
+        Err(message) => requests.error_at(&origin, message),
     }
 }
 
@@ -267,14 +275,14 @@ fn platform(name: &[u8], how: Vfio) -> Result<HostDevice, String> {
 
 /// hw/usb/host-libusb.c (`usb_host_realize`): by node, by bus and address, or by a search that is
 /// repeated for as long as the guest runs.
-fn usb_host(site: &Site, tree: &Tree, found: &mut Found<'_>) {
+fn usb_host(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     if tree.text("hostdevice").is_some_and(|path| !path.is_empty()) {
         return;
     }
     let (wanted, key) = match usb_match(tree) {
-        Ok(Some(found)) => found,
+        Ok(Some(wanted)) => wanted,
         Ok(None) => {
-            found.warn(
+            requests.warn(
                 site,
                 "takes the first USB device it finds, which is not labelled; add vendorid= and \
                  productid=, or hostbus= and hostport=",
@@ -282,13 +290,13 @@ fn usb_host(site: &Site, tree: &Tree, found: &mut Found<'_>) {
             return;
         }
         Err(message) => {
-            found.error(site, message);
+            requests.error(site, message);
             return;
         }
     };
     let set_by = tree.leaf(key).and_then(|leaf| leaf.set_by);
     let origin = site.origin(key, set_by);
-    let how = Use::write("USB device");
+    let how = Usage::write("USB device");
     if let UsbMatch {
         bus: Some(bus),
         address: Some(address),
@@ -298,11 +306,11 @@ fn usb_host(site: &Site, tree: &Tree, found: &mut Found<'_>) {
     } = wanted
     {
         let path = format!("/dev/bus/usb/{bus:03}/{address:03}");
-        found.path(origin, path.as_bytes(), how);
+        requests.add_path(origin, path.as_bytes(), how);
     } else {
         // QEMU starts without it and waits.
         let target = Target::Device(HostDevice::Usb(wanted));
-        found.add(origin, target, how.optional(), None);
+        requests.add(origin, target, how.optional(), None);
     }
 }
 
@@ -369,21 +377,21 @@ pub struct Global {
 impl Global {
     /// `DRIVER.PROP=VALUE`, which QEMU tries first (`qemu_global_option`), or
     /// `driver=,property=,value=`.
-    pub fn parse(entry: &Entry) -> Option<Self> {
+    pub fn parse(option: &ParsedOption) -> Option<Self> {
         let global = |driver: &[u8], property: &[u8], value: &[u8]| Self {
             driver: driver.to_vec(),
             property: property.to_vec(),
             value: value.to_vec(),
         };
-        if let Some((name, value)) = bytes::split_once(&entry.word, b'=')
+        if let Some((name, value)) = bytes::split_once(&option.value, b'=')
             && let Some((driver, property)) = bytes::split_once(name, b'.')
         {
             return Some(global(driver, property, value));
         }
-        let parsed = Opts::parse(&entry.word, None);
+        let parsed = Opts::parse(&option.value, None);
         // A section of a config file comes as pairs already.
-        let opts = if entry.word.is_empty() {
-            &entry.opts
+        let opts = if option.value.is_empty() {
+            &option.opts
         } else {
             &parsed
         };
@@ -403,7 +411,7 @@ impl Global {
             .or_else(|| rows.iter().find(fits))
     }
 
-    fn data_file(&self) -> Option<Use> {
+    fn data_file(&self) -> Option<Usage> {
         self.best_row(DATA_FILES).map(|(_, _, how)| *how)
     }
 
@@ -411,7 +419,7 @@ impl Global {
         self.driver.starts_with(b"vfio-") && matches!(&*self.property, b"host" | b"sysfsdev")
     }
 
-    fn path(&self) -> Option<Use> {
+    fn path(&self) -> Option<Usage> {
         self.best_row(PATHS)
             .filter(|row| matches(row.0, &self.driver) || is_path_property(&self.property))
             .map(|(_, _, how)| *how)
@@ -435,9 +443,9 @@ impl Global {
 }
 
 /// The class may be a parent class, so the driver is not compared.
-fn global(entry: &Entry, found: &mut Found<'_>) {
-    let Some(global) = Global::parse(entry) else {
-        found.error(&entry.site, "must be DRIVER.PROPERTY=VALUE");
+fn global(option: &ParsedOption, requests: &mut Requests<'_>) {
+    let Some(global) = Global::parse(option) else {
+        requests.error(&option.site, "must be DRIVER.PROPERTY=VALUE");
         return;
     };
     let Global {
@@ -445,19 +453,19 @@ fn global(entry: &Entry, found: &mut Found<'_>) {
         property,
         value,
     } = &global;
-    let origin = entry.site.origin(&bytes::show(property), None);
+    let origin = option.site.origin(&bytes::show(property), None);
     if let Some(how) = global.data_file() {
-        found.data_file(origin, value, how.optional());
+        requests.add_data_file(origin, value, how.optional());
     } else if global.is_vfio() {
         let mut tree = Tree::default();
         // One fragment is never too deep.
         let _ = tree.insert(property, Scalar::Text(value.clone()), None);
-        vfio(&entry.site, driver, &tree, found);
+        vfio(&option.site, driver, &tree, requests);
     } else if let Some(how) = global.path() {
-        found.path(origin, value, how.optional());
+        requests.add_path(origin, value, how.optional());
     } else if global.is_descriptor() {
         for part in value.split(|b| *b == b':') {
-            found.fd(origin.clone(), part, "descriptor of a device");
+            requests.add_fd(origin.clone(), part, "descriptor of a device");
         }
     }
 }

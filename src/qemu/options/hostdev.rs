@@ -3,7 +3,7 @@
 //! Pure.
 
 use crate::model::resource::{HostDevice, Origin, PciAddress, Target, Vfio};
-use crate::qemu::requests::{Found, Use};
+use crate::qemu::requests::{Requests, Usage};
 use crate::qemu::syntax::bytes;
 
 /// A PCI function by its address; the error says the form.
@@ -31,7 +31,12 @@ pub fn sysfs(dir: &[u8], how: Vfio) -> HostDevice {
 }
 
 /// A device driven through VFIO. With groups there is a node for all of them beside.
-pub fn vfio(origin: &Origin, device: HostDevice, reason: &'static str, found: &mut Found<'_>) {
+pub fn vfio(
+    origin: &Origin,
+    device: HostDevice,
+    reason: &'static str,
+    requests: &mut Requests<'_>,
+) {
     if let HostDevice::VfioPci {
         how: Vfio::Group, ..
     }
@@ -39,9 +44,9 @@ pub fn vfio(origin: &Origin, device: HostDevice, reason: &'static str, found: &m
         how: Vfio::Group, ..
     } = device
     {
-        let container = Use::host("VFIO container");
-        found.path(origin.clone(), b"/dev/vfio/vfio", container);
+        let container = Usage::host("VFIO container");
+        requests.add_path(origin.clone(), b"/dev/vfio/vfio", container);
     }
     let target = Target::Device(device);
-    found.add(origin.clone(), target, Use::write(reason), None);
+    requests.add(origin.clone(), target, Usage::write(reason), None);
 }

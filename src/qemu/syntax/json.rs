@@ -195,21 +195,21 @@ impl Reader<'_> {
             }
             b'"' | b'\'' => Value::Text(self.string()?),
             b'-' | b'0'..=b'9' => Value::Number(self.number()?),
-            b'a'..=b'z' => self.word()?,
+            b'a'..=b'z' => self.literal()?,
             _ => return Err(self.syntax()),
         };
         Ok(Start::Value(value))
     }
 
     /// `true`, `false`, `null`.
-    fn word(&mut self) -> Result<Value, JsonError> {
+    fn literal(&mut self) -> Result<Value, JsonError> {
         let end = self
             .rest
             .iter()
             .position(|b| !b.is_ascii_lowercase())
             .unwrap_or(self.rest.len());
-        let (word, rest) = self.rest.split_at_checked(end).ok_or(self.syntax())?;
-        let value = match word {
+        let (literal, rest) = self.rest.split_at_checked(end).ok_or(self.syntax())?;
+        let value = match literal {
             b"true" => Value::Bool(true),
             b"false" => Value::Bool(false),
             b"null" => Value::Null,

@@ -36,10 +36,10 @@ pub struct Keyval {
 }
 
 /// Parses a word; `implied` is the key of a first item without `=`.
-pub fn parse(word: &[u8], implied: Option<&str>) -> Result<Keyval, KeyvalError> {
+pub fn parse(text: &[u8], implied: Option<&str>) -> Result<Keyval, KeyvalError> {
     let mut keyval = Keyval::default();
     let mut implied = implied;
-    let mut rest = word;
+    let mut rest = text;
     while !rest.is_empty() {
         let (key, tail) = bytes::until(rest, b"=,");
         let bare = !key.is_empty() && !tail.starts_with(b"=");
@@ -130,12 +130,12 @@ fn take_value(mut rest: &[u8]) -> (Vec<u8>, &[u8]) {
 }
 
 /// A word that is JSON where it begins with a brace, and keyval elsewhere; the error in words.
-pub fn parse_or_json(word: &[u8], implied: &str) -> Result<Tree, String> {
-    if word.starts_with(b"{") {
-        let value = json::parse(word).map_err(|error| error.to_string())?;
+pub fn parse_or_json(text: &[u8], implied: &str) -> Result<Tree, String> {
+    if text.starts_with(b"{") {
+        let value = json::parse(text).map_err(|error| error.to_string())?;
         Tree::from_json(&value).map_err(|error| error.to_string())
     } else {
-        parse(word, Some(implied))
+        parse(text, Some(implied))
             .map(|keyval| keyval.tree)
             .map_err(|error| error.to_string())
     }

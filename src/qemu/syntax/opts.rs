@@ -28,10 +28,10 @@ pub struct Opts {
 impl Opts {
     /// Every word is valid QemuOpts; what it means is for the option to say.
     /// `implied` is the key of a first item without `=` (`opts_do_parse`).
-    pub fn parse(word: &[u8], implied: Option<&str>) -> Self {
+    pub fn parse(text: &[u8], implied: Option<&str>) -> Self {
         let mut opts = Opts::default();
         let mut implied = implied;
-        let mut rest = word;
+        let mut rest = text;
         while !rest.is_empty() {
             let (head, tail) = bytes::until(rest, b"=,");
             let (key, value, after) = match (tail.split_first(), implied) {

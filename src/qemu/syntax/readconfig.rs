@@ -51,12 +51,12 @@ pub fn parse(file: &[u8]) -> Result<Vec<Section>, ConfigError> {
 /// `[%63s "%63[^"]"]` or `[%63[^]]]`; what follows is not looked at.
 fn header(line: &[u8]) -> Option<Section> {
     let rest = line.strip_prefix(b"[")?;
-    let (word, tail) = bytes::until(rest.trim_ascii_start(), b" \t\r\x0b\x0c");
+    let (name, tail) = bytes::until(rest.trim_ascii_start(), b" \t\r\x0b\x0c");
     if let Some(tail) = tail.trim_ascii_start().strip_prefix(b"\"") {
         let (id, _) = bytes::until(tail, b"\"");
-        if !word.is_empty() && !id.is_empty() && word.len() <= MAX_NAME && id.len() <= MAX_NAME {
+        if !name.is_empty() && !id.is_empty() && name.len() <= MAX_NAME && id.len() <= MAX_NAME {
             return Some(Section {
-                group: word.to_vec(),
+                group: name.to_vec(),
                 id: Some(id.to_vec()),
                 pairs: Vec::new(),
             });

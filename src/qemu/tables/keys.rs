@@ -14,7 +14,7 @@ use crate::qemu::tables::not_paths;
 
 /// What the word after an option is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Words {
+pub enum ValueKind {
     /// Keys and values, which [`meaning`] knows.
     Keys,
     /// It is, or holds in a syntax of its own, the name of a host resource.
@@ -183,13 +183,13 @@ pub fn knows(family: &str, kind: &str) -> bool {
 }
 
 /// What the word after an option is; None where no table says.
-pub fn words(option: &str) -> Option<Words> {
+pub fn value_kind(option: &str) -> Option<ValueKind> {
     if family(option).is_some() {
-        Some(Words::Keys)
+        Some(ValueKind::Keys)
     } else if RESOURCES.contains(&option) || process::is_path(option) {
-        Some(Words::Resource)
+        Some(ValueKind::Resource)
     } else if not_paths::OPTIONS.contains(&option) {
-        Some(Words::Nothing)
+        Some(ValueKind::Nothing)
     } else {
         None
     }
@@ -197,11 +197,11 @@ pub fn words(option: &str) -> Option<Words> {
 
 /// What a key of a family is, for a type (or a block driver) of it; None where no table says.
 pub fn meaning(family: &str, kind: &str, key: &str) -> Option<Meaning> {
-    of(family, kind.as_bytes(), key)
+    lookup(family, kind.as_bytes(), key)
 }
 
 /// The same. Numbers in the key are places in lists.
-pub fn of(family: &str, kind: &[u8], key: &str) -> Option<Meaning> {
+pub fn lookup(family: &str, kind: &[u8], key: &str) -> Option<Meaning> {
     let key = key
         .split('.')
         .filter(|part| bytes::number::<usize>(part.as_bytes()).is_none())

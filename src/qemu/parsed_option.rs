@@ -8,21 +8,25 @@ use crate::qemu::syntax::tree::{Leaf, Tree};
 use crate::qemu::syntax::{bytes, json, keyval};
 
 /// The last value of a key among all words of an option whose words add up (`merge_lists`).
-pub fn merged<'a>(entries: &'a [Entry], option: &str, key: &str) -> Option<(&'a Entry, Leaf<'a>)> {
-    entries
+pub fn merged<'a>(
+    options: &'a [ParsedOption],
+    name: &str,
+    key: &str,
+) -> Option<(&'a ParsedOption, Leaf<'a>)> {
+    options
         .iter()
-        .filter(|entry| entry.name == option)
-        .filter_map(|entry| Some((entry, entry.tree.leaf(key)?)))
+        .filter(|option| option.name == name)
+        .filter_map(|option| Some((option, option.tree.leaf(key)?)))
         .next_back()
 }
 
 /// Whether no later word gives the same option: of those whose word is kept as it is, QEMU keeps
 /// one.
-pub fn is_last(entries: &[Entry], entry: &Entry) -> bool {
-    entries
+pub fn is_last(options: &[ParsedOption], option: &ParsedOption) -> bool {
+    options
         .iter()
-        .rfind(|other| other.name == entry.name)
-        .is_some_and(|last| std::ptr::eq(last, entry))
+        .rfind(|other| other.name == option.name)
+        .is_some_and(|last| std::ptr::eq(last, option))
 }
 
 /// The name under which positional images are listed.
@@ -30,13 +34,13 @@ pub const IMAGE: &str = "image";
 
 /// One option with its parsed value.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct ParsedOption {
     /// The option's name without dashes, or [`IMAGE`].
     pub name: &'static str,
     /// Where it stands.
     pub site: Site,
     /// The word as it is; empty in config files.
-    pub word: Vec<u8>,
+    pub value: Vec<u8>,
     /// The pairs of a QemuOpts value.
     pub opts: Opts,
     /// The same as a tree, or what keyval and JSON say.
@@ -47,16 +51,16 @@ pub struct Entry {
     pub is_opts: bool,
 }
 
-impl Entry {
+impl ParsedOption {
     /// The text of a key.
     pub fn text(&self, key: &str) -> Option<&[u8]> {
         self.tree.text(key)
     }
 }
 
-impl Entry {
-    pub fn read_opts(&mut self, word: &[u8], implied: Option<&str>) -> Result<(), String> {
-        let opts = Opts::parse(word, implied);
+impl ParsedOption {
+    pub fn read_opts(&mut self, value: &[u8], implied: Option<&str>) -> Result<(), String> {
+        let opts = Opts::parse(value, implied);
         self.is_opts = true;
         self.help =
             opts.help || implied.is_some_and(|key| opts.get(key).is_some_and(bytes::is_help));
@@ -69,28 +73,28 @@ impl Entry {
         Ok(())
     }
 
-    pub fn read_keyval(&mut self, word: &[u8], implied: Option<&str>) -> Result<(), String> {
-        let keyval = keyval::parse(word, implied).map_err(|error| error.to_string())?;
+    pub fn read_keyval(&mut self, value: &[u8], implied: Option<&str>) -> Result<(), String> {
+        let keyval = keyval::parse(value, implied).map_err(|error| error.to_string())?;
         self.tree = keyval.tree;
         self.help = keyval.help;
         Ok(())
     }
 
-    pub fn read_json(&mut self, word: &[u8]) -> Result<(), String> {
-        let value = json::parse(word).map_err(|error| error.to_string())?;
+    pub fn read_json(&mut self, value: &[u8]) -> Result<(), String> {
+        let value = json::parse(value).map_err(|error| error.to_string())?;
         self.tree = Tree::from_json(&value).map_err(|error| error.to_string())?;
         Ok(())
     }
 }
 
-pub fn is_json(word: &[u8]) -> bool {
-    word.starts_with(b"{")
+pub fn is_json(value: &[u8]) -> bool {
+    value.starts_with(b"{")
 }
 
 /// `netdev_is_modern` (net/net.c): the type decides the parser.
-pub fn is_modern_netdev(word: &[u8]) -> bool {
+pub fn is_modern_netdev(value: &[u8]) -> bool {
     matches!(
-        Opts::parse(word, Some("type")).get("type"),
+        Opts::parse(value, Some("type")).get("type"),
         Some(b"stream" | b"dgram")
     )
 }
