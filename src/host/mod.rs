@@ -76,7 +76,7 @@ pub trait Host {
         stated: Option<ImageFormat>,
         name: &OsStr,
     ) -> Result<(ImageFormat, References), String> {
-        image::header(stated, &mut file, name.as_bytes())
+        image::header(stated, &mut file, name.as_bytes()).map_err(|error| error.to_string())
     }
     /// The label of a pinned file; none where its file system has no labels.
     fn label_of(&self, pinned: &Pinned) -> io::Result<Option<Context>>;
@@ -370,7 +370,9 @@ impl Host for RealHost {
     ) -> Result<(ImageFormat, References), String> {
         match self.assistants.probe().map_err(|error| error.to_string())? {
             Some(probe) => probe.header(file.as_fd(), stated, name),
-            None => image::header(stated, &mut file, name.as_bytes()),
+            None => {
+                image::header(stated, &mut file, name.as_bytes()).map_err(|error| error.to_string())
+            }
         }
     }
 

@@ -11,17 +11,17 @@ use crate::image::{qcow, qcow2, qed, self_contained, vhdx, vmdk};
 /// The format of an image, probed where none is stated, and what its header makes QEMU open.
 ///
 /// # Errors
-/// In words: when the file cannot be read, or when QEMU would refuse to open it.
+/// When the file cannot be read, or when QEMU would refuse to open it.
 pub fn header(
     stated: Option<ImageFormat>,
     image: &mut (impl Read + Seek),
     name: &[u8],
-) -> Result<(ImageFormat, References), String> {
+) -> Result<(ImageFormat, References), ImageError> {
     let format = match stated {
         Some(format) => format,
-        None => probe(image, name).map_err(|error| error.to_string())?,
+        None => probe(image, name)?,
     };
-    let references = references(&format, image).map_err(|error| error.to_string())?;
+    let references = references(&format, image)?;
     Ok((format, references))
 }
 

@@ -6,7 +6,7 @@ use std::io::{Read, Seek};
 use crate::image::error::ImageError;
 use crate::image::qcow;
 use crate::image::references::References;
-use crate::image::window::{MAX_NAME, Window, c_string, name};
+use crate::image::window::{self, MAX_NAME, Window, c_string, name};
 
 /// bytes; sizeof(QCowHeader) in `block/qcow2.h`.
 const HEADER_LENGTH: usize = 112;
@@ -285,11 +285,10 @@ impl Extensions {
                     area.slice(data_at, length)
                 }
                 _ => {
-                    let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
                     return Err(ImageError::ExtensionTooLarge {
-                        offset: number(at),
+                        offset: window::length(at),
                         length: length.into(),
-                        end: number(end),
+                        end: window::length(end),
                     });
                 }
             };
@@ -313,10 +312,9 @@ impl Extensions {
             EXTENSION_DATA_FILE => {
                 let length = c_string(data).len();
                 if length > MAX_NAME {
-                    let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
                     return Err(ImageError::DataFileNameTooLong {
-                        length: number(length),
-                        limit: number(MAX_NAME),
+                        length: window::length(length),
+                        limit: window::length(MAX_NAME),
                     });
                 }
                 self.data_file = name(data);

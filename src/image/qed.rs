@@ -58,7 +58,7 @@ pub(super) fn references(image: &mut (impl Read + Seek)) -> Result<References, I
     let field = match usize::try_from(length) {
         Ok(length) if length <= MAX_NAME => Window::read(image, offset, length)?,
         _ => {
-            let limit = u64::try_from(MAX_NAME).unwrap_or(u64::MAX);
+            let limit = window::length(MAX_NAME);
             return Err(ImageError::BackingNameTooLong { length, limit });
         }
     };

@@ -21,7 +21,7 @@ const REGION_HEADER: usize = 16;
 /// bytes before the first entry
 const METADATA_HEADER: usize = 32;
 /// bytes of an entry of either table; a GUID comes first.
-const ENTRY: usize = 32;
+const ENTRY_LENGTH: usize = 32;
 
 /// 8b7ca206-4790-4b9a-b8fe-575f050f886e
 const METADATA_REGION: [u8; 16] = [
@@ -76,17 +76,17 @@ pub(super) fn references(image: &mut (impl Read + Seek)) -> Result<References, I
 }
 
 /// A table entry: its kind, and where the fields behind the GUID start.
-struct Entry<'a> {
+struct TableEntry<'a> {
     guid: &'a [u8],
     fields: usize,
 }
 
 /// The entries that lie inside the table.
-fn entries(table: &Window, first: usize, count: u32) -> impl Iterator<Item = Entry<'_>> {
+fn entries(table: &Window, first: usize, count: u32) -> impl Iterator<Item = TableEntry<'_>> {
     (first..table.bytes().len())
-        .step_by(ENTRY)
+        .step_by(ENTRY_LENGTH)
         .take(usize::try_from(count).unwrap_or(usize::MAX))
-        .map(|at| Entry {
+        .map(|at| TableEntry {
             guid: table.slice(at, 16),
             fields: at.saturating_add(16),
         })

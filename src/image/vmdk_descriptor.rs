@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::image::error::ImageError;
-use crate::image::window::{MAX_NAME, c_string};
+use crate::image::window::{self, MAX_NAME, c_string};
 
 /// createType values QEMU opens (vmdk_open_desc_file).
 const CREATE_TYPES: &[&str] = &[
@@ -19,11 +19,11 @@ const CREATE_TYPES: &[&str] = &[
 /// bytes; `char ct[128]` without the NUL.
 const MAX_CREATE_TYPE: usize = 127;
 /// bytes; `%10s`
-const MAX_WORD: usize = 10;
+const MAX_TOKEN: usize = 10;
 /// bytes; `%511[^\n\r"]`
 const MAX_EXTENT_NAME: usize = 511;
 /// bytes of an invalid line that a message shows
-const SHOWN: usize = 60;
+const MAX_SHOWN_LINE: usize = 60;
 /// characters between a key and its value: `="`
 const QUOTED: usize = 2;
 /// characters between a key and its value: `=`
@@ -69,10 +69,9 @@ pub(super) fn parent(text: &[u8]) -> Result<Option<Vec<u8>>, ImageError> {
         .and_then(quoted)
         .ok_or(ImageError::ParentNameUnterminated)?;
     if name.len() > MAX_NAME {
-        let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         return Err(ImageError::BackingNameTooLong {
-            length: number(name.len()),
-            limit: number(MAX_NAME),
+            length: window::length(name.len()),
+            limit: window::length(MAX_NAME),
         });
     }
     Ok((!name.is_empty()).then(|| name.to_vec()))
@@ -131,7 +130,7 @@ fn extent(line: &[u8]) -> Result<Option<&[u8]>, ImageError> {
     };
     if !valid {
         let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let shown = line.get(..SHOWN).unwrap_or(line);
+        let shown = line.get(..MAX_SHOWN_LINE).unwrap_or(line);
         return Err(ImageError::InvalidExtentLine(shown.to_vec()));
     }
     let opened = matches!(
@@ -152,9 +151,9 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn scan(text: &'a [u8]) -> Option<Self> {
-        let (access, rest) = word(text)?;
+        let (access, rest) = token(text)?;
         let (sectors, rest) = number(rest)?;
-        let (kind, rest) = word(rest)?;
+        let (kind, rest) = token(rest)?;
         let rest = blanks_stripped(rest).strip_prefix(b"\"")?;
         let length = rest
             .iter()
@@ -189,15 +188,15 @@ enum Sign {
 }
 
 /// `%10s`
-fn word(text: &[u8]) -> Option<(&[u8], &[u8])> {
+fn token(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let text = blanks_stripped(text);
     let length = text
         .iter()
-        .take(MAX_WORD)
+        .take(MAX_TOKEN)
         .take_while(|byte| !is_blank(**byte))
         .count();
     text.split_at_checked(length)
-        .filter(|(word, _)| !word.is_empty())
+        .filter(|(token, _)| !token.is_empty())
 }
 
 /// `%lld`; glibc gives the limits of the type for numbers beyond them, so the sign is always right.

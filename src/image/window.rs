@@ -27,7 +27,7 @@ impl Window {
         offset: u64,
         len: usize,
     ) -> Result<Self, ImageError> {
-        let wanted = u64::try_from(len).unwrap_or(u64::MAX);
+        let wanted = length(len);
         if offset
             .checked_add(wanted)
             .is_none_or(|end| end > MAX_OFFSET)
@@ -107,6 +107,11 @@ pub(super) fn is_readable(offset: u64, length: u64) -> bool {
 pub(super) fn size(image: &mut impl Seek) -> io::Result<u64> {
     let bytes = image.seek(SeekFrom::End(0))?;
     Ok(bytes.checked_next_multiple_of(SECTOR).unwrap_or(bytes))
+}
+
+/// Returns a length in memory as an offset has it.
+pub(super) fn length(value: usize) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
 }
 
 /// The bytes before the first NUL: what is left of a field once QEMU treats it as a C string.

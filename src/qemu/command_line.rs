@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use crate::qemu::parsed_option::{IMAGE, ParsedOption, is_json, is_modern_netdev};
+use crate::qemu::parsed_option::{IMAGE, ParsedOption, is_modern_netdev};
 use crate::qemu::requests::{Requests, Site};
 use crate::qemu::syntax::argv::{Age, Item, Spec, Syntax};
 use crate::qemu::syntax::opts::Opts;
 use crate::qemu::syntax::tree::{Scalar, Tree};
+use crate::qemu::syntax::value::is_json;
 use crate::qemu::syntax::{argv, bytes, readconfig};
 use crate::qemu::tables::unknown;
 use crate::text::escape::quoted;
@@ -156,8 +157,8 @@ impl Reader {
             Syntax::Netdev if is_modern_netdev(value) => option.read_keyval(value, Some("type")),
             Syntax::Netdev => option.read_opts(value, Some("type")),
         };
-        if let Err(message) = read {
-            requests.error(&option.site, message);
+        if let Err(error) = read {
+            requests.error(&option.site, error.to_string());
         }
         self.add(option);
     }
@@ -243,8 +244,8 @@ impl Reader {
             // These become a QDict at once, where -set does not reach.
             is_opts: !matches!(*name, "object" | "machine" | "audiodev" | "smp" | "boot"),
         };
-        if let Err(message) = option.take_opts(opts) {
-            requests.error(&option.site, message);
+        if let Err(error) = option.take_opts(opts) {
+            requests.error(&option.site, error.to_string());
         }
         self.add(option);
     }

@@ -5,7 +5,8 @@
 use crate::qemu::requests::Site;
 use crate::qemu::syntax::opts::Opts;
 use crate::qemu::syntax::tree::{Leaf, Tree};
-use crate::qemu::syntax::{bytes, json, keyval};
+use crate::qemu::syntax::value::{self, ValueError};
+use crate::qemu::syntax::{bytes, keyval};
 
 /// The last value of a key among all words of an option whose words add up (`merge_lists`).
 pub fn merged<'a>(
@@ -59,7 +60,11 @@ impl ParsedOption {
 }
 
 impl ParsedOption {
-    pub fn read_opts(&mut self, value: &[u8], implied: Option<&str>) -> Result<(), String> {
+    /// Reads a QemuOpts value.
+    ///
+    /// # Errors
+    /// [`ValueError::TooDeep`].
+    pub fn read_opts(&mut self, value: &[u8], implied: Option<&str>) -> Result<(), ValueError> {
         let opts = Opts::parse(value, implied);
         self.is_opts = true;
         self.help =
@@ -67,28 +72,35 @@ impl ParsedOption {
         self.take_opts(opts)
     }
 
-    pub fn take_opts(&mut self, opts: Opts) -> Result<(), String> {
-        self.tree = Tree::from_opts(&opts).map_err(|error| error.to_string())?;
+    /// Takes parsed QemuOpts.
+    ///
+    /// # Errors
+    /// [`ValueError::TooDeep`].
+    pub fn take_opts(&mut self, opts: Opts) -> Result<(), ValueError> {
+        self.tree = Tree::from_opts(&opts)?;
         self.opts = opts;
         Ok(())
     }
 
-    pub fn read_keyval(&mut self, value: &[u8], implied: Option<&str>) -> Result<(), String> {
-        let keyval = keyval::parse(value, implied).map_err(|error| error.to_string())?;
+    /// Reads a keyval value.
+    ///
+    /// # Errors
+    /// [`ValueError::Keyval`].
+    pub fn read_keyval(&mut self, value: &[u8], implied: Option<&str>) -> Result<(), ValueError> {
+        let keyval = keyval::parse(value, implied)?;
         self.tree = keyval.tree;
         self.help = keyval.help;
         Ok(())
     }
 
-    pub fn read_json(&mut self, value: &[u8]) -> Result<(), String> {
-        let value = json::parse(value).map_err(|error| error.to_string())?;
-        self.tree = Tree::from_json(&value).map_err(|error| error.to_string())?;
+    /// Reads a JSON value.
+    ///
+    /// # Errors
+    /// [`ValueError::Json`] and [`ValueError::TooDeep`].
+    pub fn read_json(&mut self, value: &[u8]) -> Result<(), ValueError> {
+        self.tree = value::parse_json(value)?;
         Ok(())
     }
-}
-
-pub fn is_json(value: &[u8]) -> bool {
-    value.starts_with(b"{")
 }
 
 /// `netdev_is_modern` (net/net.c): the type decides the parser.

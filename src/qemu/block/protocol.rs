@@ -2,12 +2,12 @@
 //!
 //! Pure. Facts: block/*.c (QEMU 10); the keys are in the table of `drivers`.
 
-use crate::model::resource::{HostDevice, Origin, PciAddress, Vfio};
+use crate::model::resource::Vfio;
 use crate::qemu::block::context::{NodeContext, overlay_start};
 use crate::qemu::block::drivers::Path;
 use crate::qemu::block::graph::{Disk, Node};
 
-use crate::qemu::options::hostdev::{self, no_pci_address, sysfs};
+use crate::qemu::options::hostdev;
 use crate::qemu::requests::{Requests, Site, Usage};
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::{Leaf, Tree};
@@ -43,13 +43,17 @@ pub fn open(
         }
         Path::Pci(key) => {
             if let Some(leaf) = tree.leaf(key) {
-                nvme(&origin(key, leaf), leaf.text, requests);
+                let origin = origin(key, leaf);
+                match hostdev::nvme(leaf.text) {
+                    Ok(device) => hostdev::add_vfio(requests, &origin, device, "NVMe controller"),
+                    Err(error) => requests.error_at(&origin, error.to_string()),
+                }
             }
         }
         Path::Sysfs(key) => {
             if let Some(leaf) = tree.leaf(key) {
-                let device = sysfs(leaf.text, Vfio::Group);
-                hostdev::vfio(&origin(key, leaf), device, "virtio device", requests);
+                let device = hostdev::sysfs_device(leaf.text, Vfio::Group);
+                hostdev::add_vfio(requests, &origin(key, leaf), device, "virtio device");
             }
         }
         Path::Socket(key) => socket(key, tree, context, node.site, requests),
@@ -94,25 +98,4 @@ fn socket(
         let origin = site.origin(&context.keys.key(&number), context.keys.set_by(leaf));
         requests.add_fd(origin, leaf.text, "block device server");
     }
-}
-
-/// `nvme://ADDRESS/NAMESPACE`, `device=ADDRESS`. QEMU takes the address for a name in sysfs as it
-/// stands (`sysfs_find_group_file`, util/vfio-helpers.c), so there is one spelling only.
-fn nvme(origin: &Origin, text: &[u8], requests: &mut Requests<'_>) {
-    let address = match PciAddress::parse(text) {
-        Some(address) if address.to_string().as_bytes() == text => address,
-        Some(address) => {
-            let text = bytes::show(text);
-            let message = format!("the nvme driver needs '{text}' spelt as in sysfs: {address}");
-            requests.error_at(origin, message);
-            return;
-        }
-        None => {
-            requests.error_at(origin, no_pci_address(text));
-            return;
-        }
-    };
-    let how = Vfio::Group;
-    let device = HostDevice::VfioPci { address, how };
-    hostdev::vfio(origin, device, "NVMe controller", requests);
 }

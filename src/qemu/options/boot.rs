@@ -98,21 +98,8 @@ fn initrd(option: &ParsedOption, key: &str, leaf: Leaf<'_>, requests: &mut Reque
     let how = Usage::content("multiboot module").optional();
     let mut rest = leaf.text;
     while !rest.is_empty() {
-        let mut module = Vec::new();
-        loop {
-            let (head, tail) = bytes::until(rest, b",");
-            module.extend_from_slice(head);
-            match tail.strip_prefix(b",,") {
-                Some(tail) => {
-                    module.push(b',');
-                    rest = tail;
-                }
-                None => {
-                    rest = tail.strip_prefix(b",").unwrap_or(tail);
-                    break;
-                }
-            }
-        }
+        let (module, tail) = bytes::until_comma(rest);
+        rest = tail.strip_prefix(b",").unwrap_or(tail);
         requests.add_path(origin.clone(), bytes::until(&module, b" ").0, how);
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::model::resource::{HostDevice, Target, UsbMatch, Vfio};
 use crate::qemu::options::chardev;
-use crate::qemu::options::hostdev::{self, pci, sysfs};
+use crate::qemu::options::hostdev;
 use crate::qemu::parsed_option::ParsedOption;
 use crate::qemu::requests::{Requests, Site, Usage};
 use crate::qemu::syntax::bytes::{self, matches};
@@ -232,45 +232,17 @@ fn vfio(site: &Site, name: &[u8], tree: &Tree, requests: &mut Requests<'_>) {
         None => Vfio::Group,
     };
     let (leaf, key, device) = if let Some(leaf) = tree.leaf("sysfsdev") {
-        let device = match leaf.text {
-            b"" => Err("sysfsdev= must be a directory below /sys".to_owned()),
-            dir => Ok(sysfs(dir, how)),
-        };
-        (leaf, "sysfsdev", device)
+        (leaf, "sysfsdev", hostdev::sysfs(leaf.text, how))
     } else if let Some(leaf) = tree.leaf("host") {
-        let device = if PLATFORM.iter().any(|pattern| matches(pattern, name)) {
-            platform(leaf.text, how)
-        } else {
-            pci(leaf.text, how)
-        };
-        (leaf, "host", device)
+        (leaf, "host", hostdev::vfio_host(name, leaf.text, how))
     } else {
         return;
     };
     let origin = site.origin(key, leaf.set_by);
     match device {
-        Ok(device) => hostdev::vfio(&origin, device, "passed-through device", requests),
-        Err(message) => requests.error_at(&origin, message),
+        Ok(device) => hostdev::add_vfio(requests, &origin, device, "passed-through device"),
+        Err(error) => requests.error_at(&origin, error.to_string()),
     }
-}
-
-/// Devices whose host= is the name of a platform device (hw/vfio/platform.c and its children).
-const PLATFORM: &[&str] = &["vfio-platform", "vfio-amd-xgbe", "vfio-calxeda-xgmac"];
-
-/// `vfio_base_device_init`, hw/vfio/platform.c, refuses names with a slash too.
-fn platform(name: &[u8], how: Vfio) -> Result<HostDevice, String> {
-    match name {
-        b"" | b"." | b".." => {}
-        name if name.iter().any(|b| matches!(b, b'/' | b'\0')) => {}
-        name => {
-            let dir = bytes::join(b"/sys/bus/platform/devices", name);
-            return Ok(sysfs(&dir, how));
-        }
-    }
-    Err(format!(
-        "'{}' is no platform device: it must be a name in /sys/bus/platform/devices",
-        bytes::show(name)
-    ))
 }
 
 /// hw/usb/host-libusb.c (`usb_host_realize`): by node, by bus and address, or by a search that is
@@ -279,7 +251,7 @@ fn usb_host(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     if tree.text("hostdevice").is_some_and(|path| !path.is_empty()) {
         return;
     }
-    let (wanted, key) = match usb_match(tree) {
+    let (wanted, key) = match hostdev::usb_match(tree) {
         Ok(Some(wanted)) => wanted,
         Ok(None) => {
             requests.warn(
@@ -289,8 +261,8 @@ fn usb_host(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
             );
             return;
         }
-        Err(message) => {
-            requests.error(site, message);
+        Err(error) => {
+            requests.error(site, error.to_string());
             return;
         }
     };
@@ -312,56 +284,6 @@ fn usb_host(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
         let target = Target::Device(HostDevice::Usb(wanted));
         requests.add(origin, target, how.optional(), None);
     }
-}
-
-/// What is asked of a USB device, and the key that asks most; nothing where nothing is asked.
-/// 0 asks nothing.
-fn usb_match(tree: &Tree) -> Result<Option<(UsbMatch, &'static str)>, String> {
-    let number = |key: &str, most: u16| match tree.text(key) {
-        None => Ok(None),
-        Some(text) => match bytes::c_number::<u16>(text).filter(|n| *n <= most) {
-            Some(0) => Ok(None),
-            Some(number) => Ok(Some(number)),
-            None => Err(format!(
-                "{key}= must be a number of at most {most} (0x{most:x}), not '{}'",
-                bytes::show(text)
-            )),
-        },
-    };
-    let port = match tree.text("hostport") {
-        None => None,
-        Some(text) => Some(usb_port(text).ok_or_else(|| {
-            format!(
-                "hostport= must be ports on the way from the root hub, such as 2 or 1.4, not '{}'",
-                bytes::show(text)
-            )
-        })?),
-    };
-    let wanted = UsbMatch {
-        bus: number("hostbus", 255)?,
-        address: number("hostaddr", 127)?,
-        port,
-        vendor: number("vendorid", u16::MAX)?,
-        product: number("productid", u16::MAX)?,
-    };
-    let keys = [
-        ("hostaddr", wanted.address.is_some()),
-        ("hostport", wanted.port.is_some()),
-        ("productid", wanted.product.is_some()),
-        ("vendorid", wanted.vendor.is_some()),
-        ("hostbus", wanted.bus.is_some()),
-    ];
-    let key = keys.iter().find(|(_, given)| *given).map(|(key, _)| *key);
-    Ok(key.map(|key| (wanted, key)))
-}
-
-/// Numbers with dots between; at most six hubs deep (USB 2.0, 4.1.1), and QEMU compares 15 bytes.
-fn usb_port(text: &[u8]) -> Option<String> {
-    let fits = text.len() < 16
-        && text
-            .split(|b| *b == b'.')
-            .all(|part| bytes::number::<u8>(part).is_some());
-    fits.then(|| bytes::show(text))
 }
 
 /// A `-global`: a default for a class of devices.

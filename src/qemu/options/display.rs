@@ -9,9 +9,9 @@ use crate::qemu::options::object::bus_path;
 use crate::qemu::parsed_option::{ParsedOption, merged};
 use crate::qemu::requests::{Requests, Site, Usage};
 use crate::qemu::syntax::bytes;
-use crate::qemu::syntax::keyval;
 use crate::qemu::syntax::opts::Opts;
 use crate::qemu::syntax::tree::Tree;
+use crate::qemu::syntax::value::parse_keyval_or_json;
 
 const ANY_RENDER_NODE: &str = "takes the first render node it can open; add rendernode= to name it";
 
@@ -134,10 +134,10 @@ fn display(name: Option<&[u8]>, option: &ParsedOption, requests: &mut Requests<'
     if matches!(kind, b"none" | b"vnc") || bytes::is_help(value) {
         return;
     }
-    let tree = match keyval::parse_or_json(value, "type") {
+    let tree = match parse_keyval_or_json(value, "type") {
         Ok(tree) => tree,
         Err(error) => {
-            requests.error(site, error);
+            requests.error(site, error.to_string());
             return;
         }
     };

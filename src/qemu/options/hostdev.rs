@@ -1,41 +1,104 @@
-//! Devices of the host that the line names by address: what `-device` and the block layer share.
+//! Devices of the host that the line names by address, for `-device` and the block layer.
 //!
-//! Pure.
+//! Pure. Facts: hw/vfio/*.c, hw/usb/host-libusb.c, util/vfio-helpers.c (QEMU 10).
 
-use crate::model::resource::{HostDevice, Origin, PciAddress, Target, Vfio};
+use crate::model::resource::{HostDevice, Origin, PciAddress, Target, UsbMatch, Vfio};
 use crate::qemu::requests::{Requests, Usage};
-use crate::qemu::syntax::bytes;
+use crate::qemu::syntax::bytes::{self, matches};
+use crate::qemu::syntax::tree::Tree;
 
-/// A PCI function by its address; the error says the form.
-pub fn pci(text: &[u8], how: Vfio) -> Result<HostDevice, String> {
-    PciAddress::parse(text)
-        .map(|address| HostDevice::VfioPci { address, how })
-        .ok_or_else(|| no_pci_address(text))
+/// Why an address names no device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// It is no PCI address.
+    #[error("'{0}' is no PCI address: {form}", form = PciAddress::FORM)]
+    NotPci(String),
+    /// It is a PCI address that the nvme driver does not find in sysfs.
+    #[error("the nvme driver needs '{text}' spelt as in sysfs: {address}")]
+    Spelling {
+        /// As written.
+        text: String,
+        /// The same in the spelling of sysfs.
+        address: PciAddress,
+    },
+    /// `sysfsdev=` is empty.
+    #[error("sysfsdev= must be a directory below /sys")]
+    NoDirectory,
+    /// It is no name of a platform device.
+    #[error("'{0}' is no platform device: it must be a name in /sys/bus/platform/devices")]
+    NotPlatform(String),
+    /// A key of usb-host is no number, or too large.
+    #[error("{key}= must be a number of at most {most} (0x{most:x}), not '{text}'")]
+    UsbNumber {
+        /// The key.
+        key: &'static str,
+        /// The largest number that it takes.
+        most: u16,
+        /// As written.
+        text: String,
+    },
+    /// `hostport=` is no list of ports.
+    #[error("hostport= must be ports on the way from the root hub, such as 2 or 1.4, not '{0}'")]
+    UsbPort(String),
 }
 
-/// The message about a text that is no PCI address.
-pub fn no_pci_address(text: &[u8]) -> String {
-    format!(
-        "'{}' is no PCI address: {}",
-        bytes::show(text),
-        PciAddress::FORM
-    )
+/// Devices whose `host=` is the name of a platform device (hw/vfio/platform.c and its children).
+const PLATFORM: &[&str] = &["vfio-platform", "vfio-amd-xgbe", "vfio-calxeda-xgmac"];
+
+/// Returns the device of a `sysfsdev=`.
+///
+/// # Errors
+/// [`AddressError::NoDirectory`].
+pub fn sysfs(dir: &[u8], how: Vfio) -> Result<HostDevice, AddressError> {
+    match dir {
+        b"" => Err(AddressError::NoDirectory),
+        dir => Ok(sysfs_device(dir, how)),
+    }
 }
 
-/// A device by its sysfs directory.
-pub fn sysfs(dir: &[u8], how: Vfio) -> HostDevice {
+/// Returns the device of the `host=` of a `vfio-` device of this name.
+///
+/// # Errors
+/// [`AddressError::NotPci`] and [`AddressError::NotPlatform`].
+pub fn vfio_host(driver: &[u8], host: &[u8], how: Vfio) -> Result<HostDevice, AddressError> {
+    if PLATFORM.iter().any(|pattern| matches(pattern, driver)) {
+        platform(host, how)
+    } else {
+        let address = pci(host)?;
+        Ok(HostDevice::VfioPci { address, how })
+    }
+}
+
+/// Returns the controller of `nvme://ADDRESS/NAMESPACE` or `device=ADDRESS`. QEMU takes the address
+/// for a name in sysfs as it stands (`sysfs_find_group_file`, util/vfio-helpers.c), so there is one
+/// spelling only.
+///
+/// # Errors
+/// [`AddressError::NotPci`] and [`AddressError::Spelling`].
+pub fn nvme(text: &[u8]) -> Result<HostDevice, AddressError> {
+    let address = pci(text)?;
+    if address.to_string().as_bytes() != text {
+        let text = bytes::show(text);
+        return Err(AddressError::Spelling { text, address });
+    }
+    let how = Vfio::Group;
+    Ok(HostDevice::VfioPci { address, how })
+}
+
+/// Returns the device of a sysfs directory.
+pub fn sysfs_device(dir: &[u8], how: Vfio) -> HostDevice {
     HostDevice::VfioSysfs {
         dir: bytes::os(bytes::c_string(dir)),
         how,
     }
 }
 
-/// A device driven through VFIO. With groups there is a node for all of them beside.
-pub fn vfio(
+/// Requests the node of a device driven through VFIO; with groups, the container of all groups too.
+pub fn add_vfio(
+    requests: &mut Requests<'_>,
     origin: &Origin,
     device: HostDevice,
     reason: &'static str,
-    requests: &mut Requests<'_>,
 ) {
     if let HostDevice::VfioPci {
         how: Vfio::Group, ..
@@ -49,4 +112,68 @@ pub fn vfio(
     }
     let target = Target::Device(device);
     requests.add(origin.clone(), target, Usage::write(reason), None);
+}
+
+fn pci(text: &[u8]) -> Result<PciAddress, AddressError> {
+    PciAddress::parse(text).ok_or_else(|| AddressError::NotPci(bytes::show(text)))
+}
+
+/// Reads the name of a platform device; `vfio_base_device_init`, hw/vfio/platform.c, refuses names
+/// with a slash too.
+fn platform(name: &[u8], how: Vfio) -> Result<HostDevice, AddressError> {
+    match name {
+        b"" | b"." | b".." => {}
+        name if name.iter().any(|b| matches!(b, b'/' | b'\0')) => {}
+        name => {
+            let dir = bytes::join(b"/sys/bus/platform/devices", name);
+            return Ok(sysfs_device(&dir, how));
+        }
+    }
+    Err(AddressError::NotPlatform(bytes::show(name)))
+}
+
+/// What is asked of a USB device, and the key that asks most; nothing where nothing is asked.
+/// 0 asks nothing.
+pub fn usb_match(tree: &Tree) -> Result<Option<(UsbMatch, &'static str)>, AddressError> {
+    let number = |key: &'static str, most: u16| match tree.text(key) {
+        None => Ok(None),
+        Some(text) => match bytes::c_number::<u16>(text).filter(|n| *n <= most) {
+            Some(0) => Ok(None),
+            Some(number) => Ok(Some(number)),
+            None => Err(AddressError::UsbNumber {
+                key,
+                most,
+                text: bytes::show(text),
+            }),
+        },
+    };
+    let port = match tree.text("hostport") {
+        None => None,
+        Some(text) => Some(usb_port(text).ok_or_else(|| AddressError::UsbPort(bytes::show(text)))?),
+    };
+    let wanted = UsbMatch {
+        bus: number("hostbus", 255)?,
+        address: number("hostaddr", 127)?,
+        port,
+        vendor: number("vendorid", u16::MAX)?,
+        product: number("productid", u16::MAX)?,
+    };
+    let keys = [
+        ("hostaddr", wanted.address.is_some()),
+        ("hostport", wanted.port.is_some()),
+        ("productid", wanted.product.is_some()),
+        ("vendorid", wanted.vendor.is_some()),
+        ("hostbus", wanted.bus.is_some()),
+    ];
+    let key = keys.iter().find(|(_, given)| *given).map(|(key, _)| *key);
+    Ok(key.map(|key| (wanted, key)))
+}
+
+/// Numbers with dots between; at most six hubs deep (USB 2.0, 4.1.1), and QEMU compares 15 bytes.
+fn usb_port(text: &[u8]) -> Option<String> {
+    let fits = text.len() < 16
+        && text
+            .split(|b| *b == b'.')
+            .all(|part| bytes::number::<u8>(part).is_some());
+    fits.then(|| bytes::show(text))
 }

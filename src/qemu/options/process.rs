@@ -6,7 +6,7 @@
 use crate::qemu::options::chardev;
 use crate::qemu::parsed_option::{ParsedOption, is_last, merged};
 use crate::qemu::requests::{Requests, Site, Usage};
-use crate::qemu::syntax::{bytes, keyval};
+use crate::qemu::syntax::{bytes, value};
 
 /// Options whose word is a path, verbatim.
 const WORDS: &[(&str, Usage)] = &[
@@ -169,11 +169,7 @@ fn incoming(option: &ParsedOption, requests: &mut Requests<'_>) {
     let how = Usage::secret("state of a migrated guest").fdset();
     let origin = site.origin("", None);
     if let Some(rest) = value.strip_prefix(b"file:") {
-        let end = rest
-            .windows(b",offset=".len())
-            .position(|part| part == b",offset=")
-            .unwrap_or(rest.len());
-        let path = rest.split_at_checked(end).map_or(rest, |(path, _)| path);
+        let path = bytes::before(rest, b",offset=");
         requests.add_path(origin, path, how);
     } else if let Some(path) = value.strip_prefix(b"unix:") {
         requests.add_path(origin, path, Usage::bind("socket for migration"));
@@ -198,11 +194,11 @@ fn is_keyval(value: &[u8]) -> bool {
 }
 
 /// keyval or JSON with `channel-type` and `addr` (qapi/migration.json, MigrationChannel).
-fn channel(site: &Site, value: &[u8], requests: &mut Requests<'_>) {
-    let tree = match keyval::parse_or_json(value, "channel-type") {
+fn channel(site: &Site, text: &[u8], requests: &mut Requests<'_>) {
+    let tree = match value::parse_keyval_or_json(text, "channel-type") {
         Ok(tree) => tree,
         Err(error) => {
-            requests.error(site, error);
+            requests.error(site, error.to_string());
             return;
         }
     };

@@ -30,6 +30,32 @@ pub fn until<'a>(text: &'a [u8], stops: &[u8]) -> (&'a [u8], &'a [u8]) {
     text.split_at_checked(at).unwrap_or((text, b""))
 }
 
+/// Returns the text up to the first single comma, with `,,` read as one comma, and the rest with
+/// that comma (`get_opt_value`, util/qemu-option.c).
+pub fn until_comma(mut rest: &[u8]) -> (Vec<u8>, &[u8]) {
+    let mut value = Vec::new();
+    loop {
+        let (head, tail) = until(rest, b",");
+        value.extend_from_slice(head);
+        match tail.strip_prefix(b",,") {
+            Some(after) => {
+                value.push(b',');
+                rest = after;
+            }
+            None => return (value, tail),
+        }
+    }
+}
+
+/// Returns the text before the first `needle`; all of it if there is none.
+pub fn before<'a>(text: &'a [u8], needle: &[u8]) -> &'a [u8] {
+    let end = text
+        .windows(needle.len().max(1))
+        .position(|part| part == needle)
+        .unwrap_or(text.len());
+    text.get(..end).unwrap_or(text)
+}
+
 /// Whether `needle` occurs in `text`.
 pub fn contains(text: &[u8], needle: &[u8]) -> bool {
     text.windows(needle.len().max(1)).any(|part| part == needle)

@@ -5,7 +5,7 @@
 //! Pure. The result is a tree of block options, as the driver makes it.
 
 use crate::qemu::syntax::bytes;
-use crate::qemu::syntax::json;
+use crate::qemu::syntax::json::{self, JsonError};
 use crate::qemu::syntax::tree::{Scalar, TooDeep, Tree};
 
 /// Why a file name cannot be opened.
@@ -14,9 +14,12 @@ pub enum FilenameError {
     /// QEMU has no driver for the prefix.
     #[error("unknown protocol '{0}'; write ./ before a file name that contains a colon")]
     Protocol(String),
-    /// The text after `json:` is no object.
+    /// The text after `json:` is no JSON.
     #[error("json: {0}")]
-    Json(String),
+    Json(#[from] JsonError),
+    /// The text after `json:` is no object.
+    #[error("json: not an object")]
+    NotAnObject,
     /// Something the driver's own syntax requires is missing.
     #[error("'{0}' is not a valid name for its protocol")]
     Malformed(String),
@@ -106,18 +109,12 @@ pub fn parse(driver: &str, name: &[u8]) -> Result<Tree, FilenameError> {
         "gluster" => gluster(name, &mut tree)?,
         "rbd" => rbd(name, &mut tree)?,
         "blkdebug" => {
-            let rest = name.strip_prefix(b"blkdebug:").unwrap_or(name);
-            let Some((config, image)) = bytes::split_once(rest, b':') else {
-                return Err(FilenameError::Malformed(bytes::show(name)));
-            };
+            let (config, image) = two_names(b"blkdebug:", name)?;
             set(&mut tree, "config", config)?;
             set(&mut tree, "x-image", image)?;
         }
         "blkverify" => {
-            let rest = name.strip_prefix(b"blkverify:").unwrap_or(name);
-            let Some((raw, image)) = bytes::split_once(rest, b':') else {
-                return Err(FilenameError::Malformed(bytes::show(name)));
-            };
+            let (raw, image) = two_names(b"blkverify:", name)?;
             set(&mut tree, "x-raw", raw)?;
             set(&mut tree, "x-image", image)?;
         }
@@ -132,15 +129,21 @@ pub fn parse(driver: &str, name: &[u8]) -> Result<Tree, FilenameError> {
     Ok(tree)
 }
 
+/// Splits `PREFIX:NAME:NAME` at the colon between the two names.
+fn two_names<'a>(prefix: &[u8], name: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), FilenameError> {
+    let rest = name.strip_prefix(prefix).unwrap_or(name);
+    bytes::split_once(rest, b':').ok_or_else(|| FilenameError::Malformed(bytes::show(name)))
+}
+
 fn from_json(text: &[u8]) -> Result<Tree, FilenameError> {
-    let value = json::parse(text).map_err(|error| FilenameError::Json(error.to_string()))?;
+    let value = json::parse(text)?;
     match value {
         json::Value::Map(_) => Ok(Tree::from_json(&value)?),
         json::Value::Null
         | json::Value::Bool(_)
         | json::Value::Number(_)
         | json::Value::Text(_)
-        | json::Value::List(_) => Err(FilenameError::Json("not an object".to_owned())),
+        | json::Value::List(_) => Err(FilenameError::NotAnObject),
     }
 }
 
@@ -159,11 +162,7 @@ fn set(tree: &mut Tree, key: &str, value: &[u8]) -> Result<(), TooDeep> {
 /// `nbd:unix:PATH[:exportname=N]`, `nbd+unix:///N?socket=PATH` (block/nbd.c).
 fn nbd(name: &[u8], tree: &mut Tree) -> Result<(), FilenameError> {
     if let Some(rest) = name.strip_prefix(b"nbd:unix:") {
-        let end = rest
-            .windows(b":exportname=".len())
-            .position(|part| part == b":exportname=")
-            .unwrap_or(rest.len());
-        let path = rest.split_at_checked(end).map_or(rest, |(path, _)| path);
+        let path = bytes::before(rest, b":exportname=");
         set(tree, "server.type", b"unix")?;
         set(tree, "server.path", path)?;
     } else if name.starts_with(b"nbd+unix:") {

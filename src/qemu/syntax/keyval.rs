@@ -3,7 +3,6 @@
 //! Pure.
 
 use crate::qemu::syntax::bytes;
-use crate::qemu::syntax::json;
 use crate::qemu::syntax::tree::{Scalar, Tree};
 
 /// Longest key fragment in bytes (`key_in_cur[128]` in `keyval_parse_one`).
@@ -56,7 +55,7 @@ pub fn parse(text: &[u8], implied: Option<&str>) -> Result<Keyval, KeyvalError> 
             let Some(tail) = tail.strip_prefix(b"=") else {
                 return Err(KeyvalError::NoValue(bytes::show(key)));
             };
-            let (value, after) = take_value(tail);
+            let (value, after) = bytes::until_comma(tail);
             (key, value, after)
         };
         implied = None;
@@ -111,34 +110,6 @@ fn check_tree(tree: &Tree, path: &str) -> Result<(), KeyvalError> {
         return Err(mixed());
     }
     Ok(())
-}
-
-/// Up to the first single comma, `,,` meaning one.
-fn take_value(mut rest: &[u8]) -> (Vec<u8>, &[u8]) {
-    let mut value = Vec::new();
-    loop {
-        let (head, tail) = bytes::until(rest, b",");
-        value.extend_from_slice(head);
-        match tail.strip_prefix(b",,") {
-            Some(after) => {
-                value.push(b',');
-                rest = after;
-            }
-            None => return (value, tail),
-        }
-    }
-}
-
-/// A word that is JSON where it begins with a brace, and keyval elsewhere; the error in words.
-pub fn parse_or_json(text: &[u8], implied: &str) -> Result<Tree, String> {
-    if text.starts_with(b"{") {
-        let value = json::parse(text).map_err(|error| error.to_string())?;
-        Tree::from_json(&value).map_err(|error| error.to_string())
-    } else {
-        parse(text, Some(implied))
-            .map(|keyval| keyval.tree)
-            .map_err(|error| error.to_string())
-    }
 }
 
 #[cfg(test)]

@@ -8,3 +8,4 @@ pub mod keyval;
 pub mod opts;
 pub mod readconfig;
 pub mod tree;
+pub mod value;

@@ -36,11 +36,11 @@ impl Opts {
             let (head, tail) = bytes::until(rest, b"=,");
             let (key, value, after) = match (tail.split_first(), implied) {
                 (Some((b'=', tail)), _) => {
-                    let (value, after) = take_value(tail);
+                    let (value, after) = bytes::until_comma(tail);
                     (head.to_vec(), value, after)
                 }
                 (_, Some(key)) => {
-                    let (value, after) = take_value(rest);
+                    let (value, after) = bytes::until_comma(rest);
                     (key.as_bytes().to_vec(), value, after)
                 }
                 (_, None) => {
@@ -83,22 +83,6 @@ impl Opts {
     pub fn id(&self) -> Option<&[u8]> {
         let pair = self.pairs.iter().find(|pair| pair.key == b"id")?;
         Some(&pair.value)
-    }
-}
-
-/// Up to the first single comma, `,,` meaning one (`get_opt_value`).
-fn take_value(mut rest: &[u8]) -> (Vec<u8>, &[u8]) {
-    let mut value = Vec::new();
-    loop {
-        let (head, tail) = bytes::until(rest, b",");
-        value.extend_from_slice(head);
-        match tail.strip_prefix(b",,") {
-            Some(after) => {
-                value.push(b',');
-                rest = after;
-            }
-            None => return (value, tail),
-        }
     }
 }
 

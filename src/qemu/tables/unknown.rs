@@ -11,8 +11,9 @@ use crate::qemu::options::device::Global;
 use crate::qemu::options::process;
 use crate::qemu::parsed_option::ParsedOption;
 use crate::qemu::requests::{Requests, Site};
+use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::{Scalar, Tree};
-use crate::qemu::syntax::{bytes, keyval};
+use crate::qemu::syntax::value::parse_keyval_or_json;
 use crate::qemu::tables::keys;
 
 /// Ends of names by which people call files that QEMU uses: images, firmware, sockets, keys, logs.
@@ -117,10 +118,10 @@ pub fn report(options: &[ParsedOption], requests: &mut Requests<'_>) {
         // Words that are keyval or JSON most of the time.
         let parsed = match option.name {
             "display" if !option.value.starts_with(b"vnc=") => {
-                keyval::parse_or_json(&option.value, "type").ok()
+                parse_keyval_or_json(&option.value, "type").ok()
             }
             "incoming" if process::is_channel(&option.value) => {
-                keyval::parse_or_json(&option.value, "channel-type").ok()
+                parse_keyval_or_json(&option.value, "channel-type").ok()
             }
             _ => None,
         };
