@@ -4,15 +4,19 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 
+use crate::qemu::invocation::ConfigFile;
 use crate::qemu::parsed_option::{IMAGE, ParsedOption, is_modern_netdev};
-use crate::qemu::requests::{Requests, Site};
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
 use crate::qemu::syntax::argv::{Age, Item, Spec, Syntax};
 use crate::qemu::syntax::opts::Opts;
-use crate::qemu::syntax::tree::{Scalar, Tree};
+use crate::qemu::syntax::tree::Scalar;
 use crate::qemu::syntax::value::is_json;
 use crate::qemu::syntax::{argv, bytes, readconfig};
 use crate::qemu::tables::unknown;
+use crate::qemu::usage::Usage;
 use crate::text::escape::quoted;
 
 /// QemuOpts lists as config files and `-set` call them, where that differs from the option
@@ -46,24 +50,32 @@ const CONFIG_GROUPS: &[&str] = &[
     "iscsi", "add-fd", "sandbox", "name", "rtc", "icount", "action",
 ];
 
-/// Config files that the line reads, in order: path, whether it must exist, word.
-pub fn config_files(args: &[OsString], default: &str) -> Vec<(OsString, bool, usize)> {
+/// Returns the config files that QEMU reads, in order.
+pub fn config_files(args: &[OsString], default: &str) -> Vec<ConfigFile> {
     config_files_of(&argv::split(args), default)
 }
 
-fn config_files_of(items: &[Item<'_>], default: &str) -> Vec<(OsString, bool, usize)> {
+fn config_files_of(items: &[Item<'_>], default: &str) -> Vec<ConfigFile> {
     let mut files = Vec::new();
     let user_config = !items
         .iter()
         .any(|item| matches!(item, Item::Option { spec, .. } if spec.name == "no-user-config"));
     if user_config {
-        files.push((OsString::from(default), false, 1));
+        files.push(ConfigFile {
+            path: OsString::from(default),
+            required: false,
+            word: 1,
+        });
     }
     for item in items {
         if let Item::Option { word, spec, value } = item
             && spec.name == "readconfig"
         {
-            files.push((bytes::os(value), true, *word));
+            files.push(ConfigFile {
+                path: bytes::os(value),
+                required: true,
+                word: *word,
+            });
         }
     }
     files
@@ -81,26 +93,30 @@ pub fn read(
         ids: BTreeMap::new(),
     };
     let items = argv::split(args);
-    for (path, required, word) in config_files_of(&items, default_config) {
-        if !required {
-            reader.config(&path, configs, word, false, requests);
+    for file in config_files_of(&items, default_config) {
+        if !file.required {
+            reader.read_config(&file, configs, requests);
         }
     }
     for item in items {
         match item {
-            Item::Image { word, value } => reader.options.push(ParsedOption {
-                name: IMAGE,
-                site: Site::new(word, IMAGE),
-                value: value.to_vec(),
-                opts: Opts::default(),
-                tree: Tree::default(),
-                help: false,
-                is_opts: false,
-            }),
+            Item::Image { word, value } => {
+                let site = Site::new(word, IMAGE);
+                reader
+                    .options
+                    .push(ParsedOption::new(IMAGE, site, value.to_vec()));
+            }
             Item::Option { word, spec, value } => match spec.name {
-                "readconfig" => reader.config(&bytes::os(value), configs, word, true, requests),
-                "set" => reader.set(word, value, requests),
-                _ => reader.option(word, spec, value, requests),
+                "readconfig" => {
+                    let file = ConfigFile {
+                        path: bytes::os(value),
+                        required: true,
+                        word,
+                    };
+                    reader.read_config(&file, configs, requests);
+                }
+                "set" => reader.apply_set(word, value, requests),
+                _ => reader.read_option(word, spec, value, requests),
             },
             Item::NoValue { word, spec } => {
                 let site = Site::new(word, spec.dashed);
@@ -125,7 +141,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn option(
+    fn read_option(
         &mut self,
         word: usize,
         spec: &'static Spec,
@@ -136,15 +152,7 @@ impl Reader {
         if spec.age == Age::Removed {
             requests.warn(&site, "QEMU 10 no longer has this option");
         }
-        let mut option = ParsedOption {
-            name: spec.name,
-            site,
-            value: value.to_vec(),
-            opts: Opts::default(),
-            tree: Tree::default(),
-            help: false,
-            is_opts: false,
-        };
+        let mut option = ParsedOption::new(spec.name, site, value.to_vec());
         let read = match spec.syntax {
             Syntax::Flag | Syntax::Verbatim => Ok(()),
             Syntax::Opts(implied) => option.read_opts(value, implied),
@@ -174,19 +182,20 @@ impl Reader {
         self.options.push(option);
     }
 
-    fn config(
+    fn read_config(
         &mut self,
-        path: &OsString,
+        file: &ConfigFile,
         configs: &BTreeMap<OsString, Vec<u8>>,
-        word: usize,
-        required: bool,
         requests: &mut Requests<'_>,
     ) {
-        use crate::qemu::requests::Usage;
-        use std::os::unix::ffi::OsStrExt;
-        let site = Site::new(word, "-readconfig");
-        let Some(file) = configs.get(path) else {
-            if required {
+        let ConfigFile {
+            path,
+            required,
+            word,
+        } = file;
+        let site = Site::new(*word, "-readconfig");
+        let Some(text) = configs.get(path) else {
+            if *required {
                 requests.add_path(
                     site.origin("", None),
                     path.as_bytes(),
@@ -197,13 +206,13 @@ impl Reader {
             }
             return;
         };
-        let how = if required {
+        let how = if *required {
             Usage::content("configuration file")
         } else {
             Usage::read_only("configuration file").optional()
         };
         requests.add_path(site.origin("", None), path.as_bytes(), how);
-        let sections = match readconfig::parse(file) {
+        let sections = match readconfig::parse(text) {
             Ok(sections) => sections,
             Err(error) => {
                 requests.error(&site, format!("{}: {error}", quoted(path)));
@@ -211,11 +220,16 @@ impl Reader {
             }
         };
         for section in sections {
-            self.section(section, word, requests);
+            self.read_section(section, *word, requests);
         }
     }
 
-    fn section(&mut self, section: readconfig::Section, word: usize, requests: &mut Requests<'_>) {
+    fn read_section(
+        &mut self,
+        section: readconfig::Section,
+        word: usize,
+        requests: &mut Requests<'_>,
+    ) {
         let group = bytes::show(&section.group);
         let renamed = GROUPS.iter().find(|(list, _)| *list == group);
         let name = renamed.map_or(group.as_str(), |(_, option)| option);
@@ -234,16 +248,9 @@ impl Reader {
         for (key, value) in section.pairs {
             opts.push(key, value, None);
         }
-        let mut option = ParsedOption {
-            name,
-            site,
-            value: Vec::new(),
-            opts: Opts::default(),
-            tree: Tree::default(),
-            help: false,
-            // These become a QDict at once, where -set does not reach.
-            is_opts: !matches!(*name, "object" | "machine" | "audiodev" | "smp" | "boot"),
-        };
+        let mut option = ParsedOption::new(name, site, Vec::new());
+        // These become a QDict at once, where -set does not reach.
+        option.is_opts = !matches!(*name, "object" | "machine" | "audiodev" | "smp" | "boot");
         if let Err(error) = option.take_opts(opts) {
             requests.error(&option.site, error.to_string());
         }
@@ -251,7 +258,7 @@ impl Reader {
     }
 
     /// `GROUP.ID.KEY=VALUE` (`qemu_set_option`).
-    fn set(&mut self, word: usize, value: &[u8], requests: &mut Requests<'_>) {
+    fn apply_set(&mut self, word: usize, value: &[u8], requests: &mut Requests<'_>) {
         let site = Site::new(word, "-set");
         let parts = bytes::split_once(value, b'.').and_then(|(group, rest)| {
             let (id, rest) = bytes::split_once(rest, b'.')?;

@@ -1,4 +1,4 @@
-//! What is told to the parser, and what it returns.
+//! What the parser is told, and what it returns.
 //!
 //! Pure values.
 
@@ -7,16 +7,16 @@ use std::ffi::OsString;
 
 use crate::model::resource::Request;
 
-/// What pure code has to be told of the caller's environment and of how QEMU was built.
+/// The caller's environment and QEMU's build-time directories, as far as names depend on them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {
     /// `$TMPDIR`.
     pub tmpdir: Option<OsString>,
     /// `$XDG_RUNTIME_DIR`.
     pub xdg_runtime_dir: Option<OsString>,
-    /// QEMU's SYSCONFDIR: `qemu-ifup` and `qemu-ifdown` are there.
+    /// QEMU's SYSCONFDIR, the directory of `qemu-ifup` and `qemu-ifdown`.
     pub sysconfdir: OsString,
-    /// Where `qemu-bridge-helper` is; `/usr/libexec` on Fedora.
+    /// The directory of `qemu-bridge-helper`; `/usr/libexec` on Fedora.
     pub helper_dir: OsString,
 }
 
@@ -31,13 +31,24 @@ impl Default for Environment {
     }
 }
 
-/// The config file that QEMU reads unasked (CONFDIR as Debian and Fedora build it).
+/// The config file that QEMU reads by default (CONFDIR as Debian and Fedora build it).
 pub const DEFAULT_CONFIG: &str = "/etc/qemu/qemu.conf";
 
-/// Something to tell the user about one option.
+/// A file whose text is part of the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigFile {
+    /// The path as QEMU opens it.
+    pub path: OsString,
+    /// False for the default file, which may be missing.
+    pub required: bool,
+    /// The number of the word that names it; 1 for the default file.
+    pub word: usize,
+}
+
+/// A message about one option.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Diagnostic {
-    /// The word it is about; QEMU itself is word 1.
+    /// The number of the word that it is about; QEMU itself is word 1.
     pub word: usize,
     /// The option with its dash.
     pub option: Cow<'static, str>,
@@ -48,22 +59,22 @@ pub struct Diagnostic {
 /// An accelerator that QEMU tries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Accelerator {
-    /// The kernel's virtual machines.
+    /// KVM.
     Kvm,
-    /// Translation; needs memory that is writable and executable.
+    /// Translation; it needs memory that is writable and executable.
     Tcg,
     /// Another one, by name.
     Other(String),
 }
 
-/// Why QEMU is started.
+/// What QEMU is started for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunMode {
-    /// To run a guest, or something that opens a guest's resources.
+    /// To run a guest, or to do something else that opens a guest's resources.
     Guest,
-    /// To print something: no resource is opened.
+    /// To print something; no resource is opened.
     Information,
-    /// To be asked for its capabilities: `-machine none` and a monitor.
+    /// To answer questions about its capabilities: `-machine none` and a monitor.
     Probe,
 }
 
@@ -72,11 +83,11 @@ pub enum RunMode {
 pub struct Invocation {
     /// `-name X` or `-name guest=X`.
     pub name: Option<OsString>,
-    /// In the order QEMU tries them.
+    /// The accelerators, in the order in which QEMU tries them.
     pub accelerators: Vec<Accelerator>,
     /// `-accel kvm,device=`.
     pub kvm_device: Option<OsString>,
-    /// Why QEMU is started.
+    /// What QEMU is started for.
     pub run_mode: RunMode,
     /// Every host resource, sorted by word.
     pub requests: Vec<Request>,
@@ -86,22 +97,11 @@ pub struct Invocation {
     pub daemonize: bool,
     /// `-run-with user=` or `-runas`.
     pub run_as: Option<OsString>,
-    /// Worth saying, sorted by word.
+    /// Warnings, sorted by word.
     pub warnings: Vec<Diagnostic>,
-    /// What no table knows and nothing is labelled for: worth saying, or a reason not to launch
-    /// for a caller who wants to be sure. Sorted by word.
+    /// What no table knows, so that nothing is labelled for it, sorted by word. Each is a warning,
+    /// or with `--strict` an error.
     pub unknown: Vec<Diagnostic>,
-    /// What QEMU would refuse, or what must not be launched; sorted by word.
+    /// What QEMU would refuse, or what must not be launched, sorted by word.
     pub errors: Vec<Diagnostic>,
-}
-
-/// A file whose text is part of the command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigFile {
-    /// As QEMU opens it.
-    pub path: OsString,
-    /// False for the default file, which may be missing.
-    pub required: bool,
-    /// The word that names it; 1 for the default file.
-    pub word: usize,
 }

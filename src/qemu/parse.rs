@@ -1,133 +1,118 @@
-//! Reads a whole command line: every family of options in turn.
+//! Parses a whole command line, one family of options after the other.
 //!
 //! Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use crate::model::resource::Request;
 use crate::qemu::block::drives;
 use crate::qemu::invocation::{ConfigFile, DEFAULT_CONFIG, Environment, Invocation, RunMode};
-use crate::qemu::options::{
-    accel, audio, boot, chardev, device, display, fsdev, net, object, process,
-};
+use crate::qemu::options::accel::{self, Accelerators};
+use crate::qemu::options::{audio, boot, chardev, device, display, fsdev, net, object, process};
+use crate::qemu::parsed_option::ParsedOption;
+use crate::qemu::requests::{Requests, sorted};
 use crate::qemu::syntax::bytes;
 use crate::qemu::tables::unknown;
-use crate::qemu::{command_line, requests, run_mode};
+use crate::qemu::{command_line, run_mode};
 
-/// Files whose text the command line is made of: `-readconfig`, and the default file unless
-/// `-no-user-config`. The caller reads them and hands them to [`parse`].
+/// Returns the files whose text is part of the command line: `-readconfig`, and the default file
+/// unless `-no-user-config` is given. The caller reads them and passes them to [`parse`].
 pub fn config_files(args: &[OsString]) -> Vec<ConfigFile> {
     command_line::config_files(args, DEFAULT_CONFIG)
-        .into_iter()
-        .map(|(path, required, word)| ConfigFile {
-            path,
-            required,
-            word,
-        })
-        .collect()
 }
 
-/// Reads a command line. `args` are the words after the program's name.
+/// Parses a command line. `args` are the words after the program's name; `configs` holds the text
+/// of the [`config_files`] that could be read.
 pub fn parse(
     program: &OsStr,
     args: &[OsString],
     configs: &BTreeMap<OsString, Vec<u8>>,
     env: &Environment,
 ) -> Invocation {
-    let mut requests = requests::Requests::new(env);
+    let mut requests = Requests::new(env);
     let options = command_line::read(args, configs, DEFAULT_CONFIG, &mut requests);
-    let last = |name: &str| options.iter().rfind(|option| option.name == name);
-    let mut line = Invocation {
-        name: options
-            .iter()
-            .filter(|option| option.name == "name")
-            .filter_map(|option| option.text("guest"))
-            .next_back()
-            .map(bytes::os),
-        accelerators: Vec::new(),
-        kvm_device: None,
-        run_mode: run_mode::detect(&options),
-        requests: Vec::new(),
+    let name = last_key(&options, "name", "guest");
+    let accelerators = add_families(program.as_bytes(), name, &options, &mut requests);
+    unknown::report(&options, &mut requests);
+    requests.add_unused_fdsets();
+
+    let run_mode = run_mode::detect(&options);
+    let Requests {
+        list,
+        mut warnings,
+        mut unknown,
+        mut errors,
+        ..
+    } = requests;
+    warnings.sort();
+    unknown.sort();
+    unknown.dedup();
+    errors.sort();
+    Invocation {
+        name: name.map(bytes::os),
+        accelerators: accelerators.tried,
+        kvm_device: accelerators.kvm_device,
+        run_mode,
+        requests: match run_mode {
+            // QEMU prints and exits; nothing of the line is opened.
+            RunMode::Information => Vec::new(),
+            RunMode::Guest | RunMode::Probe => sorted(list),
+        },
         data_dirs: options
             .iter()
             .filter(|option| option.name == "L" && !bytes::is_help(&option.value))
             .map(|option| bytes::os(&option.value))
             .collect(),
-        daemonize: last("daemonize").is_some(),
-        run_as: options
-            .iter()
-            .filter_map(|option| match option.name {
-                "run-with" => option.text("user"),
-                "runas" => Some(option.value.as_slice()),
-                _ => None,
-            })
-            .next_back()
-            .map(bytes::os),
-        warnings: Vec::new(),
-        unknown: Vec::new(),
-        errors: Vec::new(),
-    };
-    let program = program.as_bytes();
-    // First, because later families may name /dev/fdset/N.
-    process::add_descriptors(&options, &mut requests);
-    accel::add_requests(program, &options, &mut line, &mut requests);
-    drives::add_requests(&options, &mut requests);
-    boot::add_requests(program, &options, &mut requests);
-    chardev::add_requests(&options, &mut requests);
-    net::add_requests(&options, &mut requests);
-    object::add_requests(&options, &mut requests);
-    device::add_requests(&options, &mut requests);
-    fsdev::add_requests(&options, &mut requests);
-    let name = line.name.as_ref().map(|name| name.as_bytes());
-    display::add_requests(name, &options, &mut requests);
-    audio::add_requests(&options, &mut requests);
-    process::add_requests(&options, &mut requests);
-    unknown::report(&options, &mut requests);
-    requests.add_unused_fdsets();
-    line.requests = match line.run_mode {
-        // QEMU prints and exits; nothing of the line is opened.
-        RunMode::Information => Vec::new(),
-        RunMode::Guest | RunMode::Probe => sorted(requests.list),
-    };
-    line.warnings = requests.warnings;
-    line.warnings.sort();
-    line.unknown = requests.unknown;
-    line.unknown.sort();
-    line.unknown.dedup();
-    line.errors = requests.errors;
-    line.errors.sort();
-    line
+        daemonize: options.iter().any(|option| option.name == "daemonize"),
+        run_as: run_as(&options),
+        warnings,
+        unknown,
+        errors,
+    }
 }
 
-/// By word, identical ones once.
-fn sorted(mut requests: Vec<Request>) -> Vec<Request> {
-    use crate::model::resource::Origin;
-    requests.sort_by_key(|request| match request.origin {
-        Origin::Word { word, .. } => word,
-        Origin::BackingOf { .. }
-        | Origin::DataFileOf { .. }
-        | Origin::ExtentOf { .. }
-        | Origin::TreeOf { .. } => 0,
-    });
-    // Requests with an image cannot be hashed; their duplicates stand side by side.
-    requests.dedup();
-    let mut seen = BTreeSet::new();
-    let mut fresh = requests
+/// Requests what every family of options names.
+fn add_families(
+    program: &[u8],
+    name: Option<&[u8]>,
+    options: &[ParsedOption],
+    requests: &mut Requests<'_>,
+) -> Accelerators {
+    // First, because later families may name /dev/fdset/N.
+    process::add_descriptors(options, requests);
+    let accelerators = accel::add_requests(program, options, requests);
+    drives::add_requests(options, requests);
+    boot::add_requests(program, options, requests);
+    chardev::add_requests(options, requests);
+    net::add_requests(options, requests);
+    object::add_requests(options, requests);
+    device::add_requests(options, requests);
+    fsdev::add_requests(options, requests);
+    display::add_requests(name, options, requests);
+    audio::add_requests(options, requests);
+    process::add_requests(options, requests);
+    accelerators
+}
+
+/// Returns the value of a key in the last option of that name that has it.
+fn last_key<'a>(options: &'a [ParsedOption], name: &str, key: &str) -> Option<&'a [u8]> {
+    options
         .iter()
-        .map(|request| {
-            let Request {
-                target,
-                class,
-                access,
-                origin,
-                ..
-            } = request;
-            request.image.is_some() || seen.insert((target, class, access, origin))
+        .filter(|option| option.name == name)
+        .filter_map(|option| option.text(key))
+        .next_back()
+}
+
+/// Returns the user that QEMU becomes: the last of `-run-with user=` and `-runas`.
+fn run_as(options: &[ParsedOption]) -> Option<OsString> {
+    options
+        .iter()
+        .filter_map(|option| match option.name {
+            "run-with" => option.text("user"),
+            "runas" => Some(option.value.as_slice()),
+            _ => None,
         })
-        .collect::<Vec<bool>>()
-        .into_iter();
-    requests.retain(|_| fresh.next().unwrap_or(true));
-    requests
+        .next_back()
+        .map(bytes::os)
 }

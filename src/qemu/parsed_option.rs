@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use crate::qemu::requests::Site;
+use crate::qemu::site::Site;
 use crate::qemu::syntax::opts::Opts;
 use crate::qemu::syntax::tree::{Leaf, Tree};
 use crate::qemu::syntax::value::{self, ValueError};
@@ -53,13 +53,24 @@ pub struct ParsedOption {
 }
 
 impl ParsedOption {
-    /// The text of a key.
+    /// Returns an option whose value is not parsed yet.
+    pub fn new(name: &'static str, site: Site, value: Vec<u8>) -> Self {
+        Self {
+            name,
+            site,
+            value,
+            opts: Opts::default(),
+            tree: Tree::default(),
+            help: false,
+            is_opts: false,
+        }
+    }
+
+    /// Returns the text of a key.
     pub fn text(&self, key: &str) -> Option<&[u8]> {
         self.tree.text(key)
     }
-}
 
-impl ParsedOption {
     /// Reads a QemuOpts value.
     ///
     /// # Errors

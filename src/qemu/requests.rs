@@ -2,163 +2,15 @@
 //!
 //! Pure.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
-use crate::model::resource::{Access, Class, Image, Origin, Request, Target};
+use crate::model::resource::{Image, Origin, Request, Target};
 use crate::qemu::invocation::{Diagnostic, Environment};
+use crate::qemu::site::Site;
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::Tree;
-
-/// The place in the line that names things.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Site {
-    /// The word that holds the value.
-    pub word: usize,
-    /// The option with its dash, or `image`.
-    pub option: Cow<'static, str>,
-    /// Put before each key: `drive.` for a section of a config file.
-    pub prefix: String,
-    /// `group.id.`, for keys that a later `-set` changed; empty unless one did.
-    pub set_path: String,
-}
-
-impl Site {
-    /// A place without config file or `-set`.
-    pub fn new(word: usize, option: impl Into<Cow<'static, str>>) -> Self {
-        Site {
-            word,
-            option: option.into(),
-            prefix: String::new(),
-            set_path: String::new(),
-        }
-    }
-
-    /// The origin of a key's value; `set_by` is the word of the `-set` that changed it.
-    pub fn origin(&self, key: &str, set_by: Option<usize>) -> Origin {
-        match set_by {
-            Some(word) => Origin::Word {
-                word,
-                option: "-set".into(),
-                key: format!("{}{key}", self.set_path),
-            },
-            None => Origin::Word {
-                word: self.word,
-                option: self.option.clone(),
-                key: format!("{}{key}", self.prefix),
-            },
-        }
-    }
-}
-
-/// How QEMU uses what a key names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// The label it needs.
-    pub class: Class,
-    /// What QEMU does.
-    pub access: Access,
-    /// In words.
-    pub reason: &'static str,
-    /// Whether QEMU maps the file.
-    pub mapped: bool,
-    /// Whether only the host can tell a file from a directory there.
-    pub may_be_directory: bool,
-    /// Whether QEMU stops without it.
-    pub required: bool,
-    /// Whether `/dev/fdset/N` works there (`qemu_open`), or is a path like any other.
-    pub fdset: bool,
-}
-
-impl Usage {
-    /// A use of that class and access, without which QEMU stops.
-    pub const fn new(class: Class, access: Access, reason: &'static str) -> Self {
-        Usage {
-            class,
-            access,
-            reason,
-            mapped: false,
-            may_be_directory: false,
-            required: true,
-            fdset: false,
-        }
-    }
-
-    /// Read, the same for every guest.
-    pub const fn content(reason: &'static str) -> Self {
-        Usage::new(Class::Content, Access::Read, reason)
-    }
-
-    /// Read, but nobody else's business: keys and secrets.
-    pub const fn secret(reason: &'static str) -> Self {
-        Usage::new(Class::Exclusive, Access::Read, reason)
-    }
-
-    /// Opened for writing by this guest.
-    pub const fn write(reason: &'static str) -> Self {
-        Usage::new(Class::Exclusive, Access::Write, reason)
-    }
-
-    /// A file that QEMU makes.
-    pub const fn create(reason: &'static str) -> Self {
-        Usage::new(Class::Exclusive, Access::Create, reason)
-    }
-
-    /// A node that all guests of the host use.
-    pub const fn host(reason: &'static str) -> Self {
-        Usage::new(Class::Keep, Access::Write, reason)
-    }
-
-    /// Looked at with the label it has.
-    pub const fn read_only(reason: &'static str) -> Self {
-        Usage::new(Class::Keep, Access::Read, reason)
-    }
-
-    /// A socket that QEMU makes.
-    pub const fn bind(reason: &'static str) -> Self {
-        Usage::new(Class::Keep, Access::Bind, reason)
-    }
-
-    /// A socket that somebody serves.
-    pub const fn connect(reason: &'static str) -> Self {
-        Usage::new(Class::Keep, Access::Connect, reason)
-    }
-
-    /// A program.
-    pub const fn exec(reason: &'static str) -> Self {
-        Usage::new(Class::Keep, Access::Exec, reason)
-    }
-
-    /// A directory and what is below it.
-    pub const fn tree(reason: &'static str) -> Self {
-        Usage::new(Class::Keep, Access::Tree, reason)
-    }
-
-    /// Marks a file that QEMU maps.
-    pub const fn mapped(mut self) -> Self {
-        self.mapped = true;
-        self
-    }
-
-    /// Marks a path that may be a file or a directory.
-    pub const fn file_or_directory(mut self) -> Self {
-        self.may_be_directory = true;
-        self
-    }
-
-    /// QEMU goes on without it.
-    pub const fn optional(mut self) -> Self {
-        self.required = false;
-        self
-    }
-
-    /// `/dev/fdset/N` is understood there.
-    pub const fn fdset(mut self) -> Self {
-        self.fdset = true;
-        self
-    }
-}
+use crate::qemu::usage::Usage;
 
 /// The members of an fd set, and whether something uses it.
 #[derive(Debug, Default)]
@@ -394,6 +246,36 @@ fn tmp_dir(tmpdir: Option<&OsString>) -> Vec<u8> {
 /// An inherited descriptor is there already: nothing to label or to create.
 const fn descriptor(reason: &'static str) -> Usage {
     Usage::host(reason)
+}
+
+/// By word, identical ones once.
+pub fn sorted(mut requests: Vec<Request>) -> Vec<Request> {
+    requests.sort_by_key(|request| match request.origin {
+        Origin::Word { word, .. } => word,
+        Origin::BackingOf { .. }
+        | Origin::DataFileOf { .. }
+        | Origin::ExtentOf { .. }
+        | Origin::TreeOf { .. } => 0,
+    });
+    // Requests with an image cannot be hashed; their duplicates stand side by side.
+    requests.dedup();
+    let mut seen = BTreeSet::new();
+    let mut fresh = requests
+        .iter()
+        .map(|request| {
+            let Request {
+                target,
+                class,
+                access,
+                origin,
+                ..
+            } = request;
+            request.image.is_some() || seen.insert((target, class, access, origin))
+        })
+        .collect::<Vec<bool>>()
+        .into_iter();
+    requests.retain(|_| fresh.next().unwrap_or(true));
+    requests
 }
 
 #[cfg(test)]

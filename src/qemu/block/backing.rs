@@ -10,7 +10,8 @@ use crate::model::resource::{Access, Format, Origin, Request};
 use crate::qemu::block::context::{KeyNames, NodeContext};
 use crate::qemu::block::graph::Graph;
 use crate::qemu::invocation::Environment;
-use crate::qemu::requests::{Requests, Site};
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
 use crate::qemu::syntax::tree::{Scalar, Tree};
 use crate::qemu::syntax::{bytes, filename};
 
@@ -61,8 +62,28 @@ pub fn backing_requests(
     let site = Site::new(0, "");
     let mut requests = Requests::new(&env);
     let mut graph = Graph::default();
-    let context = NodeContext {
-        filename: Some((&full, None)),
+    let context = backing_context(&full, access);
+    graph.open(&tree, &context, &site, &mut requests);
+    graph.finish(&mut requests);
+    // A header is no place for drivers that are newer than this program.
+    if let Some(error) = requests.errors.into_iter().chain(requests.unknown).next() {
+        return Err(refused(error.message));
+    }
+    let mut requests = requests.list;
+    for request in &mut requests {
+        request.origin = origin.clone();
+        let is_read_only_disk = request.image.is_some() && request.access == Access::Read;
+        if is_read_only_disk {
+            request.reason = "backing file";
+        }
+    }
+    Ok(requests)
+}
+
+/// Returns what a backing file has from the image above it.
+fn backing_context(name: &[u8], access: Access) -> NodeContext<'_> {
+    NodeContext {
+        filename: Some((name, None)),
         keys: KeyNames::Fixed(String::new(), None),
         read_only: match access {
             Access::Read => true,
@@ -79,22 +100,7 @@ pub fn backing_requests(
             add: "backing.driver=",
         },
         depth: 0,
-    };
-    graph.open(&tree, &context, &site, &mut requests);
-    graph.finish(&mut requests);
-    // A header is no place for drivers that are newer than this program.
-    if let Some(error) = requests.errors.into_iter().chain(requests.unknown).next() {
-        return Err(refused(error.message));
     }
-    let mut requests = requests.list;
-    for request in &mut requests {
-        request.origin = origin.clone();
-        let is_read_only_disk = request.image.is_some() && request.access == Access::Read;
-        if is_read_only_disk {
-            request.reason = "backing file";
-        }
-    }
-    Ok(requests)
 }
 
 /// `path_combine`: textual, next to the overlay's name; `..` and links are the kernel's to

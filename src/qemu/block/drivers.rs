@@ -2,7 +2,7 @@
 //!
 //! Pure data. Facts: qapi/block-core.json (`BlockdevOptions*`) and block/*.c.
 
-use crate::qemu::requests::Usage;
+use crate::qemu::usage::Usage;
 
 /// What a driver does with its children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,9 +10,10 @@ use crate::qemu::block::context::{KeyNames, NodeContext, overlay_start};
 use crate::qemu::block::drivers::Kind;
 use crate::qemu::block::graph::{Graph, Node, User};
 use crate::qemu::parsed_option::{IMAGE, ParsedOption};
-use crate::qemu::requests::{Requests, Usage};
+use crate::qemu::requests::Requests;
 use crate::qemu::syntax::bytes;
-use crate::qemu::syntax::tree::{Scalar, Tree};
+use crate::qemu::syntax::tree::{Leaf, Scalar, Tree};
+use crate::qemu::usage::Usage;
 
 /// A short form of `-drive`: the option, the `-drive` keys it stands for, whether it is a CD.
 /// Its word is the file name, taken literally (system/vl.c: `HD_OPTS`, `CDROM_OPTS`, …).
@@ -83,19 +84,24 @@ pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     let before = requests.list.len();
     graph.finish(requests);
     if options.iter().any(|option| option.name == "daemonize") {
-        let relative: Vec<Origin> = requests
-            .list
-            .iter()
-            .skip(before)
-            .filter(|request| match &request.target {
-                Target::Path(path) => !path.as_bytes().starts_with(b"/"),
-                _ => false,
-            })
-            .map(|request| request.origin.clone())
-            .collect();
-        for origin in relative {
-            requests.warn_at(&origin, RELATIVE_WARNING);
-        }
+        warn_of_relative_paths(before, requests);
+    }
+}
+
+/// Warns of every requested path after the first `before` requests that is relative.
+fn warn_of_relative_paths(before: usize, requests: &mut Requests<'_>) {
+    let relative: Vec<Origin> = requests
+        .list
+        .iter()
+        .skip(before)
+        .filter(|request| match &request.target {
+            Target::Path(path) => !path.as_bytes().starts_with(b"/"),
+            _ => false,
+        })
+        .map(|request| request.origin.clone())
+        .collect();
+    for origin in relative {
+        requests.warn_at(&origin, RELATIVE_WARNING);
     }
 }
 
@@ -181,17 +187,7 @@ fn drive<'s>(
     }
     let read_only = is_read_only(option);
     let snapshot = tree.boolean("snapshot").unwrap_or(snapshot);
-    let mut block_options = tree.clone();
-    // At the top of -drive it is a file name, everywhere else it would be a node's name.
-    block_options.clear_value("file");
-    let mut put = |key: &str, value: Scalar| {
-        // One fragment is never too deep.
-        let _ = block_options.insert(key.as_bytes(), value, None);
-    };
-    put("read-only", Scalar::Bool(read_only || snapshot));
-    if let Some(format) = format {
-        put("driver", Scalar::Text(format.text.to_vec()));
-    }
+    let block_options = block_options(tree, read_only || snapshot, format);
     let context = NodeContext {
         filename: file.map(|leaf| (leaf.text, leaf.set_by)),
         keys: KeyNames::Below(String::new()),
@@ -211,6 +207,22 @@ fn drive<'s>(
     if snapshot {
         overlay(option, "snapshot", requests);
     }
+}
+
+/// Returns the options of a drive's block node.
+fn block_options(tree: &Tree, read_only: bool, format: Option<Leaf<'_>>) -> Tree {
+    let mut options = tree.clone();
+    // At the top of -drive it is a file name, everywhere else it would be a node's name.
+    options.clear_value("file");
+    let mut put = |key: &str, value: Scalar| {
+        // One fragment is never too deep.
+        let _ = options.insert(key.as_bytes(), value, None);
+    };
+    put("read-only", Scalar::Bool(read_only));
+    if let Some(format) = format {
+        put("driver", Scalar::Text(format.text.to_vec()));
+    }
+    options
 }
 
 fn name_drive(option: &ParsedOption, own_name: &str, node: usize, graph: &mut Graph<'_>) {

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use crate::model::resource::{Access, Backing, Class, Format, Image};
 use crate::qemu::block::drivers::{Kind, Role};
-use crate::qemu::requests::{Requests, Site, Usage};
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
+use crate::qemu::usage::Usage;
 
 /// How a user of a node uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +104,21 @@ impl<'s> Node<'s> {
             users: Users::default(),
         }
     }
+
+    /// Returns how a node uses the children that hold its data; `strongest` is its own strongest
+    /// user.
+    fn user_of_children(&self, strongest: User) -> User {
+        if self.read_only {
+            return User::Reader;
+        }
+        match self.kind {
+            Kind::Raw | Kind::Filter | Kind::Protocol => strongest,
+            Kind::ReadOnlyFormat => User::Reader,
+            // A writable format writes its metadata, whoever uses it.
+            Kind::Format if strongest == User::SharedWriter => User::SharedWriter,
+            Kind::Format => User::Writer,
+        }
+    }
 }
 
 /// All block nodes of the line.
@@ -148,73 +165,92 @@ impl<'s> Graph<'s> {
         }
     }
 
-    /// Settles who writes what, from the top down, and lists the files.
+    /// Decides from the top down who writes what, and requests the files.
     pub fn finish(mut self, requests: &mut Requests<'_>) {
         for at in (0..self.nodes.len()).rev() {
             let Some(node) = self.nodes.get_mut(at) else {
                 continue;
             };
             let users = std::mem::take(&mut node.users);
-            let strongest = users.strongest();
-            let below = if node.read_only {
-                User::Reader
-            } else {
-                match node.kind {
-                    Kind::Raw | Kind::Filter | Kind::Protocol => strongest,
-                    Kind::ReadOnlyFormat => User::Reader,
-                    // A writable format writes its metadata, whoever uses it.
-                    Kind::Format if strongest == User::SharedWriter => User::SharedWriter,
-                    Kind::Format => User::Writer,
-                }
-            };
-            let read_only = node.read_only;
-            let image = node.image.take();
-            // Who reads a header through a raw node reads it in the node's file.
-            let through = node.kind == Kind::Raw && !users.images.is_empty();
-            if through && node.shifted {
+            // A header that is read through a raw node is read in the node's file.
+            let is_read_through = node.kind == Kind::Raw && !users.images.is_empty();
+            if is_read_through && node.shifted {
                 requests.warn(
                     node.site,
                     "begins inside a file (offset=), where headers are not read: what they name \
                      is not labelled",
                 );
             }
-            let through = through && !node.shifted && image.as_ref().is_some_and(is_raw);
             if let Some(disk) = node.disk.take() {
-                let writes = !read_only && (!node.auto_read_only || strongest != User::Reader);
-                list_disk(disk, node.site, writes, &users, requests);
+                let strongest = users.strongest();
+                let writes = !node.read_only && (!node.auto_read_only || strongest != User::Reader);
+                add_disk(disk, node.site, writes, &users, requests);
             }
-            let is_filter = node.kind == Kind::Filter;
+            let image = node.image.take();
+            let passed = Passed {
+                user: node.user_of_children(users.strongest()),
+                target: if node.read_only {
+                    User::Reader
+                } else {
+                    User::Writer
+                },
+                is_filter: node.kind == Kind::Filter,
+                is_read_through: is_read_through
+                    && !node.shifted
+                    && image.as_ref().is_some_and(is_raw),
+                image,
+                users,
+            };
             for (child, role) in std::mem::take(&mut node.edges) {
-                let Some(child) = self.nodes.get_mut(child) else {
-                    continue;
-                };
-                match role {
-                    Role::Image | Role::Filtered | Role::Data => child.users.add(below),
-                    Role::Cow => {
-                        child.users.add(User::Reader);
-                        child.users.backs = true;
-                    }
-                    Role::Target if read_only => child.users.add(User::Reader),
-                    Role::Target => child.users.add(User::Writer),
-                }
-                let handed = match role {
-                    Role::Image if through => users.images.as_slice(),
-                    Role::Image => image.as_slice(),
-                    Role::Filtered | Role::Data if is_filter => users.images.as_slice(),
-                    Role::Filtered | Role::Data | Role::Cow | Role::Target => &[],
-                };
-                child.users.backs |= matches!(role, Role::Image | Role::Filtered) && users.backs;
-                for image in handed {
-                    if !child.users.images.contains(image) {
-                        child.users.images.push(image.clone());
-                    }
+                if let Some(child) = self.nodes.get_mut(child) {
+                    passed.pass_to(&mut child.users, role);
                 }
             }
         }
     }
 }
 
-fn list_disk(disk: Disk, site: &Site, writes: bool, users: &Users, requests: &mut Requests<'_>) {
+/// What a node passes on to its children.
+struct Passed {
+    /// How it uses the children that hold its data.
+    user: User,
+    /// How it uses a backup target or a log.
+    target: User,
+    is_filter: bool,
+    /// It is a raw node, in whose file its users expect their headers.
+    is_read_through: bool,
+    /// The header that it expects itself.
+    image: Option<Image>,
+    /// Its own users.
+    users: Users,
+}
+
+impl Passed {
+    fn pass_to(&self, child: &mut Users, role: Role) {
+        match role {
+            Role::Image | Role::Filtered | Role::Data => child.add(self.user),
+            Role::Cow => {
+                child.add(User::Reader);
+                child.backs = true;
+            }
+            Role::Target => child.add(self.target),
+        }
+        child.backs |= matches!(role, Role::Image | Role::Filtered) && self.users.backs;
+        let images = match role {
+            Role::Image if self.is_read_through => self.users.images.as_slice(),
+            Role::Image => self.image.as_slice(),
+            Role::Filtered | Role::Data if self.is_filter => self.users.images.as_slice(),
+            Role::Filtered | Role::Data | Role::Cow | Role::Target => &[],
+        };
+        for image in images {
+            if !child.images.contains(image) {
+                child.images.push(image.clone());
+            }
+        }
+    }
+}
+
+fn add_disk(disk: Disk, site: &Site, writes: bool, users: &Users, requests: &mut Requests<'_>) {
     let shared = users.shared && !users.writer;
     let (class, access, reason) = match (writes, shared) {
         (true, true) => (Class::Shared, Access::Write, "disk shared between guests"),

@@ -8,7 +8,8 @@ use crate::qemu::block::context::{KeyNames, NodeContext};
 use crate::qemu::block::drivers::{self, Child, Driver, Kind, Role};
 use crate::qemu::block::graph::{Graph, Node};
 use crate::qemu::block::protocol;
-use crate::qemu::requests::{Requests, Site};
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
 use crate::qemu::syntax::tree::{Scalar, Tree};
 use crate::qemu::syntax::{bytes, filename};
 use crate::qemu::tables::unknown;
@@ -310,47 +311,58 @@ impl<'s> Graph<'s> {
             }
             return target;
         }
-        let is_format = matches!(node.kind, Kind::Raw | Kind::Format | Kind::ReadOnlyFormat);
-        // bdrv_inherited_options: which children are probed when they state no driver.
-        let protocol = match child.role {
-            Role::Image => true,
-            Role::Cow => false,
-            // blkdebug and blkverify are protocols themselves, and take names as those do.
-            Role::Filtered => context.protocol || child.key == "file" || child.legacy.is_some(),
-            Role::Data => is_format,
-            Role::Target => child.key == "log",
-        };
-        let (read_only, auto_read_only) = match child.role {
-            Role::Cow => (true, false),
-            Role::Image | Role::Filtered | Role::Data | Role::Target => {
-                (node.read_only, node.auto_read_only)
-            }
-        };
-        let keys = match (&context.keys, name) {
-            (KeyNames::Below(prefix), Some((_, set_by))) if child.legacy.is_some() => {
-                KeyNames::Fixed(prefix.trim_end_matches('.').to_owned(), set_by)
-            }
-            (keys, _) => keys.below(key),
-        };
-        let unstated = match child.role {
-            Role::Cow => Format::Unstated {
-                add: "backing.driver=",
-            },
-            Role::Image | Role::Filtered if context.filename.is_some() => context.unstated.clone(),
-            Role::Image | Role::Filtered | Role::Data | Role::Target => {
-                Format::Unstated { add: "driver=" }
-            }
-        };
-        let context = NodeContext {
-            filename: name,
-            keys,
-            read_only,
-            auto_read_only,
-            protocol,
-            unstated,
-            depth: context.depth.saturating_add(1),
-        };
+        let context = child_context(child, key, name, context, node);
         self.open(member, &context, node.site, requests)
+    }
+}
+
+/// Returns what a child has from its parent (`bdrv_inherited_options`).
+fn child_context<'c>(
+    child: Child,
+    key: &str,
+    name: Option<(&'c [u8], Option<usize>)>,
+    context: &NodeContext<'_>,
+    node: &Node<'_>,
+) -> NodeContext<'c> {
+    let is_format = matches!(node.kind, Kind::Raw | Kind::Format | Kind::ReadOnlyFormat);
+    // bdrv_inherited_options: which children are probed when they state no driver.
+    let protocol = match child.role {
+        Role::Image => true,
+        Role::Cow => false,
+        // blkdebug and blkverify are protocols themselves, and take names as those do.
+        Role::Filtered => context.protocol || child.key == "file" || child.legacy.is_some(),
+        Role::Data => is_format,
+        Role::Target => child.key == "log",
+    };
+    let (read_only, auto_read_only) = match child.role {
+        Role::Cow => (true, false),
+        Role::Image | Role::Filtered | Role::Data | Role::Target => {
+            (node.read_only, node.auto_read_only)
+        }
+    };
+    let keys = match (&context.keys, name) {
+        (KeyNames::Below(prefix), Some((_, set_by))) if child.legacy.is_some() => {
+            KeyNames::Fixed(prefix.trim_end_matches('.').to_owned(), set_by)
+        }
+        (keys, _) => keys.below(key),
+    };
+    let unstated = match child.role {
+        Role::Cow => Format::Unstated {
+            add: "backing.driver=",
+        },
+        Role::Image | Role::Filtered if context.filename.is_some() => context.unstated.clone(),
+        Role::Image | Role::Filtered | Role::Data | Role::Target => {
+            Format::Unstated { add: "driver=" }
+        }
+    };
+    NodeContext {
+        filename: name,
+        keys,
+        read_only,
+        auto_read_only,
+        protocol,
+        unstated,
+        depth: context.depth.saturating_add(1),
     }
 }
 

@@ -2,15 +2,17 @@
 //!
 //! Pure. Facts: block/*.c (QEMU 10); the keys are in the table of `drivers`.
 
-use crate::model::resource::Vfio;
+use crate::model::resource::{Origin, Vfio};
 use crate::qemu::block::context::{NodeContext, overlay_start};
 use crate::qemu::block::drivers::Path;
 use crate::qemu::block::graph::{Disk, Node};
 
 use crate::qemu::options::hostdev;
-use crate::qemu::requests::{Requests, Site, Usage};
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::{Leaf, Tree};
+use crate::qemu::usage::Usage;
 
 /// One host path of a protocol driver.
 pub fn open(
@@ -64,18 +66,33 @@ pub fn open(
             }
         }
         Path::Fat(key) => {
-            let Some(leaf) = tree.leaf(key) else { return };
-            requests.add_path(
-                origin(key, leaf),
-                leaf.text,
-                Usage::tree("directory shown as a disk"),
-            );
-            if tree.boolean("rw") == Some(true) {
-                let start = overlay_start(requests);
-                let how = Usage::create("changes to a directory shown as a disk");
-                requests.add_template(origin("rw", leaf), &start, how);
+            if let Some(leaf) = tree.leaf(key) {
+                let writable = tree.boolean("rw") == Some(true);
+                add_directory(
+                    origin(key, leaf),
+                    origin("rw", leaf),
+                    writable,
+                    leaf.text,
+                    requests,
+                );
             }
         }
+    }
+}
+
+/// Requests the directory of vvfat, and the overlay of changes to it.
+fn add_directory(
+    origin: Origin,
+    overlay_origin: Origin,
+    writable: bool,
+    dir: &[u8],
+    requests: &mut Requests<'_>,
+) {
+    requests.add_path(origin, dir, Usage::tree("directory shown as a disk"));
+    if writable {
+        let start = overlay_start(requests);
+        let how = Usage::create("changes to a directory shown as a disk");
+        requests.add_template(overlay_origin, &start, how);
     }
 }
 

@@ -3,10 +3,14 @@
 //!
 //! Pure.
 
-use crate::qemu::invocation::{Accelerator, Invocation};
+use std::ffi::OsString;
+
+use crate::qemu::invocation::Accelerator;
 use crate::qemu::parsed_option::ParsedOption;
-use crate::qemu::requests::{Requests, Site, Usage};
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
 use crate::qemu::syntax::bytes;
+use crate::qemu::usage::Usage;
 
 /// `vmsr_open_socket` in target/i386/kvm/vmsr_energy.c.
 const RAPL_SOCKET: &[u8] = b"/var/run/qemu-vmsr-helper.sock";
@@ -26,13 +30,45 @@ pub fn names_resource(kind: &[u8], key: &str) -> bool {
     kind == b"kvm" && matches!(key, "device" | "rapl-helper-socket")
 }
 
-/// Fills `accelerators` and `kvm_device`, and lists what is opened for them.
+/// The accelerators of a line.
+pub struct Accelerators {
+    /// In the order in which QEMU tries them.
+    pub tried: Vec<Accelerator>,
+    /// `-accel kvm,device=`.
+    pub kvm_device: Option<OsString>,
+}
+
+/// Returns the accelerators and requests what is opened for them.
 pub fn add_requests(
     program: &[u8],
     options: &[ParsedOption],
-    line: &mut Invocation,
     requests: &mut Requests<'_>,
-) {
+) -> Accelerators {
+    let tried = tried(program, options, requests);
+    let mut kvm_device = None;
+    for option in options.iter().filter(|option| is_kvm(option)) {
+        if let Some(device) = option.text("device") {
+            kvm_device = Some(bytes::os(device));
+        }
+        add_rapl_helper(option, requests);
+    }
+    add_kvm(&tried, kvm_device.is_some(), options, requests);
+    Accelerators {
+        tried: tried.into_iter().map(|(name, _)| name).collect(),
+        kvm_device,
+    }
+}
+
+fn is_kvm(option: &ParsedOption) -> bool {
+    option.name == "accel" && option.text("accel") == Some(b"kvm")
+}
+
+/// Returns what QEMU tries, each with the place that names it.
+fn tried(
+    program: &[u8],
+    options: &[ParsedOption],
+    requests: &mut Requests<'_>,
+) -> Vec<(Accelerator, Site)> {
     let mut tried: Vec<(Accelerator, Site)> = Vec::new();
     for option in options.iter().filter(|option| option.name == "accel") {
         if let Some(name) = option.text("accel") {
@@ -72,23 +108,13 @@ pub fn add_requests(
         }
         None => {}
     }
-    let properties = options
-        .iter()
-        .filter(|option| option.name == "accel" && option.text("accel") == Some(b"kvm"));
-    for option in properties {
-        if let Some(device) = option.text("device") {
-            line.kvm_device = Some(bytes::os(device));
-        }
-        rapl(option, requests);
-    }
-    open_kvm(&tried, line, options, requests);
-    line.accelerators = tried.into_iter().map(|(name, _)| name).collect();
+    tried
 }
 
 /// KVM is opened unless TCG comes first, which never fails.
-fn open_kvm(
+fn add_kvm(
     tried: &[(Accelerator, Site)],
-    line: &Invocation,
+    names_device: bool,
     options: &[ParsedOption],
     requests: &mut Requests<'_>,
 ) {
@@ -109,7 +135,7 @@ fn open_kvm(
     how.required = rest.len() == 1 && before.is_empty();
     let device = options
         .iter()
-        .filter(|option| option.name == "accel" && line.kvm_device.is_some())
+        .filter(|option| option.name == "accel" && names_device)
         .find_map(|option| option.tree.leaf("device").map(|leaf| (option, leaf)));
     match device {
         Some((option, leaf)) => {
@@ -119,7 +145,7 @@ fn open_kvm(
     }
 }
 
-fn rapl(option: &ParsedOption, requests: &mut Requests<'_>) {
+fn add_rapl_helper(option: &ParsedOption, requests: &mut Requests<'_>) {
     if option.tree.boolean("rapl") != Some(true) {
         return;
     }

@@ -5,8 +5,9 @@
 use std::os::unix::ffi::OsStrExt;
 
 use crate::qemu::parsed_option::ParsedOption;
-use crate::qemu::requests::{Requests, Usage};
+use crate::qemu::requests::Requests;
 use crate::qemu::syntax::bytes;
+use crate::qemu::usage::Usage;
 
 /// Sound servers: driver, the socket below `$XDG_RUNTIME_DIR`.
 const SERVERS: &[(&str, &str)] = &[("pa", "pulse/native"), ("pipewire", "pipewire-0")];

@@ -4,9 +4,10 @@
 //! hw/smbios/smbios.c, hw/i386/multiboot.c (QEMU 10).
 
 use crate::qemu::parsed_option::{ParsedOption, is_last};
-use crate::qemu::requests::{Requests, Usage};
+use crate::qemu::requests::Requests;
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::Leaf;
+use crate::qemu::usage::Usage;
 
 /// QEMU maps the initial ramdisk (`g_mapped_file_new`, hw/i386/x86-common.c).
 const INITIAL_RAMDISK: Usage = Usage::content("initial ramdisk").mapped();

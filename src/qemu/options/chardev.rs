@@ -5,10 +5,12 @@
 //! util/qemu-sockets.c (QEMU 10).
 
 use crate::qemu::parsed_option::ParsedOption;
-use crate::qemu::requests::{Requests, Site, Usage};
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::opts::Opts;
 use crate::qemu::syntax::tree::{Scalar, Tree};
+use crate::qemu::usage::Usage;
 
 /// Options whose word is in the one-word syntax, and words of their own that open nothing.
 const MINI_OPTIONS: &[(&str, &[&str])] = &[

@@ -7,10 +7,12 @@ use crate::model::resource::{HostDevice, Target, UsbMatch, Vfio};
 use crate::qemu::options::chardev;
 use crate::qemu::options::hostdev;
 use crate::qemu::parsed_option::ParsedOption;
-use crate::qemu::requests::{Requests, Site, Usage};
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
 use crate::qemu::syntax::bytes::{self, matches};
 use crate::qemu::syntax::opts::Opts;
 use crate::qemu::syntax::tree::{Scalar, Tree};
+use crate::qemu::usage::Usage;
 
 /// Device, property, what it is.
 type Row = (&'static str, &'static str, Usage);

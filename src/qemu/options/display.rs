@@ -7,11 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::qemu::options::object::bus_path;
 use crate::qemu::parsed_option::{ParsedOption, merged};
-use crate::qemu::requests::{Requests, Site, Usage};
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::opts::Opts;
 use crate::qemu::syntax::tree::Tree;
 use crate::qemu::syntax::value::parse_keyval_or_json;
+use crate::qemu::usage::Usage;
 
 const ANY_RENDER_NODE: &str = "takes the first render node it can open; add rendernode= to name it";
 

@@ -3,7 +3,8 @@
 //! Pure. Facts: fsdev/qemu-fsdev.c, hw/9pfs/9p-local.c (QEMU 10).
 
 use crate::qemu::parsed_option::ParsedOption;
-use crate::qemu::requests::{Requests, Usage};
+use crate::qemu::requests::Requests;
+use crate::qemu::usage::Usage;
 
 /// Drivers, their keys, what they are. `proxy` is gone since 9.2.
 const PATHS: &[(&str, &str, Usage)] = &[

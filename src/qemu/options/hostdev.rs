@@ -3,9 +3,10 @@
 //! Pure. Facts: hw/vfio/*.c, hw/usb/host-libusb.c, util/vfio-helpers.c (QEMU 10).
 
 use crate::model::resource::{HostDevice, Origin, PciAddress, Target, UsbMatch, Vfio};
-use crate::qemu::requests::{Requests, Usage};
+use crate::qemu::requests::Requests;
 use crate::qemu::syntax::bytes::{self, matches};
 use crate::qemu::syntax::tree::Tree;
+use crate::qemu::usage::Usage;
 
 /// Why an address names no device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,9 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use crate::model::resource::{HostDevice, Target};
 use crate::qemu::options::chardev;
 use crate::qemu::parsed_option::ParsedOption;
-use crate::qemu::requests::{Requests, Site, Usage};
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::Tree;
+use crate::qemu::usage::Usage;
 
 /// Backends with nothing but a path or a descriptor: type, key, what it is.
 const PATHS: &[(&str, &str, Usage)] = &[

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 
 use crate::qemu::options::chardev;
 use crate::qemu::parsed_option::{ParsedOption, is_last};
-use crate::qemu::requests::{Requests, Usage};
+use crate::qemu::requests::Requests;
 use crate::qemu::syntax::bytes;
+use crate::qemu::usage::Usage;
 
 /// Type, key, what it is.
 const PATHS: &[(&str, &str, Usage)] = &[

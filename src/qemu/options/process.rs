@@ -5,8 +5,10 @@
 
 use crate::qemu::options::chardev;
 use crate::qemu::parsed_option::{ParsedOption, is_last, merged};
-use crate::qemu::requests::{Requests, Site, Usage};
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
 use crate::qemu::syntax::{bytes, value};
+use crate::qemu::usage::Usage;
 
 /// Options whose word is a path, verbatim.
 const WORDS: &[(&str, Usage)] = &[
