@@ -72,7 +72,7 @@ fn config_files_of(items: &[Item<'_>], default: &str) -> Vec<ConfigFile> {
             && spec.name == "readconfig"
         {
             files.push(ConfigFile {
-                path: bytes::os(value),
+                path: bytes::os_string(value),
                 required: true,
                 word: *word,
             });
@@ -109,7 +109,7 @@ pub fn read(
             Item::Option { word, spec, value } => match spec.name {
                 "readconfig" => {
                     let file = ConfigFile {
-                        path: bytes::os(value),
+                        path: bytes::os_string(value),
                         required: true,
                         word,
                     };

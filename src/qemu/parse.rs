@@ -50,7 +50,7 @@ pub fn parse(
     unknown.dedup();
     errors.sort();
     Invocation {
-        name: name.map(bytes::os),
+        name: name.map(bytes::os_string),
         accelerators: accelerators.tried,
         kvm_device: accelerators.kvm_device,
         run_mode,
@@ -62,7 +62,7 @@ pub fn parse(
         data_dirs: options
             .iter()
             .filter(|option| option.name == "L" && !bytes::is_help(&option.value))
-            .map(|option| bytes::os(&option.value))
+            .map(|option| bytes::os_string(&option.value))
             .collect(),
         daemonize: options.iter().any(|option| option.name == "daemonize"),
         run_as: run_as(&options),
@@ -114,5 +114,5 @@ fn run_as(options: &[ParsedOption]) -> Option<OsString> {
             _ => None,
         })
         .next_back()
-        .map(bytes::os)
+        .map(bytes::os_string)
 }

@@ -77,7 +77,7 @@ impl<'e> Requests<'e> {
             self.use_fdset(origin, set, how, image.as_ref());
             return;
         }
-        self.add(origin, Target::Path(bytes::os(path)), how, image);
+        self.add(origin, Target::Path(bytes::os_string(path)), how, image);
     }
 
     /// `monitor_fdset_dup_fd_add` picks the member with the same access mode, which the line
@@ -121,13 +121,13 @@ impl<'e> Requests<'e> {
     pub fn add_data_file(&mut self, origin: Origin, name: &[u8], how: Usage) {
         let name = bytes::c_string(name);
         if !name.is_empty() {
-            self.add(origin, Target::DataFile(bytes::os(name)), how, None);
+            self.add(origin, Target::DataFile(bytes::os_string(name)), how, None);
         }
     }
 
     /// A name that QEMU completes itself.
     pub fn add_template(&mut self, origin: Origin, start: &[u8], how: Usage) {
-        self.add(origin, Target::Template(bytes::os(start)), how, None);
+        self.add(origin, Target::Template(bytes::os_string(start)), how, None);
     }
 
     /// The value of a key is the number of an inherited descriptor, or several with colons.

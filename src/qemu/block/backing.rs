@@ -106,14 +106,15 @@ fn backing_context(name: &[u8], access: Access) -> NodeContext<'_> {
 /// `path_combine`: textual, next to the overlay's name; `..` and links are the kernel's to
 /// resolve.
 fn combine(overlay: &[u8], name: &[u8]) -> Result<Vec<u8>, BackingError> {
-    if name.starts_with(b"/") || filename::protocol(name).is_some() {
+    if name.starts_with(b"/") || filename::protocol_prefix(name).is_some() {
         return Ok(name.to_vec());
     }
     let no_directory = || BackingError::NoDirectory(bytes::show(name));
     if overlay.starts_with(b"json:") || overlay.starts_with(b"/dev/fdset/") {
         return Err(no_directory());
     }
-    let prefix = filename::protocol(overlay).map_or(0, |prefix| prefix.len().saturating_add(1));
+    let prefix =
+        filename::protocol_prefix(overlay).map_or(0, |prefix| prefix.len().saturating_add(1));
     let slash = overlay
         .iter()
         .rposition(|b| *b == b'/')

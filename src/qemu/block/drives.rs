@@ -48,23 +48,23 @@ pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     let mut graph = Graph::default();
     // -blockdev comes before -drive whatever the order of the line (qemu_create_early_backends).
     for option in options.iter().filter(|option| option.name == "blockdev") {
-        blockdev(option, &mut graph, requests);
+        open_blockdev(option, &mut graph, requests);
     }
     let snapshot = options.iter().any(|option| option.name == "snapshot");
     let mut unnamed = 0_usize;
     for option in options {
         if option.name == "drive" {
-            drive(option, snapshot, &mut unnamed, &mut graph, requests);
+            open_drive(option, snapshot, &mut unnamed, &mut graph, requests);
         } else if let Some((_, instead, cdrom)) =
             SHORT_FORMS.iter().find(|(name, ..)| *name == option.name)
         {
-            short_form(option, instead, *cdrom, snapshot, &mut graph, requests);
+            open_short_form(option, instead, *cdrom, snapshot, &mut graph, requests);
         }
     }
     let mut code_seen = false;
     for option in options {
         match option.name {
-            "device" => device(option, &mut graph, requests),
+            "device" => attach_device(option, &mut graph, requests),
             "machine" | "M" => {
                 for key in ["pflash0", "pflash1"] {
                     if let Some(node) = option.text(key).and_then(|name| graph.lookup(name)) {
@@ -105,7 +105,7 @@ fn warn_of_relative_paths(before: usize, requests: &mut Requests<'_>) {
     }
 }
 
-fn blockdev<'s>(option: &'s ParsedOption, graph: &mut Graph<'s>, requests: &mut Requests<'_>) {
+fn open_blockdev<'s>(option: &'s ParsedOption, graph: &mut Graph<'s>, requests: &mut Requests<'_>) {
     if option.tree == Tree::default() {
         // The word was refused already.
         return;
@@ -126,7 +126,7 @@ fn blockdev<'s>(option: &'s ParsedOption, graph: &mut Graph<'s>, requests: &mut 
     graph.open(&option.tree, &context, &option.site, requests);
 }
 
-fn short_form<'s>(
+fn open_short_form<'s>(
     option: &'s ParsedOption,
     instead: &str,
     cdrom: bool,
@@ -151,12 +151,12 @@ fn short_form<'s>(
     if let Some(node) = graph.open(&Tree::default(), &context, &option.site, requests) {
         graph.attach(node, User::Writer);
         if snapshot {
-            overlay(option, "", requests);
+            add_overlay(option, "", requests);
         }
     }
 }
 
-fn drive<'s>(
+fn open_drive<'s>(
     option: &'s ParsedOption,
     snapshot: bool,
     unnamed: &mut usize,
@@ -205,7 +205,7 @@ fn drive<'s>(
         graph.attach(node, User::Writer);
     }
     if snapshot {
-        overlay(option, "snapshot", requests);
+        add_overlay(option, "snapshot", requests);
     }
 }
 
@@ -249,13 +249,13 @@ fn is_flash(option: &ParsedOption) -> bool {
             && option.text("unit").is_none_or(|unit| unit == b"0"))
 }
 
-fn overlay(option: &ParsedOption, key: &str, requests: &mut Requests<'_>) {
+fn add_overlay(option: &ParsedOption, key: &str, requests: &mut Requests<'_>) {
     let start = overlay_start(requests);
     let how = Usage::create("temporary changes to a disk (snapshot)");
     requests.add_template(option.site.origin(key, None), &start, how);
 }
 
-fn device(option: &ParsedOption, graph: &mut Graph<'_>, requests: &mut Requests<'_>) {
+fn attach_device(option: &ParsedOption, graph: &mut Graph<'_>, requests: &mut Requests<'_>) {
     let Some(name) = option.text("drive").filter(|name| !name.is_empty()) else {
         return;
     };

@@ -107,8 +107,10 @@ impl<'s> Graph<'s> {
             return Some(None);
         }
         let options = match driver {
-            Some(driver) if !name.starts_with(b"json:") => filename::parse(driver.name, name),
-            Some(_) | None => filename::options(name),
+            Some(driver) if !name.starts_with(b"json:") => {
+                filename::driver_options(driver.name, name)
+            }
+            Some(_) | None => filename::options_of(name),
         };
         match options {
             Ok(mut options) => {

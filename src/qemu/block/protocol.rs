@@ -2,7 +2,7 @@
 //!
 //! Pure. Facts: block/*.c (QEMU 10); the keys are in the table of `drivers`.
 
-use crate::model::resource::{Origin, Vfio};
+use crate::model::resource::Vfio;
 use crate::qemu::block::context::{NodeContext, overlay_start};
 use crate::qemu::block::drivers::Path;
 use crate::qemu::block::graph::{Disk, Node};
@@ -11,7 +11,7 @@ use crate::qemu::options::hostdev;
 use crate::qemu::requests::Requests;
 use crate::qemu::site::Site;
 use crate::qemu::syntax::bytes;
-use crate::qemu::syntax::tree::{Leaf, Tree};
+use crate::qemu::syntax::tree::Tree;
 use crate::qemu::usage::Usage;
 
 /// One host path of a protocol driver.
@@ -22,82 +22,62 @@ pub fn open(
     node: &mut Node<'_>,
     requests: &mut Requests<'_>,
 ) {
-    let origin = |key: &str, leaf: Leaf<'_>| {
-        node.site
-            .origin(&context.keys.key(key), context.keys.set_by(leaf))
-    };
-    match path {
-        Path::Disk(key) => {
-            let Some(leaf) = tree.leaf(key) else {
-                requests.error(node.site, format!("a block device needs '{key}'"));
-                return;
-            };
-            node.disk = Some(Disk {
-                path: leaf.text.to_vec(),
-                key: context.keys.key(key),
-                set_by: context.keys.set_by(leaf),
-            });
-        }
-        Path::Other(key, how) => {
-            if let Some(leaf) = tree.leaf(key) {
-                requests.add_path(origin(key, leaf), leaf.text, how);
-            }
-        }
-        Path::Pci(key) => {
-            if let Some(leaf) = tree.leaf(key) {
-                let origin = origin(key, leaf);
-                match hostdev::nvme(leaf.text) {
-                    Ok(device) => hostdev::add_vfio(requests, &origin, device, "NVMe controller"),
-                    Err(error) => requests.error_at(&origin, error.to_string()),
-                }
-            }
-        }
-        Path::Sysfs(key) => {
-            if let Some(leaf) = tree.leaf(key) {
-                let device = hostdev::sysfs_device(leaf.text, Vfio::Group);
-                hostdev::add_vfio(requests, &origin(key, leaf), device, "virtio device");
-            }
-        }
-        Path::Socket(key) => socket(key, tree, context, node.site, requests),
+    let key = match path {
+        Path::Socket(key) => return add_socket(key, tree, context, node.site, requests),
         Path::Sockets(key) => {
             for (index, _) in tree.child(key).into_iter().flat_map(Tree::children) {
                 let key = format!("{key}.{}", bytes::show(index));
-                socket(&key, tree, context, node.site, requests);
+                add_socket(&key, tree, context, node.site, requests);
+            }
+            return;
+        }
+        Path::Disk(key)
+        | Path::Other(key, _)
+        | Path::Pci(key)
+        | Path::Sysfs(key)
+        | Path::Fat(key) => key,
+    };
+    let Some(leaf) = tree.leaf(key) else {
+        if path == Path::Disk(key) {
+            requests.error(node.site, format!("a block device needs '{key}'"));
+        }
+        return;
+    };
+    let set_by = context.keys.set_by(leaf);
+    let site = node.site;
+    let origin = |key: &str| site.origin(&context.keys.key(key), set_by);
+    match path {
+        Path::Disk(_) => {
+            node.disk = Some(Disk {
+                path: leaf.text.to_vec(),
+                key: context.keys.key(key),
+                set_by,
+            });
+        }
+        Path::Other(_, how) => requests.add_path(origin(key), leaf.text, how),
+        Path::Pci(_) => match hostdev::nvme(leaf.text) {
+            Ok(device) => hostdev::add_vfio(requests, &origin(key), device, "NVMe controller"),
+            Err(error) => requests.error_at(&origin(key), error.to_string()),
+        },
+        Path::Sysfs(_) => {
+            let device = hostdev::sysfs_device(leaf.text, Vfio::Group);
+            hostdev::add_vfio(requests, &origin(key), device, "virtio device");
+        }
+        Path::Fat(_) => {
+            let how = Usage::tree("directory shown as a disk");
+            requests.add_path(origin(key), leaf.text, how);
+            if tree.boolean("rw") == Some(true) {
+                let start = overlay_start(requests);
+                let how = Usage::create("changes to a directory shown as a disk");
+                requests.add_template(origin("rw"), &start, how);
             }
         }
-        Path::Fat(key) => {
-            if let Some(leaf) = tree.leaf(key) {
-                let writable = tree.boolean("rw") == Some(true);
-                add_directory(
-                    origin(key, leaf),
-                    origin("rw", leaf),
-                    writable,
-                    leaf.text,
-                    requests,
-                );
-            }
-        }
-    }
-}
-
-/// Requests the directory of vvfat, and the overlay of changes to it.
-fn add_directory(
-    origin: Origin,
-    overlay_origin: Origin,
-    writable: bool,
-    dir: &[u8],
-    requests: &mut Requests<'_>,
-) {
-    requests.add_path(origin, dir, Usage::tree("directory shown as a disk"));
-    if writable {
-        let start = overlay_start(requests);
-        let how = Usage::create("changes to a directory shown as a disk");
-        requests.add_template(overlay_origin, &start, how);
+        Path::Socket(_) | Path::Sockets(_) => {}
     }
 }
 
 /// A `SocketAddress` that QEMU connects to.
-fn socket(
+fn add_socket(
     key: &str,
     tree: &Tree,
     context: &NodeContext<'_>,

@@ -48,7 +48,7 @@ pub fn add_requests(
     let mut kvm_device = None;
     for option in options.iter().filter(|option| is_kvm(option)) {
         if let Some(device) = option.text("device") {
-            kvm_device = Some(bytes::os(device));
+            kvm_device = Some(bytes::os_string(device));
         }
         add_rapl_helper(option, requests);
     }

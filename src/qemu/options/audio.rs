@@ -26,12 +26,12 @@ pub fn names_resource(kind: &[u8], key: &str) -> bool {
 pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     for option in options {
         if matches!(option.name, "audiodev" | "audio") {
-            one(option, requests);
+            add_backend(option, requests);
         }
     }
 }
 
-fn one(option: &ParsedOption, requests: &mut Requests<'_>) {
+fn add_backend(option: &ParsedOption, requests: &mut Requests<'_>) {
     let (site, tree) = (&option.site, &option.tree);
     let driver = tree.text("driver").unwrap_or_default();
     match driver {

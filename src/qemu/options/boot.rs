@@ -63,7 +63,7 @@ pub fn add_requests(program: &[u8], options: &[ParsedOption], requests: &mut Req
                     requests.add_data_file(origin, leaf.text, *how);
                 }
             }
-            "initrd" => initrd(option, key_written, leaf, requests),
+            "initrd" => add_initrd(option, key_written, leaf, requests),
             _ => requests.add_path(origin, leaf.text, *how),
         }
     }
@@ -81,14 +81,14 @@ pub fn add_requests(program: &[u8], options: &[ParsedOption], requests: &mut Req
         requests.add_data_file(option.site.origin(key, leaf.set_by), leaf.text, how);
     }
     for option in options {
-        one(option, options, requests);
+        add_option_files(option, options, requests);
     }
 }
 
 /// One file for Linux. A multiboot kernel splits the word at commas and each part at the first
 /// space; which one it is only the kernel's header tells, so a word that can be read both ways
 /// is listed both ways.
-fn initrd(option: &ParsedOption, key: &str, leaf: Leaf<'_>, requests: &mut Requests<'_>) {
+fn add_initrd(option: &ParsedOption, key: &str, leaf: Leaf<'_>, requests: &mut Requests<'_>) {
     let origin = option.site.origin(key, leaf.set_by);
     let how = INITIAL_RAMDISK;
     if !leaf.text.iter().any(|b| matches!(b, b',' | b' ')) {
@@ -105,7 +105,7 @@ fn initrd(option: &ParsedOption, key: &str, leaf: Leaf<'_>, requests: &mut Reque
     }
 }
 
-fn one(option: &ParsedOption, options: &[ParsedOption], requests: &mut Requests<'_>) {
+fn add_option_files(option: &ParsedOption, options: &[ParsedOption], requests: &mut Requests<'_>) {
     let (site, tree) = (&option.site, &option.tree);
     match option.name {
         "L" if !bytes::is_help(&option.value) => {

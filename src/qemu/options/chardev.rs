@@ -13,7 +13,7 @@ use crate::qemu::syntax::tree::{Scalar, Tree};
 use crate::qemu::usage::Usage;
 
 /// Options whose word is in the one-word syntax, and words of their own that open nothing.
-const MINI_OPTIONS: &[(&str, &[&str])] = &[
+const COMPAT_OPTIONS: &[(&str, &[&str])] = &[
     ("serial", &["none"]),
     ("parallel", &["none"]),
     ("monitor", &["none"]),
@@ -85,22 +85,23 @@ pub fn names_resource(kind: &[u8], key: &str) -> bool {
 pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     for option in options {
         if option.name == "chardev" {
-            backend(&option.site, "", &option.tree, requests);
-        } else if let Some((_, none)) = MINI_OPTIONS.iter().find(|(name, _)| *name == option.name) {
+            add_backend(&option.site, "", &option.tree, requests);
+        } else if let Some((_, none)) = COMPAT_OPTIONS.iter().find(|(name, _)| *name == option.name)
+        {
             let opens_nothing = none.iter().any(|none| match option.name {
                 // strncmp(optarg, "none", 4)
                 "monitor" => option.value.starts_with(none.as_bytes()),
                 _ => option.value == none.as_bytes(),
             });
             if !opens_nothing {
-                mini(&option.site, "", &option.value, requests);
+                add_compat(&option.site, "", &option.value, requests);
             }
         }
     }
 }
 
 /// One word (`qemu_chr_parse_compat`). `key` is the key it stands in, for the origin.
-pub fn mini(site: &Site, key: &str, value: &[u8], requests: &mut Requests<'_>) {
+pub fn add_compat(site: &Site, key: &str, value: &[u8], requests: &mut Requests<'_>) {
     let value = value.strip_prefix(b"mon:").unwrap_or(value);
     let mut tree = Tree::default();
     let mut put = |key: &str, value: &[u8]| {
@@ -148,7 +149,7 @@ pub fn mini(site: &Site, key: &str, value: &[u8], requests: &mut Requests<'_>) {
     let mut inner = site.clone();
     inner.prefix = String::new();
     let before = requests.list.len();
-    backend(&inner, "", &tree, requests);
+    add_backend(&inner, "", &tree, requests);
     for request in requests.list.iter_mut().skip(before) {
         request.origin = site.origin(key, None);
     }
@@ -160,7 +161,7 @@ fn refuse(site: &Site, value: &[u8], requests: &mut Requests<'_>) {
 }
 
 /// A backend with its keys, which stand below `prefix` in the line.
-pub fn backend(site: &Site, prefix: &str, tree: &Tree, requests: &mut Requests<'_>) {
+pub fn add_backend(site: &Site, prefix: &str, tree: &Tree, requests: &mut Requests<'_>) {
     let site = &Site {
         prefix: format!("{}{prefix}", site.prefix),
         ..site.clone()
@@ -177,10 +178,10 @@ pub fn backend(site: &Site, prefix: &str, tree: &Tree, requests: &mut Requests<'
         b"socket" => {
             let server = tree.boolean("server").unwrap_or(false);
             if !requests.add_fds(site, tree, "fd", "socket of a character device") {
-                unix_socket(site, "path", tree, "", server, requests);
+                add_unix_socket(site, "path", tree, "", server, requests);
             }
         }
-        b"pipe" => pipe(site, tree, requests),
+        b"pipe" => add_pipe(site, tree, requests),
         b"stdio" => {
             for fd in [&b"0"[..], b"1"] {
                 requests.add_fd(
@@ -203,7 +204,7 @@ pub fn backend(site: &Site, prefix: &str, tree: &Tree, requests: &mut Requests<'
 
 /// `PATH.in` with `PATH.out` is tried first, then PATH for both ways (chardev/char-pipe.c);
 /// which one it is only the host can tell.
-fn pipe(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
+fn add_pipe(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     let Some(leaf) = tree.leaf("path").filter(|leaf| !leaf.text.is_empty()) else {
         return;
     };
@@ -217,7 +218,7 @@ fn pipe(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
 }
 
 /// A Unix socket at `key`; `below` is where `abstract` is looked for.
-pub fn unix_socket(
+pub fn add_unix_socket(
     site: &Site,
     key: &str,
     tree: &Tree,
@@ -242,11 +243,17 @@ pub fn unix_socket(
 }
 
 /// A `SocketAddress` below `key` (qapi/sockets.json).
-pub fn address(site: &Site, key: &str, tree: &Tree, server: bool, requests: &mut Requests<'_>) {
+pub fn add_socket_address(
+    site: &Site,
+    key: &str,
+    tree: &Tree,
+    server: bool,
+    requests: &mut Requests<'_>,
+) {
     match tree.text(&format!("{key}.type")) {
         Some(b"unix") => {
             let (path, below) = (format!("{key}.path"), format!("{key}."));
-            unix_socket(site, &path, tree, &below, server, requests);
+            add_unix_socket(site, &path, tree, &below, server, requests);
         }
         Some(b"fd") => {
             requests.add_fds(site, tree, &format!("{key}.str"), "inherited socket");
@@ -264,7 +271,7 @@ mod tests {
     fn show(word: &str) -> Result<Vec<String>, String> {
         let env = Environment::default();
         let mut requests = Requests::new(&env);
-        mini(&Site::new(2, "-serial"), "", word.as_bytes(), &mut requests);
+        add_compat(&Site::new(2, "-serial"), "", word.as_bytes(), &mut requests);
         if let Some(error) = requests.errors.first() {
             return Err(error.message.clone());
         }

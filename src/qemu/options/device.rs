@@ -137,8 +137,8 @@ const FDS: &[(&str, &str)] = &[
 pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     for option in options {
         match option.name {
-            "device" => device(option, requests),
-            "global" => global(option, requests),
+            "device" => add_device(option, requests),
+            "global" => add_global(option, requests),
             _ => {}
         }
     }
@@ -161,7 +161,7 @@ pub fn names_resource(name: &[u8], property: &str) -> bool {
         .any(|(pattern, key)| key == property && matches(pattern, name))
 }
 
-fn device(option: &ParsedOption, requests: &mut Requests<'_>) {
+fn add_device(option: &ParsedOption, requests: &mut Requests<'_>) {
     let (site, tree) = (&option.site, &option.tree);
     let Some(name) = tree.text("driver") else {
         return;
@@ -184,17 +184,17 @@ fn device(option: &ParsedOption, requests: &mut Requests<'_>) {
         inherited |= requests.add_fds(site, tree, key, "descriptor of a device");
     }
     if name.starts_with(b"vfio-") && !inherited {
-        vfio(site, name, tree, requests);
+        add_vfio_device(site, name, tree, requests);
     }
     match name {
-        b"usb-host" => usb_host(site, tree, requests),
+        b"usb-host" => add_usb_host(site, tree, requests),
         // A peer that emulates the device (hw/vfio-user/pci.c, since 10.1).
-        b"vfio-user-pci" => chardev::address(site, "socket", tree, false, requests),
+        b"vfio-user-pci" => chardev::add_socket_address(site, "socket", tree, false, requests),
         b"u2f-passthru" if tree.text("hidraw").is_none() => {
             requests.warn(site, "takes the first security key it finds; add hidraw=");
         }
         b"ccid-card-emulated" if tree.text("backend") == Some(b"certificates") => {
-            nss_database(site, tree, requests);
+            add_nss_database(site, tree, requests);
         }
         _ if draws_with_blobs(name, tree) => {
             let how = Usage::host("shared graphics buffers");
@@ -216,7 +216,7 @@ fn draws_with_blobs(name: &[u8], tree: &Tree) -> bool {
 }
 
 /// hw/usb/ccid-card-emulated.c.
-fn nss_database(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
+fn add_nss_database(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     let how = Usage::tree("NSS database");
     match tree.leaf("db") {
         Some(leaf) => {
@@ -228,7 +228,7 @@ fn nss_database(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
 }
 
 /// hw/vfio: by group, or by the device's own node with iommufd; sysfsdev= before host=.
-fn vfio(site: &Site, name: &[u8], tree: &Tree, requests: &mut Requests<'_>) {
+fn add_vfio_device(site: &Site, name: &[u8], tree: &Tree, requests: &mut Requests<'_>) {
     let how = match tree.leaf("iommufd") {
         Some(_) => Vfio::Cdev,
         None => Vfio::Group,
@@ -249,7 +249,7 @@ fn vfio(site: &Site, name: &[u8], tree: &Tree, requests: &mut Requests<'_>) {
 
 /// hw/usb/host-libusb.c (`usb_host_realize`): by node, by bus and address, or by a search that is
 /// repeated for as long as the guest runs.
-fn usb_host(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
+fn add_usb_host(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     if tree.text("hostdevice").is_some_and(|path| !path.is_empty()) {
         return;
     }
@@ -367,7 +367,7 @@ impl Global {
 }
 
 /// The class may be a parent class, so the driver is not compared.
-fn global(option: &ParsedOption, requests: &mut Requests<'_>) {
+fn add_global(option: &ParsedOption, requests: &mut Requests<'_>) {
     let Some(global) = Global::parse(option) else {
         requests.error(&option.site, "must be DRIVER.PROPERTY=VALUE");
         return;
@@ -384,7 +384,7 @@ fn global(option: &ParsedOption, requests: &mut Requests<'_>) {
         let mut tree = Tree::default();
         // One fragment is never too deep.
         let _ = tree.insert(property, Scalar::Text(value.clone()), None);
-        vfio(&option.site, driver, &tree, requests);
+        add_vfio_device(&option.site, driver, &tree, requests);
     } else if let Some(how) = global.path() {
         requests.add_path(origin, value, how.optional());
     } else if global.is_descriptor() {

@@ -55,16 +55,16 @@ pub fn names_resource(option: &str, kind: &[u8], key: &str) -> bool {
 pub fn add_requests(name: Option<&[u8]>, options: &[ParsedOption], requests: &mut Requests<'_>) {
     for option in options {
         match option.name {
-            "vnc" => vnc(&option.site, &option.opts, requests),
-            "display" => display(name, option, requests),
+            "vnc" => add_vnc(&option.site, &option.opts, requests),
+            "display" => add_display(name, option, requests),
             _ => {}
         }
     }
-    spice(options, requests);
+    add_spice(options, requests);
 }
 
 /// All addresses are bound, however often they are given.
-fn vnc(site: &Site, opts: &Opts, requests: &mut Requests<'_>) {
+fn add_vnc(site: &Site, opts: &Opts, requests: &mut Requests<'_>) {
     let reverse = opts.get("reverse").and_then(bytes::boolean) == Some(true);
     for pair in &opts.pairs {
         let key = match pair.key.as_slice() {
@@ -85,7 +85,7 @@ fn vnc(site: &Site, opts: &Opts, requests: &mut Requests<'_>) {
 }
 
 /// All words of `-spice` add up.
-fn spice(options: &[ParsedOption], requests: &mut Requests<'_>) {
+fn add_spice(options: &[ParsedOption], requests: &mut Requests<'_>) {
     let get = |key: &str| merged(options, "spice", key);
     let on = |key: &str| get(key).filter(|(_, leaf)| bytes::boolean(leaf.text) == Some(true));
     let put = |key: &str, how: Usage, requests: &mut Requests<'_>| match get(key) {
@@ -119,16 +119,16 @@ fn spice(options: &[ParsedOption], requests: &mut Requests<'_>) {
     }
 }
 
-fn render_node(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
+fn add_render_node(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     if !requests.add_key(site, tree, "rendernode", RENDER) {
         requests.warn(site, ANY_RENDER_NODE);
     }
 }
 
-fn display(name: Option<&[u8]>, option: &ParsedOption, requests: &mut Requests<'_>) {
+fn add_display(name: Option<&[u8]>, option: &ParsedOption, requests: &mut Requests<'_>) {
     let (site, value) = (&option.site, option.value.as_slice());
     if let Some(rest) = value.strip_prefix(b"vnc=") {
-        vnc(site, &Opts::parse(rest, Some("vnc")), requests);
+        add_vnc(site, &Opts::parse(rest, Some("vnc")), requests);
         return;
     }
     // parse_display (system/vl.c) has its own syntax for these.
@@ -144,13 +144,13 @@ fn display(name: Option<&[u8]>, option: &ParsedOption, requests: &mut Requests<'
         }
     };
     match tree.text("type").unwrap_or_default() {
-        b"egl-headless" => render_node(site, &tree, requests),
+        b"egl-headless" => add_render_node(site, &tree, requests),
         b"dbus" => {
             if tree
                 .text("gl")
                 .is_some_and(|gl| bytes::boolean(gl) != Some(false))
             {
-                render_node(site, &tree, requests);
+                add_render_node(site, &tree, requests);
             }
             if let Some(leaf) = tree.leaf("addr")
                 && let Some(path) = bus_path(leaf.text)
@@ -159,7 +159,7 @@ fn display(name: Option<&[u8]>, option: &ParsedOption, requests: &mut Requests<'
                 requests.add_path(site.origin("addr", None), path, how);
             }
         }
-        b"spice-app" => spice_app(name, site, requests),
+        b"spice-app" => add_spice_app(name, site, requests),
         b"gtk" | b"sdl" | b"cocoa" => {
             requests.warn(
                 site,
@@ -172,7 +172,7 @@ fn display(name: Option<&[u8]>, option: &ParsedOption, requests: &mut Requests<'
 
 /// The socket is below the user's runtime directory when the guest has a name, else in a fresh
 /// directory (ui/spice-app.c).
-fn spice_app(name: Option<&[u8]>, site: &Site, requests: &mut Requests<'_>) {
+fn add_spice_app(name: Option<&[u8]>, site: &Site, requests: &mut Requests<'_>) {
     let how = Usage::bind("SPICE server");
     let origin = site.origin("type", None);
     match (name, &requests.env.xdg_runtime_dir) {

@@ -89,7 +89,7 @@ pub fn nvme(text: &[u8]) -> Result<HostDevice, AddressError> {
 /// Returns the device of a sysfs directory.
 pub fn sysfs_device(dir: &[u8], how: Vfio) -> HostDevice {
     HostDevice::VfioSysfs {
-        dir: bytes::os(bytes::c_string(dir)),
+        dir: bytes::os_string(bytes::c_string(dir)),
         how,
     }
 }

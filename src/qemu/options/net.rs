@@ -59,12 +59,12 @@ pub fn names_resource(kind: &[u8], key: &str) -> bool {
 pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     for option in options {
         if matches!(option.name, "netdev" | "nic" | "net") {
-            one(option, requests);
+            add_netdev(option, requests);
         }
     }
 }
 
-fn one(option: &ParsedOption, requests: &mut Requests<'_>) {
+fn add_netdev(option: &ParsedOption, requests: &mut Requests<'_>) {
     let (site, tree) = (&option.site, &option.tree);
     let kind = tree.text("type").unwrap_or_default();
     for (name, key, how) in PATHS {
@@ -78,16 +78,16 @@ fn one(option: &ParsedOption, requests: &mut Requests<'_>) {
         }
     }
     match kind {
-        b"tap" => tap(site, tree, requests),
-        b"bridge" => bridge(site, tree, requests),
-        b"user" => user(option, requests),
+        b"tap" => add_tap(site, tree, requests),
+        b"bridge" => add_bridge_helper(site, tree, requests),
+        b"user" => add_user_network(option, requests),
         b"stream" => {
             let server = tree.boolean("server").unwrap_or(false);
-            chardev::address(site, "addr", tree, server, requests);
+            chardev::add_socket_address(site, "addr", tree, server, requests);
         }
         b"dgram" => {
-            chardev::address(site, "local", tree, true, requests);
-            chardev::address(site, "remote", tree, false, requests);
+            chardev::add_socket_address(site, "local", tree, true, requests);
+            chardev::add_socket_address(site, "remote", tree, false, requests);
         }
         b"vde" => {
             if let Some(leaf) = tree.leaf("sock").filter(|leaf| !leaf.text.is_empty()) {
@@ -104,14 +104,14 @@ fn one(option: &ParsedOption, requests: &mut Requests<'_>) {
                 );
             }
         }
-        b"netmap" => netmap(site, tree, requests),
-        b"passt" => passt(site, tree, requests),
+        b"netmap" => add_netmap(site, tree, requests),
+        b"passt" => add_passt(site, tree, requests),
         _ => {}
     }
 }
 
 /// A helper may be a command line; then a shell runs it (`net_bridge_run_helper`).
-fn helper(site: &Site, tree: &Tree, requests: &mut Requests<'_>) -> bool {
+fn add_helper(site: &Site, tree: &Tree, requests: &mut Requests<'_>) -> bool {
     let Some(leaf) = tree.leaf("helper") else {
         return false;
     };
@@ -132,8 +132,8 @@ fn helper(site: &Site, tree: &Tree, requests: &mut Requests<'_>) -> bool {
     true
 }
 
-fn bridge(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
-    if !helper(site, tree, requests) {
+fn add_bridge_helper(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
+    if !add_helper(site, tree, requests) {
         let path = bytes::join(requests.env.helper_dir.as_bytes(), b"qemu-bridge-helper");
         requests.add_path(
             site.origin("type", None),
@@ -143,7 +143,7 @@ fn bridge(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     }
 }
 
-fn netmap(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
+fn add_netmap(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     let how = Usage::host("netmap");
     if !requests.add_key(site, tree, "devname", how) {
         requests.add_path(site.origin("type", None), b"/dev/netmap", how);
@@ -152,7 +152,7 @@ fn netmap(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
 
 /// net/passt.c (since 10.1): a program of its own, that writes a file made by `g_file_open_tmp`.
 /// A name without a slash is looked up in PATH, `passt` by default.
-fn passt(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
+fn add_passt(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     if let Some(leaf) = tree.leaf("path").filter(|leaf| leaf.text.contains(&b'/')) {
         let origin = site.origin("path", leaf.set_by);
         requests.add_path(origin, leaf.text, Usage::exec("passt"));
@@ -163,12 +163,12 @@ fn passt(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     requests.warn(site, "runs passt: what it opens cannot be known");
 }
 
-fn tap(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
+fn add_tap(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     let given = tree.text("fd").is_some() || tree.text("fds").is_some();
-    if !given && !helper(site, tree, requests) {
-        tap_node(site, tree, requests);
-        script(site, tree, "script", b"qemu-ifup", requests);
-        script(site, tree, "downscript", b"qemu-ifdown", requests);
+    if !given && !add_helper(site, tree, requests) {
+        add_tap_node(site, tree, requests);
+        add_script(site, tree, "script", b"qemu-ifup", requests);
+        add_script(site, tree, "downscript", b"qemu-ifdown", requests);
     }
     let on = |key| tree.boolean(key) == Some(true);
     let inherited = tree.text("vhostfd").is_some() || tree.text("vhostfds").is_some();
@@ -183,7 +183,7 @@ const MAX_INTERFACE_NAME: usize = 15;
 
 /// An interface that exists may have a node of its own (`tap_open`, net/tap-linux.c); longer names
 /// are cut off, and then no interface has them.
-fn tap_node(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
+fn add_tap_node(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     let tun = Usage::host("TUN/TAP");
     match tree.leaf("ifname").filter(|leaf| !leaf.text.is_empty()) {
         Some(leaf) if !is_interface(leaf.text) => {
@@ -194,7 +194,7 @@ fn tap_node(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
             requests.error_at(&site.origin("ifname", leaf.set_by), message);
         }
         Some(leaf) if leaf.text.len() <= MAX_INTERFACE_NAME => {
-            let ifname = bytes::os(leaf.text);
+            let ifname = bytes::os_string(leaf.text);
             let target = Target::Device(HostDevice::Tap { ifname });
             requests.add(site.origin("ifname", leaf.set_by), target, tun, None);
         }
@@ -209,7 +209,7 @@ fn is_interface(name: &[u8]) -> bool {
 }
 
 /// Scripts run even when nobody mentions them; `no` and the empty word switch them off.
-fn script(site: &Site, tree: &Tree, key: &str, default: &[u8], requests: &mut Requests<'_>) {
+fn add_script(site: &Site, tree: &Tree, key: &str, default: &[u8], requests: &mut Requests<'_>) {
     let how = Usage::exec("network script");
     match tree.leaf(key) {
         Some(leaf) if leaf.text == b"no" => {}
@@ -223,7 +223,7 @@ fn script(site: &Site, tree: &Tree, key: &str, default: &[u8], requests: &mut Re
     }
 }
 
-fn user(option: &ParsedOption, requests: &mut Requests<'_>) {
+fn add_user_network(option: &ParsedOption, requests: &mut Requests<'_>) {
     let (site, tree) = (&option.site, &option.tree);
     if let Some(leaf) = tree.leaf("smb").filter(|leaf| !leaf.text.is_empty()) {
         let start = bytes::join(&requests.tmp_dir(), b"qemu-smb.");
@@ -233,18 +233,18 @@ fn user(option: &ParsedOption, requests: &mut Requests<'_>) {
     }
     if option.is_opts {
         for pair in option.opts.all("guestfwd") {
-            guestfwd(&site_of(site, pair.set_by), &pair.value, requests);
+            add_guestfwd(&site_set_by(site, pair.set_by), &pair.value, requests);
         }
     } else {
         for (_, item) in tree.child("guestfwd").into_iter().flat_map(Tree::children) {
             if let Some(value) = item.text("str") {
-                guestfwd(site, value, requests);
+                add_guestfwd(site, value, requests);
             }
         }
     }
 }
 
-fn site_of(site: &Site, set_by: Option<usize>) -> Site {
+fn site_set_by(site: &Site, set_by: Option<usize>) -> Site {
     match set_by {
         Some(word) => Site::new(word, "-set"),
         None => site.clone(),
@@ -252,7 +252,7 @@ fn site_of(site: &Site, set_by: Option<usize>) -> Site {
 }
 
 /// `tcp:ADDRESS:PORT-DEVICE` (`slirp_guestfwd`, net/slirp.c).
-fn guestfwd(site: &Site, value: &[u8], requests: &mut Requests<'_>) {
+fn add_guestfwd(site: &Site, value: &[u8], requests: &mut Requests<'_>) {
     let device = bytes::split_once(value, b':')
         .and_then(|(_, rest)| bytes::split_once(rest, b':'))
         .and_then(|(_, rest)| bytes::split_once(rest, b'-'));
@@ -261,7 +261,7 @@ fn guestfwd(site: &Site, value: &[u8], requests: &mut Requests<'_>) {
         return;
     };
     let Some(command) = device.strip_prefix(b"cmd:") else {
-        chardev::mini(site, "guestfwd", device, requests);
+        chardev::add_compat(site, "guestfwd", device, requests);
         return;
     };
     requests.warn(

@@ -186,8 +186,8 @@ pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
         .collect();
     for option in options {
         match option.name {
-            "object" => object(option, &shown, requests),
-            "tpmdev" => tpm(option, requests),
+            "object" => add_object(option, &shown, requests),
+            "tpmdev" => add_tpm(option, requests),
             "mem-path" if is_last(options, option) => {
                 // Nearly always a hugetlbfs directory.
                 let how = of_memory(Usage::tree(GUEST_MEMORY));
@@ -198,7 +198,7 @@ pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     }
 }
 
-fn object(option: &ParsedOption, shown: &BTreeSet<&[u8]>, requests: &mut Requests<'_>) {
+fn add_object(option: &ParsedOption, shown: &BTreeSet<&[u8]>, requests: &mut Requests<'_>) {
     let (site, tree) = (&option.site, &option.tree);
     let kind = tree.text("qom-type").unwrap_or_default();
     let is = |name: &str| name.as_bytes() == kind;
@@ -225,7 +225,7 @@ fn object(option: &ParsedOption, shown: &BTreeSet<&[u8]>, requests: &mut Request
         }
     }
     match kind {
-        b"memory-backend-file" => memory(option, shown, requests),
+        b"memory-backend-file" => add_memory(option, shown, requests),
         b"memory-backend-shm" => {
             let how = of_memory(Usage::create(GUEST_MEMORY));
             requests.add_template(site.origin("qom-type", None), b"/dev/shm/qemu-", how);
@@ -241,15 +241,17 @@ fn object(option: &ParsedOption, shown: &BTreeSet<&[u8]>, requests: &mut Request
                 requests.add_path(site.origin("service", leaf.set_by), &path, how);
             }
         }
-        b"dbus-vmstate" => dbus(option, requests),
+        b"dbus-vmstate" => add_dbus(option, requests),
         // The quote generation service, asked when the guest wants a quote (since 10.1).
-        b"tdx-guest" => chardev::address(site, "quote-generation-socket", tree, false, requests),
-        b"x-vfio-user-server" => chardev::address(site, "socket", tree, true, requests),
+        b"tdx-guest" => {
+            chardev::add_socket_address(site, "quote-generation-socket", tree, false, requests)
+        }
+        b"x-vfio-user-server" => chardev::add_socket_address(site, "socket", tree, true, requests),
         _ => {}
     }
 }
 
-fn dbus(option: &ParsedOption, requests: &mut Requests<'_>) {
+fn add_dbus(option: &ParsedOption, requests: &mut Requests<'_>) {
     if let Some(leaf) = option.tree.leaf("addr") {
         let origin = option.site.origin("addr", leaf.set_by);
         if let Some(path) = bus_path(leaf.text) {
@@ -266,7 +268,7 @@ pub fn bus_path(address: &[u8]) -> Option<&[u8]> {
         .find_map(|item| item.strip_prefix(b"path="))
 }
 
-fn memory(option: &ParsedOption, shown: &BTreeSet<&[u8]>, requests: &mut Requests<'_>) {
+fn add_memory(option: &ParsedOption, shown: &BTreeSet<&[u8]>, requests: &mut Requests<'_>) {
     let Some(leaf) = option
         .tree
         .leaf("mem-path")
@@ -294,7 +296,7 @@ fn memory(option: &ParsedOption, shown: &BTreeSet<&[u8]>, requests: &mut Request
 }
 
 /// `-tpmdev passthrough` (backends/tpm/tpm_passthrough.c).
-fn tpm(option: &ParsedOption, requests: &mut Requests<'_>) {
+fn add_tpm(option: &ParsedOption, requests: &mut Requests<'_>) {
     let (site, tree) = (&option.site, &option.tree);
     if tree.text("type") != Some(b"passthrough") {
         return;

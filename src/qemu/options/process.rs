@@ -83,8 +83,8 @@ pub fn add_descriptors(options: &[ParsedOption], requests: &mut Requests<'_>) {
 
 /// Everything else of this family.
 pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
-    log(options, requests);
-    icount(options, requests);
+    add_log(options, requests);
+    add_icount(options, requests);
     for option in options {
         let (site, tree) = (&option.site, &option.tree);
         for (_, how) in WORDS.iter().filter(|(name, _)| *name == option.name) {
@@ -105,7 +105,7 @@ pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
             requests.warn(site, *message);
         }
         match option.name {
-            "incoming" => incoming(option, requests),
+            "incoming" => add_incoming(option, requests),
             "perfmap" => {
                 let how = Usage::create("map for perf");
                 requests.add_template(site.origin("", None), b"/tmp/perf-", how);
@@ -130,7 +130,7 @@ pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
 
 /// `-D FILE`; a `%d` in it becomes the process's number, or with `-d tid` a thread's
 /// (`qemu_set_log_internal`).
-fn log(options: &[ParsedOption], requests: &mut Requests<'_>) {
+fn add_log(options: &[ParsedOption], requests: &mut Requests<'_>) {
     // The last one counts.
     let Some(option) = options.iter().rfind(|option| option.name == "D") else {
         return;
@@ -149,7 +149,7 @@ fn log(options: &[ParsedOption], requests: &mut Requests<'_>) {
 
 /// All words of `-icount` add up. A config file's count only where the line has one too
 /// (`icount_opts`, system/vl.c).
-fn icount(options: &[ParsedOption], requests: &mut Requests<'_>) {
+fn add_icount(options: &[ParsedOption], requests: &mut Requests<'_>) {
     let mut words = options.iter().filter(|option| option.name == "icount");
     if !words.any(|option| !option.value.is_empty()) {
         return;
@@ -166,7 +166,7 @@ fn icount(options: &[ParsedOption], requests: &mut Requests<'_>) {
 }
 
 /// `migrate_uri_parse` and `migration_channels`.
-fn incoming(option: &ParsedOption, requests: &mut Requests<'_>) {
+fn add_incoming(option: &ParsedOption, requests: &mut Requests<'_>) {
     let (site, value) = (&option.site, option.value.as_slice());
     let how = Usage::secret("state of a migrated guest").fdset();
     let origin = site.origin("", None);
@@ -181,7 +181,7 @@ fn incoming(option: &ParsedOption, requests: &mut Requests<'_>) {
     } else if let Some(fd) = value.strip_prefix(b"fd:") {
         requests.add_fd(origin, fd, "migration stream");
     } else if is_channel(value) {
-        channel(site, value, requests);
+        add_migration_channel(site, value, requests);
     }
 }
 
@@ -196,7 +196,7 @@ fn is_keyval(value: &[u8]) -> bool {
 }
 
 /// keyval or JSON with `channel-type` and `addr` (qapi/migration.json, MigrationChannel).
-fn channel(site: &Site, text: &[u8], requests: &mut Requests<'_>) {
+fn add_migration_channel(site: &Site, text: &[u8], requests: &mut Requests<'_>) {
     let tree = match value::parse_keyval_or_json(text, "channel-type") {
         Ok(tree) => tree,
         Err(error) => {
@@ -213,7 +213,7 @@ fn channel(site: &Site, text: &[u8], requests: &mut Requests<'_>) {
             requests.add_key(site, &tree, "addr.args.0", Usage::exec("migration command"));
             requests.warn(site, "runs a command: what it opens cannot be known");
         }
-        Some(b"socket") => chardev::address(site, "addr", &tree, true, requests),
+        Some(b"socket") => chardev::add_socket_address(site, "addr", &tree, true, requests),
         _ => {}
     }
 }

@@ -75,7 +75,7 @@ pub fn c_string(text: &[u8]) -> &[u8] {
 }
 
 /// The bytes as a word of the operating system.
-pub fn os(text: &[u8]) -> OsString {
+pub fn os_string(text: &[u8]) -> OsString {
     OsStr::from_bytes(text).to_os_string()
 }
 

@@ -58,20 +58,20 @@ const PROTOCOLS: &[(&str, &str)] = &[
 ];
 
 /// The protocol prefix: everything before a colon that comes before any slash.
-pub fn protocol(name: &[u8]) -> Option<&[u8]> {
+pub fn protocol_prefix(name: &[u8]) -> Option<&[u8]> {
     let (head, tail) = bytes::until(name, b":/");
     (tail.starts_with(b":")).then_some(head)
 }
 
 /// The options that a legacy file name stands for, `driver` included.
-pub fn options(name: &[u8]) -> Result<Tree, FilenameError> {
+pub fn options_of(name: &[u8]) -> Result<Tree, FilenameError> {
     if let Some(json) = name.strip_prefix(b"json:") {
         return from_json(json);
     }
     // A name starting with /dev/cdrom, or an existing device, comes before the prefix; both are
     // absolute, so they have none.
-    let Some(prefix) = protocol(name) else {
-        return Ok(plain(name)?);
+    let Some(prefix) = protocol_prefix(name) else {
+        return Ok(plain_path(name)?);
     };
     let known = PROTOCOLS
         .iter()
@@ -79,30 +79,30 @@ pub fn options(name: &[u8]) -> Result<Tree, FilenameError> {
     let Some((_, driver)) = known else {
         return Err(FilenameError::Protocol(bytes::show(prefix)));
     };
-    let mut tree = parse(driver, name)?;
-    set(&mut tree, "driver", driver.as_bytes())?;
+    let mut tree = driver_options(driver, name)?;
+    set_text(&mut tree, "driver", driver.as_bytes())?;
     Ok(tree)
 }
 
 /// What `driver` makes of a file name with its prefix still on; a driver without file-name
 /// syntax of its own takes the name as it is.
-pub fn parse(driver: &str, name: &[u8]) -> Result<Tree, FilenameError> {
+pub fn driver_options(driver: &str, name: &[u8]) -> Result<Tree, FilenameError> {
     let mut tree = Tree::default();
     match driver {
         "file" | "host_device" | "host_cdrom" => {
             let prefix = [driver.as_bytes(), b":"].concat();
             let path = name.strip_prefix(prefix.as_slice()).unwrap_or(name);
-            set(&mut tree, "filename", path)?;
+            set_text(&mut tree, "filename", path)?;
         }
         "vvfat" => {
             // The directory is what follows the last colon; flags stand anywhere before.
             let Some((flags, dir)) = bytes::rsplit_once(name, b':') else {
                 return Err(FilenameError::Malformed(bytes::show(name)));
             };
-            set(&mut tree, "dir", dir)?;
+            set_text(&mut tree, "dir", dir)?;
             let flags = [flags, b":"].concat();
             if bytes::contains(&flags, b":rw:") {
-                set(&mut tree, "rw", b"on")?;
+                set_text(&mut tree, "rw", b"on")?;
             }
         }
         "nbd" => nbd(name, &mut tree)?,
@@ -110,21 +110,21 @@ pub fn parse(driver: &str, name: &[u8]) -> Result<Tree, FilenameError> {
         "rbd" => rbd(name, &mut tree)?,
         "blkdebug" => {
             let (config, image) = two_names(b"blkdebug:", name)?;
-            set(&mut tree, "config", config)?;
-            set(&mut tree, "x-image", image)?;
+            set_text(&mut tree, "config", config)?;
+            set_text(&mut tree, "x-image", image)?;
         }
         "blkverify" => {
             let (raw, image) = two_names(b"blkverify:", name)?;
-            set(&mut tree, "x-raw", raw)?;
-            set(&mut tree, "x-image", image)?;
+            set_text(&mut tree, "x-raw", raw)?;
+            set_text(&mut tree, "x-image", image)?;
         }
         "nvme" => {
             let rest = name.strip_prefix(b"nvme://").unwrap_or(name);
-            set(&mut tree, "device", bytes::until(rest, b"/").0)?;
+            set_text(&mut tree, "device", bytes::until(rest, b"/").0)?;
         }
         "ftp" | "ftps" | "http" | "https" | "iscsi" | "iser" | "nfs" | "null-aio" | "null-co"
         | "ssh" => {}
-        _ => set(&mut tree, "filename", name)?,
+        _ => set_text(&mut tree, "filename", name)?,
     }
     Ok(tree)
 }
@@ -148,14 +148,14 @@ fn from_json(text: &[u8]) -> Result<Tree, FilenameError> {
 }
 
 /// A name without prefix. A device node gets another driver, but the same path.
-pub fn plain(name: &[u8]) -> Result<Tree, TooDeep> {
+pub fn plain_path(name: &[u8]) -> Result<Tree, TooDeep> {
     let mut tree = Tree::default();
-    set(&mut tree, "driver", b"file")?;
-    set(&mut tree, "filename", name)?;
+    set_text(&mut tree, "driver", b"file")?;
+    set_text(&mut tree, "filename", name)?;
     Ok(tree)
 }
 
-fn set(tree: &mut Tree, key: &str, value: &[u8]) -> Result<(), TooDeep> {
+fn set_text(tree: &mut Tree, key: &str, value: &[u8]) -> Result<(), TooDeep> {
     tree.insert(key.as_bytes(), Scalar::Text(value.to_vec()), None)
 }
 
@@ -163,16 +163,16 @@ fn set(tree: &mut Tree, key: &str, value: &[u8]) -> Result<(), TooDeep> {
 fn nbd(name: &[u8], tree: &mut Tree) -> Result<(), FilenameError> {
     if let Some(rest) = name.strip_prefix(b"nbd:unix:") {
         let path = bytes::before(rest, b":exportname=");
-        set(tree, "server.type", b"unix")?;
-        set(tree, "server.path", path)?;
+        set_text(tree, "server.type", b"unix")?;
+        set_text(tree, "server.path", path)?;
     } else if name.starts_with(b"nbd+unix:") {
         let Some(socket) = query(name, b"socket") else {
             return Err(FilenameError::Malformed(bytes::show(name)));
         };
-        set(tree, "server.type", b"unix")?;
-        set(tree, "server.path", &socket)?;
+        set_text(tree, "server.type", b"unix")?;
+        set_text(tree, "server.path", &socket)?;
     } else {
-        set(tree, "server.type", b"inet")?;
+        set_text(tree, "server.type", b"inet")?;
     }
     Ok(())
 }
@@ -180,14 +180,14 @@ fn nbd(name: &[u8], tree: &mut Tree) -> Result<(), FilenameError> {
 /// `gluster+unix:///VOL/IMG?socket=PATH&logfile=F` (block/gluster.c).
 fn gluster(name: &[u8], tree: &mut Tree) -> Result<(), FilenameError> {
     if let Some(logfile) = query(name, b"logfile") {
-        set(tree, "logfile", &logfile)?;
+        set_text(tree, "logfile", &logfile)?;
     }
     if name.starts_with(b"gluster+unix:") {
         let Some(socket) = query(name, b"socket") else {
             return Err(FilenameError::Malformed(bytes::show(name)));
         };
-        set(tree, "server.0.type", b"unix")?;
-        set(tree, "server.0.path", &socket)?;
+        set_text(tree, "server.0.type", b"unix")?;
+        set_text(tree, "server.0.path", &socket)?;
     }
     Ok(())
 }
@@ -211,7 +211,7 @@ fn rbd(name: &[u8], tree: &mut Tree) -> Result<(), FilenameError> {
     }
     for part in &parts {
         if let Some(conf) = part.strip_prefix(b"conf=") {
-            set(tree, "conf", conf)?;
+            set_text(tree, "conf", conf)?;
         }
     }
     Ok(())
@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     fn get(name: &str, key: &str) -> String {
-        options(name.as_bytes())
+        options_of(name.as_bytes())
             .unwrap()
             .text(key)
             .map(bytes::show)
@@ -321,7 +321,7 @@ mod tests {
             "nbd+unix:///e",
             "gluster+unix:///v/i",
         ] {
-            assert!(options(bad.as_bytes()).is_err(), "{bad}");
+            assert!(options_of(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 }

@@ -118,7 +118,7 @@ impl Tree {
         value: Scalar,
         set_by: Option<usize>,
     ) -> Result<(), TooDeep> {
-        let node = self.make(path)?;
+        let node = self.node_mut(path)?;
         node.value = Some(value);
         node.set_by = set_by;
         Ok(())
@@ -187,7 +187,7 @@ impl Tree {
             Value::Map(map) => {
                 for (key, value) in map {
                     let deeper = depth.saturating_add(fragments(key));
-                    self.make(key)?.absorb(value, deeper)?;
+                    self.node_mut(key)?.absorb(value, deeper)?;
                 }
             }
         }
@@ -195,7 +195,7 @@ impl Tree {
     }
 
     /// The node at a dotted path, made where it is missing.
-    pub fn make(&mut self, path: &[u8]) -> Result<&mut Tree, TooDeep> {
+    pub fn node_mut(&mut self, path: &[u8]) -> Result<&mut Tree, TooDeep> {
         if fragments(path) > MAX_DEPTH {
             return Err(TooDeep);
         }

@@ -163,7 +163,7 @@ pub fn report_keys(
     requests: &mut Requests<'_>,
 ) {
     let mut leaves = Vec::new();
-    paths(tree, &mut Vec::new(), &mut leaves);
+    collect_paths(tree, &mut Vec::new(), &mut leaves);
     for (key, value) in leaves {
         if keys::lookup(family, kind, &key).is_none() {
             report_key(site, &format!("{above}{key}"), value, requests);
@@ -181,7 +181,7 @@ pub fn report_node_keys(
     requests: &mut Requests<'_>,
 ) {
     let mut leaves = Vec::new();
-    paths(tree, &mut Vec::new(), &mut leaves);
+    collect_paths(tree, &mut Vec::new(), &mut leaves);
     for (key, value) in leaves {
         let first = key.split('.').next().unwrap_or_default();
         let is_child = driver
@@ -207,7 +207,11 @@ pub fn report_key(site: &Site, key: &str, value: &[u8], requests: &mut Requests<
 
 /// Every text in a tree that looks like a file, with its dotted key, in the order of keys. `above`
 /// is the way to the tree.
-fn paths<'t>(tree: &'t Tree, above: &mut Vec<&'t [u8]>, leaves: &mut Vec<(String, &'t [u8])>) {
+fn collect_paths<'t>(
+    tree: &'t Tree,
+    above: &mut Vec<&'t [u8]>,
+    leaves: &mut Vec<(String, &'t [u8])>,
+) {
     if let Some(Scalar::Text(value)) = &tree.value
         && looks_like_path(value)
     {
@@ -215,7 +219,7 @@ fn paths<'t>(tree: &'t Tree, above: &mut Vec<&'t [u8]>, leaves: &mut Vec<(String
     }
     for (name, child) in tree.children() {
         above.push(name);
-        paths(child, above, leaves);
+        collect_paths(child, above, leaves);
         above.pop();
     }
 }
