@@ -1,4 +1,4 @@
-//! The command line as a list of parsed options, config files and `-set` worked in.
+//! The command line as a list of parsed options, with config files and `-set` applied.
 //!
 //! Pure. Order and merging follow `qemu_init` (system/vl.c, QEMU 10).
 
@@ -19,8 +19,8 @@ use crate::qemu::tables::unknown;
 use crate::qemu::usage::Usage;
 use crate::text::escape::quoted;
 
-/// QemuOpts lists as config files and `-set` call them, where that differs from the option
-/// (`vm_config_groups`, `drive_config_groups`).
+/// QemuOpts lists whose name in config files and `-set` differs from the option's
+/// (`vm_config_groups`, `drive_config_groups`): list, option.
 const GROUPS: &[(&str, &str)] = &[
     ("memory", "m"),
     ("smp-opts", "smp"),
@@ -28,7 +28,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("fsdev", "fsdev"),
 ];
 
-/// Lists that config files may fill although nothing is made of it.
+/// Lists that config files may fill without an effect on resources.
 const IDLE_GROUPS: &[&str] = &[
     "acpi",
     "smbios",
@@ -81,7 +81,7 @@ fn config_files_of(items: &[Item<'_>], default: &str) -> Vec<ConfigFile> {
     files
 }
 
-/// Reads the whole line. What QEMU would refuse becomes an error in `found`.
+/// Parses the whole line. What QEMU would refuse is added to `requests` as an error.
 pub fn read(
     args: &[OsString],
     configs: &BTreeMap<OsString, Vec<u8>>,
@@ -136,7 +136,7 @@ pub fn read(
 
 struct Reader {
     options: Vec<ParsedOption>,
-    /// QemuOpts entries by group and id, for `-set`.
+    /// The index of every QemuOpts option by list and id, for `-set`.
     ids: BTreeMap<(&'static str, Vec<u8>), usize>,
 }
 
@@ -249,7 +249,7 @@ impl Reader {
             opts.push(key, value, None);
         }
         let mut option = ParsedOption::new(name, site, Vec::new());
-        // These become a QDict at once, where -set does not reach.
+        // QEMU turns these into a QDict at once, which -set does not change.
         option.is_opts = !matches!(*name, "object" | "machine" | "audiodev" | "smp" | "boot");
         if let Err(error) = option.take_opts(opts) {
             requests.error(&option.site, error.to_string());
@@ -257,7 +257,7 @@ impl Reader {
         self.add(option);
     }
 
-    /// `GROUP.ID.KEY=VALUE` (`qemu_set_option`).
+    /// Applies a `-set GROUP.ID.KEY=VALUE` (`qemu_set_option`).
     fn apply_set(&mut self, word: usize, value: &[u8], requests: &mut Requests<'_>) {
         let site = Site::new(word, "-set");
         let parts = bytes::split_once(value, b'.').and_then(|(group, rest)| {
@@ -296,7 +296,7 @@ impl Reader {
     }
 }
 
-/// The QemuOpts list an option fills.
+/// Returns the name of the QemuOpts list that an option fills.
 fn group_of(option: &'static str) -> &'static str {
     let virtfs = if option == "virtfs" { "fsdev" } else { option };
     GROUPS

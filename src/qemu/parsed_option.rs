@@ -1,4 +1,4 @@
-//! One option of the command line with its parsed value.
+//! One option of the command line, with its parsed value.
 //!
 //! Pure.
 
@@ -8,7 +8,8 @@ use crate::qemu::syntax::tree::{Leaf, Tree};
 use crate::qemu::syntax::value::{self, ValueError};
 use crate::qemu::syntax::{bytes, keyval};
 
-/// The last value of a key among all words of an option whose words add up (`merge_lists`).
+/// Returns the last value of a key among all options of that name, for options whose repetitions QEMU
+/// merges (`merge_lists`).
 pub fn merged<'a>(
     options: &'a [ParsedOption],
     name: &str,
@@ -21,8 +22,8 @@ pub fn merged<'a>(
         .next_back()
 }
 
-/// Whether no later word gives the same option: of those whose word is kept as it is, QEMU keeps
-/// one.
+/// Returns whether the option is not repeated later; of options whose value is kept verbatim QEMU
+/// keeps the last.
 pub fn is_last(options: &[ParsedOption], option: &ParsedOption) -> bool {
     options
         .iter()
@@ -30,7 +31,7 @@ pub fn is_last(options: &[ParsedOption], option: &ParsedOption) -> bool {
         .is_some_and(|last| std::ptr::eq(last, option))
 }
 
-/// The name under which positional images are listed.
+/// The option name of a positional image.
 pub const IMAGE: &str = "image";
 
 /// One option with its parsed value.
@@ -38,17 +39,17 @@ pub const IMAGE: &str = "image";
 pub struct ParsedOption {
     /// The option's name without dashes, or [`IMAGE`].
     pub name: &'static str,
-    /// Where it stands.
+    /// The place in the line.
     pub site: Site,
-    /// The word as it is; empty in config files.
+    /// The value as written; empty in config files.
     pub value: Vec<u8>,
-    /// The pairs of a QemuOpts value.
+    /// The pairs of a QemuOpts value; empty for other syntaxes.
     pub opts: Opts,
-    /// The same as a tree, or what keyval and JSON say.
+    /// The parsed value in any syntax.
     pub tree: Tree,
-    /// `help` stood where it asks for help.
+    /// True if the value asks for help.
     pub help: bool,
-    /// QemuOpts: `-set` can change it, and repeated keys are kept.
+    /// True for QemuOpts, which `-set` can change and which keep repeated keys.
     pub is_opts: bool,
 }
 
@@ -114,7 +115,8 @@ impl ParsedOption {
     }
 }
 
-/// `netdev_is_modern` (net/net.c): the type decides the parser.
+/// Returns whether the value of `-netdev` is keyval, as its type decides (`netdev_is_modern`,
+/// net/net.c).
 pub fn is_modern_netdev(value: &[u8]) -> bool {
     matches!(
         Opts::parse(value, Some("type")).get("type"),

@@ -1,4 +1,4 @@
-//! Gathers what the option families find: requests, warnings, errors.
+//! Collects the requests for host resources, and warnings and errors.
 //!
 //! Pure.
 
@@ -12,22 +12,22 @@ use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::Tree;
 use crate::qemu::usage::Usage;
 
-/// The members of an fd set, and whether something uses it.
+/// An fd set (`-add-fd`).
 #[derive(Debug, Default)]
 struct FdSet {
     members: Vec<(i32, Origin)>,
     used: bool,
 }
 
-/// What has been found so far.
+/// Everything that the option families have found so far.
 pub struct Requests<'e> {
-    /// What pure code is told of the host.
+    /// The environment on which names depend.
     pub env: &'e Environment,
-    /// Resources.
+    /// The requested resources.
     pub list: Vec<Request>,
-    /// Worth saying.
+    /// Warnings.
     pub warnings: Vec<Diagnostic>,
-    /// What no table knows.
+    /// What no table knows, so that nothing is labelled for it.
     pub unknown: Vec<Diagnostic>,
     /// Reasons not to launch.
     pub errors: Vec<Diagnostic>,
@@ -35,7 +35,7 @@ pub struct Requests<'e> {
 }
 
 impl<'e> Requests<'e> {
-    /// Nothing yet.
+    /// Returns an empty collection.
     pub fn new(env: &'e Environment) -> Self {
         Requests {
             env,
@@ -62,7 +62,7 @@ impl<'e> Requests<'e> {
         });
     }
 
-    /// Adds a path; the empty one names nothing.
+    /// Adds a path, unless it is empty.
     pub fn add_path(&mut self, origin: Origin, path: &[u8], how: Usage) {
         self.add_image(origin, path, how, None);
     }
@@ -80,8 +80,8 @@ impl<'e> Requests<'e> {
         self.add(origin, Target::Path(bytes::os_string(path)), how, image);
     }
 
-    /// `monitor_fdset_dup_fd_add` picks the member with the same access mode, which the line
-    /// does not tell: all members are listed.
+    /// Adds all members of an fd set. QEMU takes the one with the same access mode
+    /// (`monitor_fdset_dup_fd_add`), which the line does not tell.
     fn use_fdset(&mut self, origin: Origin, set: &[u8], how: Usage, image: Option<&Image>) {
         let Some(set) = bytes::number::<i64>(set)
             .and_then(|set| self.fdsets.get_mut(&set))
@@ -106,7 +106,7 @@ impl<'e> Requests<'e> {
         }
     }
 
-    /// Adds the value of a key, where the tree has it; true when it does.
+    /// Adds the path that a key holds. Returns whether the tree has the key.
     pub fn add_key(&mut self, site: &Site, tree: &Tree, key: &str, how: Usage) -> bool {
         match tree.leaf(key) {
             Some(leaf) if !leaf.text.is_empty() => {
@@ -117,7 +117,7 @@ impl<'e> Requests<'e> {
         }
     }
 
-    /// A file that QEMU searches for in its data directories.
+    /// Adds a file that QEMU searches for in its data directories, unless the name is empty.
     pub fn add_data_file(&mut self, origin: Origin, name: &[u8], how: Usage) {
         let name = bytes::c_string(name);
         if !name.is_empty() {
@@ -125,12 +125,13 @@ impl<'e> Requests<'e> {
         }
     }
 
-    /// A name that QEMU completes itself.
+    /// Adds a name of which QEMU chooses the end.
     pub fn add_template(&mut self, origin: Origin, start: &[u8], how: Usage) {
         self.add(origin, Target::Template(bytes::os_string(start)), how, None);
     }
 
-    /// The value of a key is the number of an inherited descriptor, or several with colons.
+    /// Adds the inherited descriptors whose numbers a key holds, separated by colons. Returns whether
+    /// the tree has the key.
     pub fn add_fds(&mut self, site: &Site, tree: &Tree, key: &str, reason: &'static str) -> bool {
         let Some(leaf) = tree.leaf(key).filter(|leaf| !leaf.text.is_empty()) else {
             return false;
@@ -142,7 +143,7 @@ impl<'e> Requests<'e> {
         true
     }
 
-    /// An inherited descriptor by its number.
+    /// Adds an inherited descriptor by its number.
     pub fn add_fd(&mut self, origin: Origin, number: &[u8], reason: &'static str) {
         match bytes::number::<i32>(number) {
             Some(fd) => self.add(origin, Target::Fd(fd), descriptor(reason), None),
@@ -153,13 +154,13 @@ impl<'e> Requests<'e> {
         }
     }
 
-    /// Notes a member of an fd set.
+    /// Records a member of an fd set.
     pub fn add_fdset_member(&mut self, set: i64, fd: i32, origin: Origin) {
         let set = self.fdsets.entry(set).or_default();
         set.members.push((fd, origin));
     }
 
-    /// Lists the members of sets that nothing on the line uses: a monitor may use them later.
+    /// Adds the members of fd sets that nothing on the line uses; the monitor may use them later.
     pub fn add_unused_fdsets(&mut self) {
         for set in std::mem::take(&mut self.fdsets).into_values() {
             for (fd, origin) in set.members {
@@ -175,7 +176,7 @@ impl<'e> Requests<'e> {
         }
     }
 
-    /// Something worth saying.
+    /// Adds a warning.
     pub fn warn(&mut self, site: &Site, message: impl Into<String>) {
         self.warnings.push(Diagnostic {
             word: site.word,
@@ -184,7 +185,7 @@ impl<'e> Requests<'e> {
         });
     }
 
-    /// Something that is not known, and therefore not labelled.
+    /// Adds a warning about something that no table knows, so that it is not labelled.
     pub fn warn_unknown(&mut self, site: &Site, message: impl Into<String>) {
         self.unknown.push(Diagnostic {
             word: site.word,
@@ -193,7 +194,7 @@ impl<'e> Requests<'e> {
         });
     }
 
-    /// A reason not to launch.
+    /// Adds a reason not to launch.
     pub fn error(&mut self, site: &Site, message: impl Into<String>) {
         self.errors.push(Diagnostic {
             word: site.word,
@@ -202,17 +203,18 @@ impl<'e> Requests<'e> {
         });
     }
 
-    /// A reason not to launch, said by one key's value.
+    /// Adds a reason not to launch that one key's value gives.
     pub fn error_at(&mut self, origin: &Origin, message: impl Into<String>) {
         self.errors.push(diagnostic(origin, message.into()));
     }
 
-    /// Something worth saying of one value.
+    /// Adds a warning about one key's value.
     pub fn warn_at(&mut self, origin: &Origin, message: impl Into<String>) {
         self.warnings.push(diagnostic(origin, message.into()));
     }
 
-    /// glib's `g_get_tmp_dir`: TMPDIR as it stands, else /tmp.
+    /// Returns the directory for temporary files: `$TMPDIR` unchanged, else /tmp (glib's
+    /// `g_get_tmp_dir`).
     pub fn tmp_dir(&self) -> Vec<u8> {
         tmp_dir(self.env.tmpdir.as_ref())
     }
@@ -243,12 +245,13 @@ fn tmp_dir(tmpdir: Option<&OsString>) -> Vec<u8> {
     }
 }
 
-/// An inherited descriptor is there already: nothing to label or to create.
+/// Returns how an inherited descriptor is used: it is open already, so nothing is labelled or
+/// created.
 const fn descriptor(reason: &'static str) -> Usage {
     Usage::host(reason)
 }
 
-/// By word, identical ones once.
+/// Returns the requests sorted by word, identical ones once.
 pub fn sorted(mut requests: Vec<Request>) -> Vec<Request> {
     requests.sort_by_key(|request| match request.origin {
         Origin::Word { word, .. } => word,
@@ -257,7 +260,7 @@ pub fn sorted(mut requests: Vec<Request>) -> Vec<Request> {
         | Origin::ExtentOf { .. }
         | Origin::TreeOf { .. } => 0,
     });
-    // Requests with an image cannot be hashed; their duplicates stand side by side.
+    // Requests with an image have no order; their duplicates are neighbours.
     requests.dedup();
     let mut seen = BTreeSet::new();
     let mut fresh = requests
@@ -313,7 +316,7 @@ mod tests {
         for (tmpdir, want) in [
             (None, "/tmp"),
             (Some(""), "/tmp"),
-            // create_tmp_file compares with "/tmp": with a slash behind it, it is another.
+            // create_tmp_file compares with "/tmp": with a slash after it, it is another.
             (Some("/tmp/"), "/tmp/"),
             (Some("/x//"), "/x//"),
             (Some("/"), "/"),

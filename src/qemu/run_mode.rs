@@ -1,13 +1,13 @@
-//! Whether a line starts a guest at all: help, version, capability probes.
+//! Whether a line starts a guest, a capability probe, or only prints help or the version.
 //!
-//! Pure. Facts: system/vl.c of QEMU 10.0, seen with 10.0.2. Help that QEMU answers only
-//! after it has opened drives counts as a guest.
+//! Pure. Facts: system/vl.c of QEMU 10.0, checked with 10.0.2. Help that QEMU prints only after it
+//! has opened drives counts as a guest.
 
 use crate::qemu::invocation::RunMode;
 use crate::qemu::parsed_option::{IMAGE, ParsedOption};
 use crate::qemu::syntax::bytes;
 
-/// Options whose help is printed before any resource is opened.
+/// Options whose help QEMU prints before it opens any resource.
 const EARLY_HELP: &[&str] = &[
     "machine",
     "M",
@@ -30,10 +30,10 @@ const EARLY_HELP: &[&str] = &[
     "device",
 ];
 
-/// The same for options whose value is one word.
-const EARLY_HELP_WORDS: &[&str] = &["display", "cpu", "L", "d", "global"];
+/// The same for options whose value is not parsed.
+const EARLY_HELP_VERBATIM: &[&str] = &["display", "cpu", "L", "d", "global"];
 
-/// Options that give a machine something to work with: no probe.
+/// Options that give a machine resources, so that the line is no probe.
 const GUEST_OPTIONS: &[&str] = &[
     "drive",
     "blockdev",
@@ -67,7 +67,7 @@ const GUEST_OPTIONS: &[&str] = &[
     IMAGE,
 ];
 
-/// Why QEMU is started.
+/// Returns what QEMU is started for.
 pub fn detect(options: &[ParsedOption]) -> RunMode {
     if options.iter().any(asks_for_help) {
         return RunMode::Information;
@@ -98,7 +98,7 @@ fn asks_for_help(option: &ParsedOption) -> bool {
         "h" | "help" | "version" => true,
         "audio" => option.help || option.text("model").is_some_and(bytes::is_help),
         name if EARLY_HELP.contains(&name) => option.help,
-        name if EARLY_HELP_WORDS.contains(&name) => bytes::is_help(&option.value),
+        name if EARLY_HELP_VERBATIM.contains(&name) => bytes::is_help(&option.value),
         _ => false,
     }
 }

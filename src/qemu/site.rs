@@ -6,21 +6,21 @@ use std::borrow::Cow;
 
 use crate::model::resource::Origin;
 
-/// The place in the line that names things.
+/// The place in the line that names a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
-    /// The word that holds the value.
+    /// The number of the word that holds the value.
     pub word: usize,
     /// The option with its dash, or `image`.
     pub option: Cow<'static, str>,
-    /// Put before each key: `drive.` for a section of a config file.
+    /// What is written before each key: `drive.` for a section of a config file.
     pub prefix: String,
-    /// `group.id.`, for keys that a later `-set` changed; empty unless one did.
+    /// `GROUP.ID.`, for keys that a later `-set` changes; empty if none does.
     pub set_path: String,
 }
 
 impl Site {
-    /// A place without config file or `-set`.
+    /// Returns a place in a word of the line.
     pub fn new(word: usize, option: impl Into<Cow<'static, str>>) -> Self {
         Site {
             word,
@@ -30,7 +30,7 @@ impl Site {
         }
     }
 
-    /// The origin of a key's value; `set_by` is the word of the `-set` that changed it.
+    /// Returns the origin of a key's value; `set_by` is the word of the `-set` that changed it.
     pub fn origin(&self, key: &str, set_by: Option<usize>) -> Origin {
         match set_by {
             Some(word) => Origin::Word {

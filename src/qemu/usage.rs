@@ -1,30 +1,30 @@
-//! How QEMU uses what a key names: the rows of all tables.
+//! How QEMU uses what a key names; the last column of every table of paths.
 //!
 //! Pure.
 
 use crate::model::resource::{Access, Class};
 
-/// How QEMU uses what a key names.
+/// How QEMU uses a resource that a key names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// The label it needs.
+    /// Which label it needs.
     pub class: Class,
-    /// What QEMU does.
+    /// What QEMU does with it.
     pub access: Access,
-    /// In words.
+    /// In words, for the plan: "kernel".
     pub reason: &'static str,
-    /// Whether QEMU maps the file.
+    /// True if QEMU maps the file.
     pub mapped: bool,
-    /// Whether only the host can tell a file from a directory there.
+    /// True if the path may be a file or a directory, which only the host can tell.
     pub may_be_directory: bool,
-    /// Whether QEMU stops without it.
+    /// True if QEMU stops without it.
     pub required: bool,
-    /// Whether `/dev/fdset/N` works there (`qemu_open`), or is a path like any other.
+    /// True if `/dev/fdset/N` names an fd set there (`qemu_open`); else it is a path like any other.
     pub fdset: bool,
 }
 
 impl Usage {
-    /// A use of that class and access, without which QEMU stops.
+    /// Returns a usage of that class and access, of a path that must exist.
     pub const fn new(class: Class, access: Access, reason: &'static str) -> Self {
         Usage {
             class,
@@ -37,52 +37,52 @@ impl Usage {
         }
     }
 
-    /// Read, the same for every guest.
+    /// Returns the usage of a file that QEMU reads and that guests may share.
     pub const fn content(reason: &'static str) -> Self {
         Usage::new(Class::Content, Access::Read, reason)
     }
 
-    /// Read, but nobody else's business: keys and secrets.
+    /// Returns the usage of a file that QEMU reads and that no other guest may read: keys, secrets.
     pub const fn secret(reason: &'static str) -> Self {
         Usage::new(Class::Exclusive, Access::Read, reason)
     }
 
-    /// Opened for writing by this guest.
+    /// Returns the usage of a file that this guest alone writes.
     pub const fn write(reason: &'static str) -> Self {
         Usage::new(Class::Exclusive, Access::Write, reason)
     }
 
-    /// A file that QEMU makes.
+    /// Returns the usage of a file that QEMU creates.
     pub const fn create(reason: &'static str) -> Self {
         Usage::new(Class::Exclusive, Access::Create, reason)
     }
 
-    /// A node that all guests of the host use.
+    /// Returns the usage of a device node that all guests of the host share.
     pub const fn host(reason: &'static str) -> Self {
         Usage::new(Class::Keep, Access::Write, reason)
     }
 
-    /// Looked at with the label it has.
+    /// Returns the usage of a file that QEMU reads and that keeps its label.
     pub const fn read_only(reason: &'static str) -> Self {
         Usage::new(Class::Keep, Access::Read, reason)
     }
 
-    /// A socket that QEMU makes.
+    /// Returns the usage of a socket that QEMU creates.
     pub const fn bind(reason: &'static str) -> Self {
         Usage::new(Class::Keep, Access::Bind, reason)
     }
 
-    /// A socket that somebody serves.
+    /// Returns the usage of a socket that another process serves.
     pub const fn connect(reason: &'static str) -> Self {
         Usage::new(Class::Keep, Access::Connect, reason)
     }
 
-    /// A program.
+    /// Returns the usage of a program that QEMU runs.
     pub const fn exec(reason: &'static str) -> Self {
         Usage::new(Class::Keep, Access::Exec, reason)
     }
 
-    /// A directory and what is below it.
+    /// Returns the usage of a directory and everything below it.
     pub const fn tree(reason: &'static str) -> Self {
         Usage::new(Class::Keep, Access::Tree, reason)
     }
@@ -99,13 +99,13 @@ impl Usage {
         self
     }
 
-    /// QEMU goes on without it.
+    /// Marks a path without which QEMU goes on.
     pub const fn optional(mut self) -> Self {
         self.required = false;
         self
     }
 
-    /// `/dev/fdset/N` is understood there.
+    /// Marks a path that may be `/dev/fdset/N`.
     pub const fn fdset(mut self) -> Self {
         self.fdset = true;
         self

@@ -1,7 +1,7 @@
-//! Names that stand in the headers of images.
+//! Names of backing files in the headers of images.
 //!
 //! Pure. Facts: `path_combine`, `bdrv_make_absolute_filename` and `bdrv_open_backing_file` in
-//! block.c (QEMU 10). The names are hostile: whoever wrote the image chose them.
+//! block.c (QEMU 10). The names are untrusted: whoever wrote the image chose them.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +15,7 @@ use crate::qemu::site::Site;
 use crate::qemu::syntax::tree::{Scalar, Tree};
 use crate::qemu::syntax::{bytes, filename};
 
-/// Why a backing name leads nowhere.
+/// Why a backing file name cannot be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackingError {
     /// The name is relative, and the image above it was not opened by a path.
@@ -24,16 +24,20 @@ pub enum BackingError {
     /// QEMU cannot open such a name.
     #[error("the backing file '{name}' cannot be opened: {why}")]
     Refused {
-        /// As in the header.
+        /// The name in the header.
         name: String,
-        /// The reason.
+        /// Why QEMU cannot.
         why: String,
     },
 }
 
-/// What a backing name found in an image's header makes QEMU open. `overlay` is the name by
-/// which QEMU opened the image; `format` is the format that the header states; every request
-/// gets `origin`. An empty name means there is no backing file.
+/// Returns what a backing file name in an image's header makes QEMU open; nothing for an empty name.
+/// `overlay` is the name by which QEMU opened the image, `format` the format that the header states.
+/// Every request gets `origin`.
+///
+/// # Errors
+/// [`BackingError::NoDirectory`] for a relative name if the overlay was not opened by a path, and
+/// [`BackingError::Refused`] for a name or format that QEMU would refuse.
 pub fn backing_requests(
     overlay: &OsStr,
     name: &[u8],
@@ -65,7 +69,7 @@ pub fn backing_requests(
     let context = backing_context(&full, access);
     graph.open(&tree, &context, &site, &mut requests);
     graph.finish(&mut requests);
-    // A header is no place for drivers that are newer than this program.
+    // A driver that is newer than this program is refused in a header.
     if let Some(error) = requests.errors.into_iter().chain(requests.unknown).next() {
         return Err(refused(error.message));
     }
@@ -103,8 +107,8 @@ fn backing_context(name: &[u8], access: Access) -> NodeContext<'_> {
     }
 }
 
-/// `path_combine`: textual, next to the overlay's name; `..` and links are the kernel's to
-/// resolve.
+/// Returns a name relative to the directory of the overlay's name (`path_combine`). The names are
+/// only joined; the kernel resolves `..` and links.
 fn combine(overlay: &[u8], name: &[u8]) -> Result<Vec<u8>, BackingError> {
     if name.starts_with(b"/") || filename::protocol_prefix(name).is_some() {
         return Ok(name.to_vec());

@@ -1,4 +1,4 @@
-//! What a block node has from its surroundings.
+//! What a block node inherits from the option or node that opens it.
 //!
 //! Pure.
 
@@ -7,17 +7,17 @@ use crate::qemu::requests::Requests;
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::Leaf;
 
-/// How the keys of a node are called in the line.
+/// How the line writes the keys of a node.
 #[derive(Clone, Debug)]
 pub enum KeyNames {
-    /// All stem from one value: a file name.
+    /// All come from one value, a file name: that key, and the word of the `-set` that gave it.
     Fixed(String, Option<usize>),
-    /// They have this before them.
+    /// Each with this prefix.
     Below(String),
 }
 
 impl KeyNames {
-    /// The full name of a key.
+    /// Returns the full name of a key.
     pub fn key(&self, key: &str) -> String {
         match self {
             KeyNames::Fixed(name, _) => name.clone(),
@@ -25,7 +25,7 @@ impl KeyNames {
         }
     }
 
-    /// The word of the `-set` that a value comes from.
+    /// Returns the word of the `-set` that gave a value.
     pub fn set_by(&self, leaf: Leaf<'_>) -> Option<usize> {
         match self {
             KeyNames::Fixed(_, set_by) => *set_by,
@@ -33,7 +33,7 @@ impl KeyNames {
         }
     }
 
-    /// The names of the keys below one.
+    /// Returns the names of the keys below a key.
     pub fn below(&self, key: &str) -> KeyNames {
         match self {
             KeyNames::Fixed(name, set_by) => KeyNames::Fixed(name.clone(), *set_by),
@@ -42,26 +42,27 @@ impl KeyNames {
     }
 }
 
-/// What a node has from its surroundings.
+/// What a node inherits from the option or node that opens it.
 #[derive(Clone, Debug)]
 pub struct NodeContext<'c> {
-    /// A legacy file name, in which prefixes count.
+    /// A file name in which protocol prefixes count, and the word of the `-set` that gave it.
     pub filename: Option<(&'c [u8], Option<usize>)>,
-    /// The names of its keys.
+    /// How the line writes its keys.
     pub keys: KeyNames,
-    /// Inherited.
+    /// The inherited `read-only`.
     pub read_only: bool,
-    /// Inherited.
+    /// The inherited `auto-read-only`.
     pub auto_read_only: bool,
     /// A name without driver means a file, not a format to probe (`BDRV_O_PROTOCOL`).
     pub protocol: bool,
-    /// What to say of a format that is not stated.
+    /// How to state the format if it is not stated.
     pub unstated: Format,
-    /// Levels above.
+    /// The number of nodes above.
     pub depth: usize,
 }
 
-/// Where `create_tmp_file` (block.c) puts overlays: /tmp is replaced by /var/tmp.
+/// Returns the start of the names of temporary overlays (`create_tmp_file`, block.c): /tmp is
+/// replaced by /var/tmp.
 pub fn overlay_start(requests: &Requests<'_>) -> Vec<u8> {
     let dir = requests.tmp_dir();
     let dir = if dir == b"/tmp" {

@@ -15,8 +15,8 @@ use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::{Leaf, Scalar, Tree};
 use crate::qemu::usage::Usage;
 
-/// A short form of `-drive`: the option, the `-drive` keys it stands for, whether it is a CD.
-/// Its word is the file name, taken literally (system/vl.c: `HD_OPTS`, `CDROM_OPTS`, …).
+/// Short forms of `-drive`: the option, the `-drive` keys that it stands for, whether it is a CD. The
+/// value is the file name, verbatim (system/vl.c: `HD_OPTS`, `CDROM_OPTS`, …).
 const SHORT_FORMS: &[(&str, &str, bool)] = &[
     (IMAGE, "index=0,media=disk", false),
     ("hda", "index=0,media=disk", false),
@@ -31,19 +31,20 @@ const SHORT_FORMS: &[(&str, &str, bool)] = &[
     ("pflash", "if=pflash", false),
 ];
 
-/// Devices that only read their drive (hw/ide/ide-dev.c, hw/scsi/scsi-disk.c).
+/// Devices that never write their drive (hw/ide/ide-dev.c, hw/scsi/scsi-disk.c).
 const READERS: &[&str] = &["ide-cd", "scsi-cd"];
 
-/// The first flash holds the firmware's code (hw/i386/pc_sysfw.c).
+/// The first flash contains the firmware code (hw/i386/pc_sysfw.c).
 const FLASH_WARNING: &str = "the firmware code is opened for writing; \
      -drive if=pflash,unit=0,readonly=on,format=raw,file=… would protect it";
 
-/// os_daemonize's child changes to / (os-posix.c, os_setup_post); a node with auto-read-only is
-/// opened again by its name whenever a writer comes or goes (block/file-posix.c).
+/// After `-daemonize` QEMU's working directory is / (`os_setup_post`, os-posix.c), and a node with
+/// auto-read-only is opened again by name when its first writer attaches or its last one detaches
+/// (block/file-posix.c).
 const RELATIVE_WARNING: &str = "is relative, and -daemonize changes the working directory to /, from \
      where QEMU looks for the file when it opens it again; write the whole path";
 
-/// Lists everything that the block layer opens.
+/// Requests everything that the block layer opens.
 pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     let mut graph = Graph::default();
     // -blockdev comes before -drive whatever the order of the line (qemu_create_early_backends).
@@ -107,7 +108,7 @@ fn warn_of_relative_paths(before: usize, requests: &mut Requests<'_>) {
 
 fn open_blockdev<'s>(option: &'s ParsedOption, graph: &mut Graph<'s>, requests: &mut Requests<'_>) {
     if option.tree == Tree::default() {
-        // The word was refused already.
+        // The value was refused already.
         return;
     }
     if option.text("driver").is_none() {
@@ -165,7 +166,7 @@ fn open_drive<'s>(
 ) {
     let tree = &option.tree;
     let interface = tree.text("if");
-    // blockdev_init names drives without id; only the ones of if=none can be used by name.
+    // blockdev_init names drives without id; only those of if=none can be used by name.
     let own_name = format!("none{unnamed}");
     if interface == Some(b"none") {
         *unnamed = unnamed.saturating_add(1);
@@ -180,7 +181,7 @@ fn open_drive<'s>(
     };
     let has_file_options = tree.child("file").is_some_and(Tree::has_children);
     if file.is_none() && format.is_none() && !has_file_options {
-        // An empty drive: a name, and nothing to open.
+        // An empty drive has a name and opens nothing.
         let node = graph.add(Node::new(&option.site, Kind::Protocol, true, true));
         name_drive(option, &own_name, node, graph);
         return;
@@ -212,7 +213,7 @@ fn open_drive<'s>(
 /// Returns the options of a drive's block node.
 fn block_options(tree: &Tree, read_only: bool, format: Option<Leaf<'_>>) -> Tree {
     let mut options = tree.clone();
-    // At the top of -drive it is a file name, everywhere else it would be a node's name.
+    // In -drive itself it is a file name, not the name of a node.
     options.clear_value("file");
     let mut put = |key: &str, value: Scalar| {
         // One fragment is never too deep.
@@ -233,8 +234,8 @@ fn name_drive(option: &ParsedOption, own_name: &str, node: usize, graph: &mut Gr
     }
 }
 
-/// Of several `readonly=` the first counts, that of `-set` last of all: renaming them to
-/// `read-only` turns their order around (`qemu_opt_rename`, blockdev.c).
+/// Returns whether a drive is read-only. Of several `readonly=` the first counts, and that of `-set`
+/// last, because renaming them to `read-only` reverses their order (`qemu_opt_rename`, blockdev.c).
 fn is_read_only(option: &ParsedOption) -> bool {
     let renamed = option.opts.all("readonly").next();
     option.text("media") == Some(b"cdrom")
@@ -242,7 +243,8 @@ fn is_read_only(option: &ParsedOption) -> bool {
         || renamed.and_then(|pair| bytes::boolean(&pair.value)) == Some(true)
 }
 
-/// A flash that can be unit 0: no unit means the next free one.
+/// Returns whether the option is a flash that may be unit 0; without a unit QEMU takes the next free
+/// one.
 fn is_flash(option: &ParsedOption) -> bool {
     option.name == "pflash"
         || (option.text("if") == Some(b"pflash")

@@ -1,7 +1,8 @@
-//! The graph of block nodes: what each one opens, and who uses it how.
+//! The graph of block nodes: what each node opens, and how it is used.
 //!
-//! Pure. Nodes are opened as `bdrv_open_inherit` does (block.c, QEMU 10): children before their
-//! parents, so that parents have the higher number and one pass downwards settles who writes.
+//! Pure. Children are opened before their parents, as `bdrv_open_inherit` does (block.c, QEMU 10), so
+//! that a parent has the higher index, and one pass from the last node to the first decides which
+//! files are written.
 
 use std::collections::BTreeMap;
 
@@ -14,23 +15,23 @@ use crate::qemu::usage::Usage;
 /// How a user of a node uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum User {
-    /// Only reads: a CD drive, an image above it.
+    /// Only reads: a CD drive, or an image whose backing file it is.
     Reader,
-    /// Writes, and nobody else may.
+    /// Writes; no other guest may.
     Writer,
-    /// Writes, and lets others write too (`share-rw=on`).
+    /// Writes, as other guests may (`share-rw=on`).
     SharedWriter,
 }
 
-/// All users of a node so far.
+/// How all users of a node use it.
 #[derive(Clone, Debug, Default)]
 struct Users {
     known: bool,
     writer: bool,
     shared: bool,
-    /// It backs another image.
+    /// True for the backing file of another image.
     backs: bool,
-    /// The headers that formats above it expect in it.
+    /// The headers that formats above the node expect in it.
     images: Vec<Image>,
 }
 
@@ -44,7 +45,7 @@ impl Users {
         }
     }
 
-    /// A node that nobody on the line uses may get a writer from the monitor.
+    /// Returns the strongest use. A node without a user on the line may get a writer from the monitor.
     fn strongest(&self) -> User {
         if self.writer || !self.known {
             User::Writer
@@ -56,10 +57,10 @@ impl Users {
     }
 }
 
-/// The file or device that a protocol node reads and writes.
+/// The file or device whose bytes a protocol node has.
 #[derive(Clone, Debug)]
 pub struct Disk {
-    /// Its name.
+    /// Its path.
     pub path: Vec<u8>,
     /// The key that names it.
     pub key: String,
@@ -70,7 +71,7 @@ pub struct Disk {
 /// An open node.
 #[derive(Debug)]
 pub struct Node<'s> {
-    /// The option that made it.
+    /// The option that opened it.
     pub site: &'s Site,
     /// What it does with its children.
     pub kind: Kind,
@@ -78,19 +79,19 @@ pub struct Node<'s> {
     pub read_only: bool,
     /// `auto-read-only=on`, its own or inherited.
     pub auto_read_only: bool,
-    /// Its children.
+    /// The indexes of its children.
     pub edges: Vec<(usize, Role)>,
-    /// What it reads and writes, for protocols.
+    /// What it reads and writes; None unless it is a protocol node.
     pub disk: Option<Disk>,
-    /// It begins somewhere inside its file (`offset=` of raw).
+    /// True if it does not begin where its file begins (`offset=` of raw).
     pub shifted: bool,
-    /// What its header says, for formats.
+    /// The header that it expects; None unless it is a format node.
     pub image: Option<Image>,
     users: Users,
 }
 
 impl<'s> Node<'s> {
-    /// A node without children and users.
+    /// Returns a node without children and users.
     pub fn new(site: &'s Site, kind: Kind, read_only: bool, auto_read_only: bool) -> Self {
         Node {
             site,
@@ -105,7 +106,7 @@ impl<'s> Node<'s> {
         }
     }
 
-    /// Returns how a node uses the children that hold its data; `strongest` is its own strongest
+    /// Returns how the node uses the children that hold its data; `strongest` is its own strongest
     /// user.
     fn user_of_children(&self, strongest: User) -> User {
         if self.read_only {
@@ -129,19 +130,19 @@ pub struct Graph<'s> {
 }
 
 impl<'s> Graph<'s> {
-    /// Gives a node a name beside its node-name: the id of a drive.
+    /// Names a node, unless another has the name: its node-name, or the id of a drive.
     pub fn name(&mut self, name: &[u8], node: usize) {
         self.names.entry(name.to_vec()).or_insert(node);
     }
 
-    /// Takes a node in; its children are in already.
+    /// Adds a node whose children are added already; returns its index.
     pub fn add(&mut self, node: Node<'s>) -> usize {
         let at = self.nodes.len();
         self.nodes.push(node);
         at
     }
 
-    /// QEMU will probe what is in the node's file.
+    /// Marks a node whose format QEMU probes.
     pub fn leave_to_probing(&mut self, node: usize, unstated: &Format) {
         if let Some(node) = self.nodes.get_mut(node) {
             // A header that says anything but raw must not be followed (CVE-2008-2004), so the
@@ -153,19 +154,19 @@ impl<'s> Graph<'s> {
         }
     }
 
-    /// The node of that name.
+    /// Returns the index of the node of that name.
     pub fn lookup(&self, name: &[u8]) -> Option<usize> {
         self.names.get(name).copied()
     }
 
-    /// Notes a user of a node.
+    /// Records a user of a node.
     pub fn attach(&mut self, node: usize, user: User) {
         if let Some(node) = self.nodes.get_mut(node) {
             node.users.add(user);
         }
     }
 
-    /// Decides from the top down who writes what, and requests the files.
+    /// Decides, from parents to children, which files are written, and requests all files.
     pub fn finish(mut self, requests: &mut Requests<'_>) {
         for at in (0..self.nodes.len()).rev() {
             let Some(node) = self.nodes.get_mut(at) else {
@@ -217,7 +218,7 @@ struct Passed {
     /// How it uses a backup target or a log.
     target: User,
     is_filter: bool,
-    /// It is a raw node, in whose file its users expect their headers.
+    /// True for a raw node if its users expect their headers in its file.
     is_read_through: bool,
     /// The header that it expects itself.
     image: Option<Image>,
@@ -273,7 +274,7 @@ fn is_raw(image: &Image) -> bool {
     matches!(&image.format, Format::Stated(format) if format == "raw")
 }
 
-/// Bytes that nobody interprets.
+/// Returns the image of bytes that QEMU does not interpret.
 fn raw_image() -> Image {
     Image {
         format: Format::Stated("raw".to_owned()),

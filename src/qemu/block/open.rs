@@ -1,4 +1,4 @@
-//! Opens block nodes: from options and file names to the graph.
+//! Opens block nodes: adds what options and file names describe to the graph.
 //!
 //! Pure. Facts: `bdrv_open_inherit`, `bdrv_fill_options`, `bdrv_inherited_options` and
 //! `bdrv_open_backing_file` in block.c (QEMU 10).
@@ -14,11 +14,11 @@ use crate::qemu::syntax::tree::{Scalar, Tree};
 use crate::qemu::syntax::{bytes, filename};
 use crate::qemu::tables::unknown;
 
-/// Deeper graphs are refused; libvirt's limit for backing chains.
+/// The deepest graph that is accepted; libvirt's limit for backing chains.
 const MAX_DEPTH: usize = 200;
 
 impl<'s> Graph<'s> {
-    /// Opens a node with all its children; errors go to `found`.
+    /// Opens a node with all its children and returns its index; None after an error.
     pub fn open(
         &mut self,
         tree: &Tree,
@@ -33,7 +33,7 @@ impl<'s> Graph<'s> {
         if let Some((name, set_by)) = context.filename
             && let Some(resolved) = self.resolve(tree, name, context, site, requests)?
         {
-            // Options given directly beat the ones in the name.
+            // Options that are given directly override those in the name.
             let keys = match &context.keys {
                 KeyNames::Fixed(name, set_by) => KeyNames::Fixed(name.clone(), *set_by),
                 KeyNames::Below(prefix) if prefix.is_empty() => {
@@ -76,7 +76,7 @@ impl<'s> Graph<'s> {
         }
     }
 
-    /// A driver that no table has: a node that others can name, of which nothing else is known.
+    /// Opens a node whose driver no table has: other nodes can name it, and nothing else is known.
     fn open_unknown(&mut self, tree: &Tree, context: &NodeContext<'_>, site: &'s Site) -> usize {
         let read_only = tree.boolean("read-only").unwrap_or(context.read_only);
         let node = Node::new(site, Kind::Protocol, read_only, context.auto_read_only);
@@ -87,8 +87,8 @@ impl<'s> Graph<'s> {
         at
     }
 
-    /// What a legacy name stands for, if it is to be replaced by options here.
-    /// None: an error; Some(None): the name goes on to the file child.
+    /// Returns the options that a file name stands for; Some(None) if the name belongs to the `file`
+    /// child, None after an error.
     fn resolve(
         &self,
         tree: &Tree,
@@ -124,7 +124,7 @@ impl<'s> Graph<'s> {
         }
     }
 
-    /// `file.filename=` without driver: a plain path, no prefixes.
+    /// Opens a node that has `filename` and no driver: a plain path, in which no prefix counts.
     fn open_by_name(
         &mut self,
         tree: &Tree,
@@ -140,7 +140,7 @@ impl<'s> Graph<'s> {
         self.open_driver(driver, tree, context, site, requests)
     }
 
-    /// No driver: QEMU probes what the `file` child holds.
+    /// Opens a node without driver: QEMU probes the format of its `file` child.
     fn open_probed(
         &mut self,
         tree: &Tree,
@@ -201,7 +201,8 @@ impl<'s> Graph<'s> {
         Some(at)
     }
 
-    /// One child key of a driver: nothing, a reference, an inline node, or a list of those.
+    /// Opens what a child key holds: nothing, a reference, an inline node, or a list of these. None
+    /// after an error.
     fn open_children(
         &mut self,
         child: Child,
@@ -222,7 +223,7 @@ impl<'s> Graph<'s> {
         }
         let empty = Tree::default();
         let given = tree.child(child.key);
-        // The top level's legacy file name, or the one inside a prefix such as blkdebug:.
+        // The file name of the node itself, or the one after a prefix such as blkdebug:.
         let legacy = child.legacy.and_then(|key| tree.leaf(key));
         let name = match legacy {
             Some(leaf) => Some((leaf.text, leaf.set_by)),
@@ -254,7 +255,7 @@ impl<'s> Graph<'s> {
         Some(())
     }
 
-    /// `backing.backing…`, which can name a file although the header names the one above it.
+    /// Opens `backing.backing…`, which may name a file although the header names the one above it.
     fn open_further_down(
         &mut self,
         child: Child,
@@ -301,7 +302,7 @@ impl<'s> Graph<'s> {
         node: &Node<'s>,
         requests: &mut Requests<'_>,
     ) -> Option<usize> {
-        // A string is the name of a node, unless it is the file name of -drive.
+        // A string is the name of a node, unless it is the file name of a -drive.
         if let (None, Some(Scalar::Text(reference))) = (name, &member.value) {
             let target = self.lookup(reference);
             if target.is_none() {
@@ -327,7 +328,7 @@ fn child_context<'c>(
     node: &Node<'_>,
 ) -> NodeContext<'c> {
     let is_format = matches!(node.kind, Kind::Raw | Kind::Format | Kind::ReadOnlyFormat);
-    // bdrv_inherited_options: which children are probed when they state no driver.
+    // Which children are probed if they state no driver.
     let protocol = match child.role {
         Role::Image => true,
         Role::Cow => false,
@@ -368,8 +369,8 @@ fn child_context<'c>(
     }
 }
 
-/// Whether a data file is stated for a backing file that a header names: the header's own would
-/// be followed instead.
+/// Returns whether the line states a data file for a backing file that a header names; the one in the
+/// backing file's own header would be followed instead.
 fn states_data_file(tree: &Tree, backing_key: &str) -> bool {
     let mut next = Some(tree);
     while let Some(tree) = next.filter(|tree| backing(Some(tree)) != Backing::NotFromHeader) {
@@ -381,7 +382,7 @@ fn states_data_file(tree: &Tree, backing_key: &str) -> bool {
     false
 }
 
-/// JSON's null or the empty string: explicitly nothing.
+/// Returns whether a value explicitly names nothing: JSON's null or the empty string.
 fn is_nothing(tree: &Tree) -> bool {
     !tree.has_children()
         && match &tree.value {
@@ -395,8 +396,8 @@ fn has_legacy_name(driver: &Driver) -> bool {
     driver.children.iter().any(|child| child.legacy.is_some())
 }
 
-/// Who decides on the backing file (`bdrv_open_backing_file`): the header, unless the line
-/// names a node or a file, or says there is none.
+/// Returns what decides the backing file (`bdrv_open_backing_file`): the header, unless the line names
+/// a node or a file, or says that there is none.
 fn backing(given: Option<&Tree>) -> Backing {
     let Some(given) = given else {
         return Backing::FromHeader {

@@ -1,6 +1,6 @@
-//! The ends of the block graph: what protocol drivers open on the host.
+//! What protocol drivers open on the host.
 //!
-//! Pure. Facts: block/*.c (QEMU 10); the keys are in the table of `drivers`.
+//! Pure. Facts: block/*.c (QEMU 10). The keys are in the table of `drivers`.
 
 use crate::model::resource::Vfio;
 use crate::qemu::block::context::{NodeContext, overlay_start};
@@ -14,7 +14,7 @@ use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::Tree;
 use crate::qemu::usage::Usage;
 
-/// One host path of a protocol driver.
+/// Requests what one path key of a protocol driver names; a disk is left to the graph.
 pub fn open(
     path: Path,
     tree: &Tree,
@@ -76,7 +76,7 @@ pub fn open(
     }
 }
 
-/// A `SocketAddress` that QEMU connects to.
+/// Requests what a `SocketAddress` names to which QEMU connects.
 fn add_socket(
     key: &str,
     tree: &Tree,

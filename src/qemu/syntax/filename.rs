@@ -1,8 +1,7 @@
-//! File names that are more than a path: `json:` and protocol prefixes
-//! (`bdrv_find_protocol`, `path_has_protocol` in block.c and the `*_parse_filename` of each
-//! driver, QEMU 10).
+//! File names that are more than a path: `json:` and protocol prefixes.
 //!
-//! Pure. The result is a tree of block options, as the driver makes it.
+//! Pure. The result is a tree of block options. Facts: `bdrv_find_protocol` and `path_has_protocol` in
+//! block.c, and the `*_parse_filename` of each driver (QEMU 10).
 
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::json::{self, JsonError};
@@ -20,15 +19,15 @@ pub enum FilenameError {
     /// The text after `json:` is no object.
     #[error("json: not an object")]
     NotAnObject,
-    /// Something the driver's own syntax requires is missing.
+    /// A part that the driver's syntax requires is missing.
     #[error("'{0}' is not a valid name for its protocol")]
     Malformed(String),
-    /// Nested beyond reason.
+    /// A key has too many fragments.
     #[error(transparent)]
     Depth(#[from] TooDeep),
 }
 
-/// Prefixes and the driver each one selects.
+/// Protocol prefixes, and the driver that each selects.
 const PROTOCOLS: &[(&str, &str)] = &[
     ("blkdebug", "blkdebug"),
     ("blkverify", "blkverify"),
@@ -57,19 +56,21 @@ const PROTOCOLS: &[(&str, &str)] = &[
     ("ssh", "ssh"),
 ];
 
-/// The protocol prefix: everything before a colon that comes before any slash.
+/// Returns the protocol prefix: the text before a colon that precedes any slash.
 pub fn protocol_prefix(name: &[u8]) -> Option<&[u8]> {
     let (head, tail) = bytes::until(name, b":/");
     (tail.starts_with(b":")).then_some(head)
 }
 
-/// The options that a legacy file name stands for, `driver` included.
+/// Returns the options that a file name stands for, including `driver`.
+///
+/// # Errors
+/// Any [`FilenameError`].
 pub fn options_of(name: &[u8]) -> Result<Tree, FilenameError> {
     if let Some(json) = name.strip_prefix(b"json:") {
         return from_json(json);
     }
-    // A name starting with /dev/cdrom, or an existing device, comes before the prefix; both are
-    // absolute, so they have none.
+    // QEMU looks for /dev/cdrom and existing devices first; these are absolute and have no prefix.
     let Some(prefix) = protocol_prefix(name) else {
         return Ok(plain_path(name)?);
     };
@@ -84,8 +85,11 @@ pub fn options_of(name: &[u8]) -> Result<Tree, FilenameError> {
     Ok(tree)
 }
 
-/// What `driver` makes of a file name with its prefix still on; a driver without file-name
-/// syntax of its own takes the name as it is.
+/// Returns the options that a driver makes of a file name that still has its prefix. A driver without
+/// a file name syntax takes the name verbatim.
+///
+/// # Errors
+/// [`FilenameError::Malformed`] and [`FilenameError::Depth`].
 pub fn driver_options(driver: &str, name: &[u8]) -> Result<Tree, FilenameError> {
     let mut tree = Tree::default();
     match driver {
@@ -95,7 +99,7 @@ pub fn driver_options(driver: &str, name: &[u8]) -> Result<Tree, FilenameError> 
             set_text(&mut tree, "filename", path)?;
         }
         "vvfat" => {
-            // The directory is what follows the last colon; flags stand anywhere before.
+            // The directory follows the last colon; flags may be anywhere before it.
             let Some((flags, dir)) = bytes::rsplit_once(name, b':') else {
                 return Err(FilenameError::Malformed(bytes::show(name)));
             };
@@ -147,7 +151,8 @@ fn from_json(text: &[u8]) -> Result<Tree, FilenameError> {
     }
 }
 
-/// A name without prefix. A device node gets another driver, but the same path.
+/// Returns the options of a name without prefix. For a device node QEMU takes another driver, with the
+/// same path.
 pub fn plain_path(name: &[u8]) -> Result<Tree, TooDeep> {
     let mut tree = Tree::default();
     set_text(&mut tree, "driver", b"file")?;
@@ -159,7 +164,7 @@ fn set_text(tree: &mut Tree, key: &str, value: &[u8]) -> Result<(), TooDeep> {
     tree.insert(key.as_bytes(), Scalar::Text(value.to_vec()), None)
 }
 
-/// `nbd:unix:PATH[:exportname=N]`, `nbd+unix:///N?socket=PATH` (block/nbd.c).
+/// Reads `nbd:unix:PATH[:exportname=N]` and `nbd+unix:///N?socket=PATH` (block/nbd.c).
 fn nbd(name: &[u8], tree: &mut Tree) -> Result<(), FilenameError> {
     if let Some(rest) = name.strip_prefix(b"nbd:unix:") {
         let path = bytes::before(rest, b":exportname=");
@@ -177,7 +182,7 @@ fn nbd(name: &[u8], tree: &mut Tree) -> Result<(), FilenameError> {
     Ok(())
 }
 
-/// `gluster+unix:///VOL/IMG?socket=PATH&logfile=F` (block/gluster.c).
+/// Reads `gluster+unix:///VOL/IMG?socket=PATH&logfile=F` (block/gluster.c).
 fn gluster(name: &[u8], tree: &mut Tree) -> Result<(), FilenameError> {
     if let Some(logfile) = query(name, b"logfile") {
         set_text(tree, "logfile", &logfile)?;
@@ -192,7 +197,7 @@ fn gluster(name: &[u8], tree: &mut Tree) -> Result<(), FilenameError> {
     Ok(())
 }
 
-/// `rbd:POOL/IMG:conf=F:…`, `\` taking the next byte as it is (block/rbd.c).
+/// Reads `rbd:POOL/IMG:conf=F:…`, where `\` escapes the next byte (block/rbd.c).
 fn rbd(name: &[u8], tree: &mut Tree) -> Result<(), FilenameError> {
     let mut parts = vec![Vec::new()];
     let mut bytes = name.iter().skip(b"rbd:".len());
@@ -217,7 +222,7 @@ fn rbd(name: &[u8], tree: &mut Tree) -> Result<(), FilenameError> {
     Ok(())
 }
 
-/// A parameter of a URI's query, percent-decoded.
+/// Returns a parameter of a URI's query, percent-decoded.
 fn query(uri: &[u8], key: &[u8]) -> Option<Vec<u8>> {
     let (_, query) = bytes::split_once(uri, b'?')?;
     query

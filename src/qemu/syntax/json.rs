@@ -1,7 +1,8 @@
-//! JSON as QEMU's own parser reads it (`qobject/json-lexer.c`, `json-parser.c`, QEMU 10):
-//! strings in double or single quotes, at most 1024 levels, valid UTF-8, no key twice.
+//! JSON as QEMU's own parser reads it: strings in double or single quotes, at most 1024 levels, valid
+//! UTF-8, no key twice.
 //!
-//! Pure. Works without recursion, so that a deep word cannot exhaust the stack.
+//! Pure. It does not recurse, so that a deep value cannot exhaust the stack. Facts:
+//! qobject/json-lexer.c, json-parser.c (QEMU 10).
 
 use std::collections::BTreeSet;
 
@@ -10,10 +11,10 @@ use crate::qemu::syntax::bytes;
 /// `MAX_NESTING` in qobject/json-streamer.c.
 const MAX_NESTING: usize = 1024;
 
-/// Why a word is no JSON for QEMU.
+/// Why QEMU refuses a value as JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// A character where none of its kind may stand, or the end of the word.
+    /// An unexpected character, or the end of the value.
     #[error("invalid JSON at byte {0}")]
     Syntax(usize),
     /// Nested too deeply.
@@ -40,7 +41,7 @@ pub enum Value {
     Text(Vec<u8>),
     /// `[…]`
     List(Vec<Value>),
-    /// `{…}` in the order of the text.
+    /// `{…}`, in the order of the text.
     Map(Vec<(Vec<u8>, Value)>),
 }
 
@@ -80,7 +81,7 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
     }
 }
 
-/// What a value begins with.
+/// The start of a value.
 enum Start {
     Value(Value),
     List,
@@ -219,7 +220,7 @@ impl Reader<'_> {
         Ok(Start::Value(value))
     }
 
-    /// `true`, `false`, `null`.
+    /// Reads `true`, `false` or `null`.
     fn literal(&mut self) -> Result<Value, JsonError> {
         let end = self
             .rest
@@ -377,7 +378,8 @@ impl Reader<'_> {
     }
 }
 
-/// Noncharacters are refused (`mod_utf8_codepoint`, util/unicode.c).
+/// Returns whether a code point is a character; QEMU refuses noncharacters (`mod_utf8_codepoint`,
+/// util/unicode.c).
 fn is_character(character: char) -> bool {
     let code = u32::from(character);
     !(0xfdd0..=0xfdef).contains(&code) && code & 0xfffe != 0xfffe

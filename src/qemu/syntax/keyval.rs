@@ -1,40 +1,43 @@
-//! keyval: the strict `a.b.0=value` syntax of `util/keyval.c` (QEMU 10).
+//! keyval: the strict `a.b.0=value` syntax of util/keyval.c (QEMU 10).
 //!
 //! Pure.
 
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::{Scalar, Tree};
 
-/// Longest key fragment in bytes (`key_in_cur[128]` in `keyval_parse_one`).
+/// The longest key fragment, in bytes (`key_in_cur[128]` in `keyval_parse_one`).
 const MAX_FRAGMENT: usize = 127;
 
-/// Why QEMU would refuse a word.
+/// Why QEMU refuses a value as keyval.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyvalError {
-    /// Empty or malformed key.
+    /// An empty or malformed key.
     #[error("invalid parameter '{0}'")]
     Key(String),
-    /// An item that is only a key.
+    /// A key without a value.
     #[error("expected '=' after parameter '{0}'")]
     NoValue(String),
-    /// A key that is a value here and a group there, or a list with gaps.
+    /// A key that has both a value and members, or a list with gaps.
     #[error("parameter '{0}' is used inconsistently")]
     Mixed(String),
-    /// Nested beyond reason.
+    /// A key has too many fragments.
     #[error("parameter '{0}' is nested too deeply")]
     Depth(String),
 }
 
-/// What a word says.
+/// A parsed value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keyval {
-    /// Its values.
+    /// The values by key.
     pub tree: Tree,
-    /// `help` or `?` stood where a key may stand.
+    /// True if `help` or `?` is written instead of a key.
     pub help: bool,
 }
 
-/// Parses a word; `implied` is the key of a first item without `=`.
+/// Parses a value; `implied` is the key of a first item without `=`.
+///
+/// # Errors
+/// Any [`KeyvalError`].
 pub fn parse(text: &[u8], implied: Option<&str>) -> Result<Keyval, KeyvalError> {
     let mut keyval = Keyval::default();
     let mut implied = implied;
@@ -48,7 +51,7 @@ pub fn parse(text: &[u8], implied: Option<&str>) -> Result<Keyval, KeyvalError> 
             rest = tail.strip_prefix(b",").unwrap_or(tail);
             continue;
         } else if let (true, Some(implied)) = (bare, implied) {
-            // The implied value is taken as it is: no ",," here.
+            // The implied value is verbatim: ",," is not one comma here.
             (implied.as_bytes(), key.to_vec(), tail)
         } else {
             check_key(key)?;
@@ -69,7 +72,7 @@ pub fn parse(text: &[u8], implied: Option<&str>) -> Result<Keyval, KeyvalError> 
     Ok(keyval)
 }
 
-/// Fragments are QAPI names, or numbers anywhere but first.
+/// Checks that the fragments of a key are QAPI names, or numbers except for the first.
 fn check_key(key: &[u8]) -> Result<(), KeyvalError> {
     for (depth, fragment) in key.split(|b| *b == b'.').enumerate() {
         let index = depth > 0 && !fragment.is_empty() && fragment.iter().all(u8::is_ascii_digit);
@@ -84,7 +87,7 @@ fn check_key(key: &[u8]) -> Result<(), KeyvalError> {
     Ok(())
 }
 
-/// No key may be a value and a group; numbered members form a list without gaps.
+/// Checks that no key has both a value and members, and that numbered members are a list without gaps.
 fn check_tree(tree: &Tree, path: &str) -> Result<(), KeyvalError> {
     let mixed = || KeyvalError::Mixed(path.to_owned());
     if tree.value.is_some() && tree.has_children() {

@@ -1,4 +1,4 @@
-//! Values that may be written as JSON or in another syntax (`qobject_input_visitor_new_str`).
+//! Values that are written as JSON or as keyval (`qobject_input_visitor_new_str`).
 //!
 //! Pure.
 
@@ -20,12 +20,12 @@ pub enum ValueError {
     TooDeep(#[from] TooDeep),
 }
 
-/// Whether QEMU reads a value as JSON.
+/// Returns whether QEMU reads a value as JSON.
 pub fn is_json(text: &[u8]) -> bool {
     text.starts_with(b"{")
 }
 
-/// Reads a value that is JSON.
+/// Parses a JSON value.
 ///
 /// # Errors
 /// [`ValueError::Json`] and [`ValueError::TooDeep`].
@@ -33,7 +33,8 @@ pub fn parse_json(text: &[u8]) -> Result<Tree, ValueError> {
     Ok(Tree::from_json(&json::parse(text)?)?)
 }
 
-/// Reads a value that is JSON if it begins with a brace, else keyval.
+/// Parses a value that is JSON if it starts with a brace, else keyval; `implied` is the key of a first
+/// item without `=`.
 ///
 /// # Errors
 /// Any [`ValueError`].
