@@ -1,7 +1,6 @@
-//! Which accelerators QEMU tries, in which order (`configure_accelerators`, system/vl.c,
-//! QEMU 10), and what they open.
+//! `-accel`, `-enable-kvm` and `-machine accel=`: which accelerators QEMU tries, and what they open.
 //!
-//! Pure.
+//! Pure. Facts: `configure_accelerators` in system/vl.c (QEMU 10).
 
 use std::ffi::OsString;
 
@@ -12,7 +11,8 @@ use crate::qemu::site::Site;
 use crate::qemu::syntax::bytes;
 use crate::qemu::usage::Usage;
 
-/// `vmsr_open_socket` in target/i386/kvm/vmsr_energy.c.
+/// The default socket of the helper for energy counters (`vmsr_open_socket`,
+/// target/i386/kvm/vmsr_energy.c).
 const RAPL_SOCKET: &[u8] = b"/var/run/qemu-vmsr-helper.sock";
 
 impl Accelerator {
@@ -25,20 +25,20 @@ impl Accelerator {
     }
 }
 
-/// Whether a key of `-accel` names a host resource.
+/// Returns whether a key of `-accel` names a host resource.
 pub fn names_resource(kind: &[u8], key: &str) -> bool {
     kind == b"kvm" && matches!(key, "device" | "rapl-helper-socket")
 }
 
 /// The accelerators of a line.
 pub struct Accelerators {
-    /// In the order in which QEMU tries them.
+    /// The accelerators, in the order in which QEMU tries them.
     pub tried: Vec<Accelerator>,
     /// `-accel kvm,device=`.
     pub kvm_device: Option<OsString>,
 }
 
-/// Returns the accelerators and requests what is opened for them.
+/// Returns the accelerators, and requests what QEMU opens for them.
 pub fn add_requests(
     program: &[u8],
     options: &[ParsedOption],
@@ -63,7 +63,7 @@ fn is_kvm(option: &ParsedOption) -> bool {
     option.name == "accel" && option.text("accel") == Some(b"kvm")
 }
 
-/// Returns what QEMU tries, each with the place that names it.
+/// Returns the accelerators that QEMU tries, each with the place that names it.
 fn tried(
     program: &[u8],
     options: &[ParsedOption],
@@ -73,7 +73,7 @@ fn tried(
     for option in options.iter().filter(|option| option.name == "accel") {
         if let Some(name) = option.text("accel") {
             if name.contains(&b':') {
-                // Lists are for -machine accel= only (do_configure_accelerator's caller).
+                // Only -machine accel= takes a list (the caller of do_configure_accelerator).
                 requests.error(&option.site, "takes one accelerator; repeat it for more");
             }
             tried.push((Accelerator::from_name(name), option.site.clone()));
@@ -111,7 +111,7 @@ fn tried(
     tried
 }
 
-/// KVM is opened unless TCG comes first, which never fails.
+/// Requests the KVM node, unless QEMU tries TCG first, which never fails.
 fn add_kvm(
     tried: &[(Accelerator, Site)],
     names_device: bool,
@@ -131,7 +131,7 @@ fn add_kvm(
         return;
     };
     let mut how = Usage::host("KVM");
-    // A later accelerator takes over when KVM cannot be opened.
+    // If KVM cannot be opened, QEMU tries a later accelerator.
     how.required = rest.len() == 1 && before.is_empty();
     let device = options
         .iter()

@@ -9,10 +9,10 @@ use crate::qemu::requests::Requests;
 use crate::qemu::syntax::bytes;
 use crate::qemu::usage::Usage;
 
-/// Sound servers: driver, the socket below `$XDG_RUNTIME_DIR`.
+/// Sound servers: driver, socket in `$XDG_RUNTIME_DIR`.
 const SERVERS: &[(&str, &str)] = &[("pa", "pulse/native"), ("pipewire", "pipewire-0")];
 
-/// Whether a key of a driver names a host resource.
+/// Returns whether a key of a driver names a host resource.
 pub fn names_resource(kind: &[u8], key: &str) -> bool {
     match key {
         "path" => kind == b"wav",
@@ -22,7 +22,7 @@ pub fn names_resource(kind: &[u8], key: &str) -> bool {
     }
 }
 
-/// All audio backends.
+/// Requests everything that this family names.
 pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     for option in options {
         if matches!(option.name, "audiodev" | "audio") {

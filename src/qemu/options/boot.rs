@@ -9,11 +9,11 @@ use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::Leaf;
 use crate::qemu::usage::Usage;
 
-/// QEMU maps the initial ramdisk (`g_mapped_file_new`, hw/i386/x86-common.c).
+/// The usage of the initial ramdisk, which QEMU maps (`g_mapped_file_new`, hw/i386/x86-common.c).
 const INITIAL_RAMDISK: Usage = Usage::content("initial ramdisk").mapped();
 
-/// Keys of the machine, the option that sets the same key, and what it is. The last word on the
-/// line counts (`qemu_apply_machine_options` and `qdict` merging in system/vl.c).
+/// Keys of `-machine` that hold paths: key, option that sets the same key, usage. The last one on the
+/// line counts (`qemu_apply_machine_options` and the merging of QDicts in system/vl.c).
 const MACHINE_FILES: &[(&str, &str, Usage)] = &[
     ("kernel", "kernel", Usage::content("kernel")),
     ("dtb", "dtb", Usage::content("device tree")),
@@ -24,7 +24,7 @@ const MACHINE_FILES: &[(&str, &str, Usage)] = &[
     ("signature", "", Usage::create("signature to write")),
 ];
 
-/// Whether a key of one of the family's options names a host resource.
+/// Returns whether a key of one of the family's options names a host resource.
 pub fn names_resource(option: &str, key: &str) -> bool {
     match option {
         "machine" => key == "boot.splash" || MACHINE_FILES.iter().any(|row| row.0 == key),
@@ -37,7 +37,7 @@ pub fn names_resource(option: &str, key: &str) -> bool {
     }
 }
 
-/// Lists everything of this family.
+/// Requests everything that this family names.
 pub fn add_requests(program: &[u8], options: &[ParsedOption], requests: &mut Requests<'_>) {
     for (key, short_form, how) in MACHINE_FILES {
         let last = options
@@ -57,7 +57,7 @@ pub fn add_requests(program: &[u8], options: &[ParsedOption], requests: &mut Req
         let origin = option.site.origin(key_written, leaf.set_by);
         match *key {
             "firmware" => {
-                // RISC-V has two words that are no files (hw/riscv/boot.c).
+                // For RISC-V two values are no files (hw/riscv/boot.c).
                 let no_file = matches!(leaf.text, b"none" | b"default");
                 if !(no_file && bytes::contains(program, b"riscv")) {
                     requests.add_data_file(origin, leaf.text, *how);
@@ -67,7 +67,7 @@ pub fn add_requests(program: &[u8], options: &[ParsedOption], requests: &mut Req
             _ => requests.add_path(origin, leaf.text, *how),
         }
     }
-    // -boot is the machine's key `boot` (`machine_parse_property_opt`): again the last counts.
+    // -boot sets the machine's key `boot` (`machine_parse_property_opt`); the last one counts.
     let mut splash = options.iter().filter_map(|option| {
         let key = match option.name {
             "machine" | "M" => "boot.splash",
@@ -85,9 +85,9 @@ pub fn add_requests(program: &[u8], options: &[ParsedOption], requests: &mut Req
     }
 }
 
-/// One file for Linux. A multiboot kernel splits the word at commas and each part at the first
-/// space; which one it is only the kernel's header tells, so a word that can be read both ways
-/// is listed both ways.
+/// Requests the initial ramdisk. For Linux the value is one file name; a multiboot kernel splits it at
+/// commas, and each part at the first space. Only the kernel's header tells which it is, so a value
+/// that can be read both ways is requested both ways.
 fn add_initrd(option: &ParsedOption, key: &str, leaf: Leaf<'_>, requests: &mut Requests<'_>) {
     let origin = option.site.origin(key, leaf.set_by);
     let how = INITIAL_RAMDISK;
@@ -144,7 +144,7 @@ fn add_option_files(option: &ParsedOption, options: &[ParsedOption], requests: &
             );
         }
         "k" if is_last(options, option) => {
-            // Looked up as it is, then among the keymaps (ui/keymaps.c).
+            // QEMU looks for the name itself, then for the keymap (ui/keymaps.c).
             let how = Usage::content("keyboard layout").optional();
             requests.add_data_file(site.origin("", None), &option.value, how);
             let name = [b"keymaps/", option.value.as_slice()].concat();

@@ -1,5 +1,5 @@
-//! Character devices: `-chardev`, and the one-word syntax of `-serial`, `-monitor`, `-qmp`,
-//! `-gdb` and their like.
+//! Character devices: `-chardev`, and the older syntax of `-serial`, `-monitor`, `-qmp`, `-gdb` and
+//! others, here "compat" as in `qemu_chr_parse_compat`.
 //!
 //! Pure. Facts: chardev/char-*.c, `qemu_chr_parse_compat` in chardev/char.c, qapi/char.json,
 //! util/qemu-sockets.c (QEMU 10).
@@ -12,7 +12,7 @@ use crate::qemu::syntax::opts::Opts;
 use crate::qemu::syntax::tree::{Scalar, Tree};
 use crate::qemu::usage::Usage;
 
-/// Options whose word is in the one-word syntax, and words of their own that open nothing.
+/// Options whose value is in the compat syntax, and further values of each that open nothing.
 const COMPAT_OPTIONS: &[(&str, &[&str])] = &[
     ("serial", &["none"]),
     ("parallel", &["none"]),
@@ -25,10 +25,10 @@ const COMPAT_OPTIONS: &[(&str, &[&str])] = &[
     ("virtioconsole", &[]),
 ];
 
-/// One-word forms that open no file. braille talks to brltty over its own library.
+/// Compat values that open no file. `braille` reaches brltty by its own library.
 const NO_FILE: &[&str] = &["null", "msmouse", "wctablet", "testdev", "braille", "vc"];
 
-/// The same, followed by more.
+/// Prefixes of compat values that open no file.
 const NO_FILE_PREFIXES: &[&str] = &[
     "vc:",
     "tcp:",
@@ -40,7 +40,7 @@ const NO_FILE_PREFIXES: &[&str] = &[
     "chardev:",
 ];
 
-/// Backends, their path keys (with names older QEMUs used), and what the paths are.
+/// Keys that hold paths: backend, keys (with names that older QEMUs used), usage.
 const PATHS: &[(&str, &[&str], Usage)] = &[
     (
         "file",
@@ -67,11 +67,11 @@ const PATHS: &[(&str, &[&str], Usage)] = &[
     ("pty", &["path"], Usage::create("link to a pseudo terminal")),
 ];
 
-/// Keys that functions of this file read without a row above.
+/// Keys that name resources and are read in code: backend, key.
 const KEYS_READ_IN_CODE: &[(&str, &str)] =
     &[("pipe", "path"), ("socket", "fd"), ("socket", "path")];
 
-/// Whether a key of a backend names a host resource.
+/// Returns whether a key of a backend names a host resource.
 pub fn names_resource(kind: &[u8], key: &str) -> bool {
     let is = |name: &str| name.as_bytes() == kind;
     key == "logfile"
@@ -81,7 +81,7 @@ pub fn names_resource(kind: &[u8], key: &str) -> bool {
             .any(|row| is(row.0) && row.1 == key)
 }
 
-/// `-chardev` and all one-word options.
+/// Requests everything that this family names.
 pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     for option in options {
         if option.name == "chardev" {
@@ -100,7 +100,8 @@ pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     }
 }
 
-/// One word (`qemu_chr_parse_compat`). `key` is the key it stands in, for the origin.
+/// Requests what a compat value names (`qemu_chr_parse_compat`). `key` is the key that holds the value,
+/// for the origin.
 pub fn add_compat(site: &Site, key: &str, value: &[u8], requests: &mut Requests<'_>) {
     let value = value.strip_prefix(b"mon:").unwrap_or(value);
     let mut tree = Tree::default();
@@ -145,7 +146,7 @@ pub fn add_compat(site: &Site, key: &str, value: &[u8], requests: &mut Requests<
         }
         return;
     }
-    // All of it comes from one word, so all of it has that word's key.
+    // Everything comes from one value, and has the origin of that.
     let mut inner = site.clone();
     inner.prefix = String::new();
     let before = requests.list.len();
@@ -160,7 +161,7 @@ fn refuse(site: &Site, value: &[u8], requests: &mut Requests<'_>) {
     requests.error(site, message);
 }
 
-/// A backend with its keys, which stand below `prefix` in the line.
+/// Requests what a backend names; the line writes `prefix` before its keys.
 pub fn add_backend(site: &Site, prefix: &str, tree: &Tree, requests: &mut Requests<'_>) {
     let site = &Site {
         prefix: format!("{}{prefix}", site.prefix),
@@ -202,8 +203,8 @@ pub fn add_backend(site: &Site, prefix: &str, tree: &Tree, requests: &mut Reques
     );
 }
 
-/// `PATH.in` with `PATH.out` is tried first, then PATH for both ways (chardev/char-pipe.c);
-/// which one it is only the host can tell.
+/// Requests the files of a pipe: QEMU tries `PATH.in` with `PATH.out`, then PATH for both directions
+/// (chardev/char-pipe.c). Only the host can tell which exist.
 fn add_pipe(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     let Some(leaf) = tree.leaf("path").filter(|leaf| !leaf.text.is_empty()) else {
         return;
@@ -217,7 +218,7 @@ fn add_pipe(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     }
 }
 
-/// A Unix socket at `key`; `below` is where `abstract` is looked for.
+/// Requests the Unix socket that a key holds; `below` is the prefix of the key `abstract`.
 pub fn add_unix_socket(
     site: &Site,
     key: &str,
@@ -233,7 +234,7 @@ pub fn add_unix_socket(
     let origin = site.origin(key, leaf.set_by);
     match (server, leaf.text.is_empty()) {
         (true, true) => {
-            // unix_listen_saddr makes up a name.
+            // unix_listen_saddr chooses a name.
             let start = bytes::join(&requests.tmp_dir(), b"qemu-socket-");
             requests.add_template(origin, &start, Usage::bind("socket of its own making"));
         }
@@ -242,7 +243,7 @@ pub fn add_unix_socket(
     }
 }
 
-/// A `SocketAddress` below `key` (qapi/sockets.json).
+/// Requests what a `SocketAddress` in a key names (qapi/sockets.json).
 pub fn add_socket_address(
     site: &Site,
     key: &str,

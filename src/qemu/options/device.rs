@@ -1,7 +1,6 @@
 //! `-device` and `-global`: properties that name host resources.
 //!
-//! Pure. The table was made by scanning every string property of every device class of QEMU
-//! 10.0.
+//! Pure. The tables are from a scan of every string property of every device class of QEMU 10.0.
 
 use crate::model::resource::{HostDevice, Target, UsbMatch, Vfio};
 use crate::qemu::options::chardev;
@@ -14,10 +13,10 @@ use crate::qemu::syntax::opts::Opts;
 use crate::qemu::syntax::tree::{Scalar, Tree};
 use crate::qemu::usage::Usage;
 
-/// Device, property, what it is.
+/// A row of a table: device (`*` at the end for all that start so), property, usage.
 type Row = (&'static str, &'static str, Usage);
 
-/// Device (`*` at the end: all that start so), property, what it is.
+/// Properties that hold paths.
 const PATHS: &[Row] = &[
     ("usb-*", "pcap", Usage::create("USB capture")),
     ("u2f-*", "pcap", Usage::create("USB capture")),
@@ -70,7 +69,7 @@ const PATHS: &[Row] = &[
         "initrd",
         Usage::content("initial ramdisk of an inner guest"),
     ),
-    // Made by the machine from -kernel and -initrd; -global reaches it.
+    // The machine creates it for -kernel and -initrd; -global can set its properties.
     ("s390-ipl", "kernel", Usage::content("kernel")),
     (
         "s390-ipl",
@@ -103,14 +102,15 @@ const PATHS: &[Row] = &[
     ("ds1225y", "filename", Usage::write("NVRAM").optional()),
 ];
 
-/// Names searched for in the data directories.
+/// Properties that hold names of files in the data directories.
 const DATA_FILES: &[Row] = &[
     ("*", "romfile", Usage::content("option ROM")),
     ("raven*", "bios-name", Usage::content("firmware")),
     ("s390-ipl", "firmware", Usage::content("firmware")),
 ];
 
-/// Devices that open a host-wide node unless a property gives a descriptor for it.
+/// Devices that open a node of the whole host unless a property holds a descriptor for it: device,
+/// property, node, usage.
 const NODES: &[(&str, &str, &str, Usage)] = &[
     (
         "vhost-vsock*",
@@ -126,14 +126,14 @@ const NODES: &[(&str, &str, &str, Usage)] = &[
     ),
 ];
 
-/// Other properties that hold the number of a descriptor.
+/// Other properties that hold the number of a descriptor: device, property.
 const FDS: &[(&str, &str)] = &[
     ("vfio-*", "fd"),
     ("vhost-vdpa-device*", "vhostfd"),
     ("x-pci-proxy-dev", "fd"),
 ];
 
-/// All devices and defaults.
+/// Requests everything that this family names.
 pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     for option in options {
         match option.name {
@@ -144,14 +144,14 @@ pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     }
 }
 
-/// Properties that functions of this file read without a row above.
+/// Properties that name resources and are read in code: device, property.
 const KEYS_READ_IN_CODE: &[(&str, &str)] = &[
     ("ccid-card-emulated", "db"),
     ("vfio-*", "host"),
     ("vfio-*", "sysfsdev"),
 ];
 
-/// Whether a property names a host resource, of a device or of the class of a `-global`.
+/// Returns whether a property of a device, or of the class of a `-global`, names a host resource.
 pub fn names_resource(name: &[u8], property: &str) -> bool {
     let rows = PATHS.iter().chain(DATA_FILES).map(|row| (row.0, row.1));
     let nodes = NODES.iter().map(|row| (row.0, row.1));
@@ -188,7 +188,7 @@ fn add_device(option: &ParsedOption, requests: &mut Requests<'_>) {
     }
     match name {
         b"usb-host" => add_usb_host(site, tree, requests),
-        // A peer that emulates the device (hw/vfio-user/pci.c, since 10.1).
+        // Another process emulates the device (hw/vfio-user/pci.c, since 10.1).
         b"vfio-user-pci" => chardev::add_socket_address(site, "socket", tree, false, requests),
         b"u2f-passthru" if tree.text("hidraw").is_none() => {
             requests.warn(site, "takes the first security key it finds; add hidraw=");
@@ -215,7 +215,7 @@ fn draws_with_blobs(name: &[u8], tree: &Tree) -> bool {
         && tree.boolean("blob") == Some(true)
 }
 
-/// hw/usb/ccid-card-emulated.c.
+/// Requests the NSS database of an emulated smartcard (hw/usb/ccid-card-emulated.c).
 fn add_nss_database(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     let how = Usage::tree("NSS database");
     match tree.leaf("db") {
@@ -227,7 +227,8 @@ fn add_nss_database(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     }
 }
 
-/// hw/vfio: by group, or by the device's own node with iommufd; sysfsdev= before host=.
+/// Requests the node of a VFIO device (hw/vfio): that of its group, or its own with `iommufd=`.
+/// `sysfsdev=` counts before `host=`.
 fn add_vfio_device(site: &Site, name: &[u8], tree: &Tree, requests: &mut Requests<'_>) {
     let how = match tree.leaf("iommufd") {
         Some(_) => Vfio::Cdev,
@@ -247,8 +248,8 @@ fn add_vfio_device(site: &Site, name: &[u8], tree: &Tree, requests: &mut Request
     }
 }
 
-/// hw/usb/host-libusb.c (`usb_host_realize`): by node, by bus and address, or by a search that is
-/// repeated for as long as the guest runs.
+/// Requests the node of `usb-host`, named by bus and address, or by conditions that QEMU checks for as
+/// long as the guest runs (`usb_host_realize`, hw/usb/host-libusb.c).
 fn add_usb_host(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     if tree.text("hostdevice").is_some_and(|path| !path.is_empty()) {
         return;
@@ -282,15 +283,15 @@ fn add_usb_host(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
         let path = format!("/dev/bus/usb/{bus:03}/{address:03}");
         requests.add_path(origin, path.as_bytes(), how);
     } else {
-        // QEMU starts without it and waits.
+        // QEMU starts without the device and waits for it.
         let target = Target::Device(HostDevice::Usb(wanted));
         requests.add(origin, target, how.optional(), None);
     }
 }
 
-/// A `-global`: a default for a class of devices.
+/// A `-global`: the default of a property for a class of devices.
 pub struct Global {
-    /// The class; it may be a parent of the devices' own.
+    /// The class, which may be a parent of the devices' class.
     pub driver: Vec<u8>,
     /// The property.
     pub property: Vec<u8>,
@@ -299,7 +300,7 @@ pub struct Global {
 }
 
 impl Global {
-    /// `DRIVER.PROP=VALUE`, which QEMU tries first (`qemu_global_option`), or
+    /// Parses `DRIVER.PROPERTY=VALUE`, which QEMU tries first (`qemu_global_option`), or
     /// `driver=,property=,value=`.
     pub fn parse(option: &ParsedOption) -> Option<Self> {
         let global = |driver: &[u8], property: &[u8], value: &[u8]| Self {
@@ -313,7 +314,7 @@ impl Global {
             return Some(global(driver, property, value));
         }
         let parsed = Opts::parse(&option.value, None);
-        // A section of a config file comes as pairs already.
+        // A section of a config file is parsed already.
         let opts = if option.value.is_empty() {
             &option.opts
         } else {
@@ -326,7 +327,8 @@ impl Global {
         ))
     }
 
-    /// What a table says of the property: the row of this class, else that of any class.
+    /// Returns the row of the property in a table: that of this class, else that of any class, which may
+    /// be a child of this one.
     fn best_row(&self, rows: &'static [Row]) -> Option<&'static Row> {
         let fits = |row: &&Row| row.1.as_bytes() == self.property;
         rows.iter()
@@ -349,7 +351,7 @@ impl Global {
             .map(|(_, _, how)| *how)
     }
 
-    /// Whether the property holds the number of a descriptor.
+    /// Returns whether the property holds the number of a descriptor.
     fn is_descriptor(&self) -> bool {
         let nodes = NODES.iter().map(|row| (row.0, row.1));
         nodes
@@ -357,7 +359,7 @@ impl Global {
             .any(|(pattern, key)| key.as_bytes() == self.property && matches(pattern, &self.driver))
     }
 
-    /// Whether a host resource is listed for it.
+    /// Returns whether [`add_requests`] takes the value as a host resource.
     pub fn names_resource(&self) -> bool {
         self.data_file().is_some()
             || self.is_vfio()
@@ -366,7 +368,7 @@ impl Global {
     }
 }
 
-/// The class may be a parent class, so the driver is not compared.
+/// Requests what a `-global` names.
 fn add_global(option: &ParsedOption, requests: &mut Requests<'_>) {
     let Some(global) = Global::parse(option) else {
         requests.error(&option.site, "must be DRIVER.PROPERTY=VALUE");
@@ -394,7 +396,7 @@ fn add_global(option: &ParsedOption, requests: &mut Requests<'_>) {
     }
 }
 
-/// Property names that no other device class uses for something else.
+/// Returns whether all device classes that have a property of that name use it for a path.
 fn is_path_property(property: &[u8]) -> bool {
     !matches!(
         property,

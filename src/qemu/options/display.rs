@@ -19,7 +19,7 @@ const ANY_RENDER_NODE: &str = "takes the first render node it can open; add rend
 
 const RENDER: Usage = Usage::host("graphics render node");
 
-/// `-spice` files of TLS: the key that names one, its name below `x509-dir`, what it is.
+/// TLS files of `-spice`: key, default name in `x509-dir`, usage.
 const SPICE_FILES: &[(&str, &str, Usage)] = &[
     ("x509-key-file", "server-key.pem", Usage::secret("TLS key")),
     (
@@ -34,7 +34,7 @@ const SPICE_FILES: &[(&str, &str, Usage)] = &[
     ),
 ];
 
-/// Whether a key of one of the family's options names a host resource.
+/// Returns whether a key of one of the family's options names a host resource.
 pub fn names_resource(option: &str, kind: &[u8], key: &str) -> bool {
     match option {
         "vnc" => matches!(key, "vnc" | "websocket"),
@@ -51,7 +51,7 @@ pub fn names_resource(option: &str, kind: &[u8], key: &str) -> bool {
     }
 }
 
-/// All displays.
+/// Requests everything that this family names.
 pub fn add_requests(name: Option<&[u8]>, options: &[ParsedOption], requests: &mut Requests<'_>) {
     for option in options {
         match option.name {
@@ -63,7 +63,7 @@ pub fn add_requests(name: Option<&[u8]>, options: &[ParsedOption], requests: &mu
     add_spice(options, requests);
 }
 
-/// All addresses are bound, however often they are given.
+/// Requests the sockets of `-vnc`; QEMU binds all addresses of a repeated key.
 fn add_vnc(site: &Site, opts: &Opts, requests: &mut Requests<'_>) {
     let reverse = opts.get("reverse").and_then(bytes::boolean) == Some(true);
     for pair in &opts.pairs {
@@ -84,7 +84,7 @@ fn add_vnc(site: &Site, opts: &Opts, requests: &mut Requests<'_>) {
     }
 }
 
-/// All words of `-spice` add up.
+/// Requests the files of `-spice`, whose repetitions are merged.
 fn add_spice(options: &[ParsedOption], requests: &mut Requests<'_>) {
     let get = |key: &str| merged(options, "spice", key);
     let on = |key: &str| get(key).filter(|(_, leaf)| bytes::boolean(leaf.text) == Some(true));
@@ -131,7 +131,7 @@ fn add_display(name: Option<&[u8]>, option: &ParsedOption, requests: &mut Reques
         add_vnc(site, &Opts::parse(rest, Some("vnc")), requests);
         return;
     }
-    // parse_display (system/vl.c) has its own syntax for these.
+    // parse_display (system/vl.c) has a syntax of its own for these.
     let kind = bytes::until(value, b",").0;
     if matches!(kind, b"none" | b"vnc") || bytes::is_help(value) {
         return;
@@ -170,8 +170,8 @@ fn add_display(name: Option<&[u8]>, option: &ParsedOption, requests: &mut Reques
     }
 }
 
-/// The socket is below the user's runtime directory when the guest has a name, else in a fresh
-/// directory (ui/spice-app.c).
+/// Requests the socket of `-display spice-app`: in the user's runtime directory if the guest has a
+/// name, else in a new directory (ui/spice-app.c).
 fn add_spice_app(name: Option<&[u8]>, site: &Site, requests: &mut Requests<'_>) {
     let how = Usage::bind("SPICE server");
     let origin = site.origin("type", None);

@@ -1,4 +1,4 @@
-//! `-fsdev` and `-virtfs`: directories handed to the guest over 9p.
+//! `-fsdev` and `-virtfs`: directories that the guest gets over 9p.
 //!
 //! Pure. Facts: fsdev/qemu-fsdev.c, hw/9pfs/9p-local.c (QEMU 10).
 
@@ -6,13 +6,13 @@ use crate::qemu::parsed_option::ParsedOption;
 use crate::qemu::requests::Requests;
 use crate::qemu::usage::Usage;
 
-/// Drivers, their keys, what they are. `proxy` is gone since 9.2.
+/// Keys that hold paths: driver, key, usage. QEMU has no `proxy` since 9.2.
 const PATHS: &[(&str, &str, Usage)] = &[
     ("local", "path", Usage::tree("directory shared by 9p")),
     ("proxy", "socket", Usage::connect("9p proxy")),
 ];
 
-/// Whether a key of a driver names a host resource.
+/// Returns whether a key of a driver names a host resource.
 pub fn names_resource(kind: &[u8], key: &str) -> bool {
     PATHS
         .iter()
@@ -20,7 +20,7 @@ pub fn names_resource(kind: &[u8], key: &str) -> bool {
         || (kind == b"proxy" && key == "sock_fd")
 }
 
-/// All exports, referenced by a device or not: a device may come later.
+/// Requests everything that this family names, even if no device refers to it: one may be added later.
 pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     for option in options {
         if !matches!(option.name, "fsdev" | "virtfs") {

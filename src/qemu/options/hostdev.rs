@@ -1,4 +1,4 @@
-//! Devices of the host that the line names by address, for `-device` and the block layer.
+//! Host devices that the line names by address, for `-device` and the block layer.
 //!
 //! Pure. Facts: hw/vfio/*.c, hw/usb/host-libusb.c, util/vfio-helpers.c (QEMU 10).
 
@@ -70,9 +70,9 @@ pub fn vfio_host(driver: &[u8], host: &[u8], how: Vfio) -> Result<HostDevice, Ad
     }
 }
 
-/// Returns the controller of `nvme://ADDRESS/NAMESPACE` or `device=ADDRESS`. QEMU takes the address
-/// for a name in sysfs as it stands (`sysfs_find_group_file`, util/vfio-helpers.c), so there is one
-/// spelling only.
+/// Returns the controller of `nvme://ADDRESS/NAMESPACE` or `device=ADDRESS`. QEMU uses the address
+/// verbatim as a name in sysfs (`sysfs_find_group_file`, util/vfio-helpers.c), so that only one
+/// spelling works.
 ///
 /// # Errors
 /// [`AddressError::NotPci`] and [`AddressError::Spelling`].
@@ -94,7 +94,7 @@ pub fn sysfs_device(dir: &[u8], how: Vfio) -> HostDevice {
     }
 }
 
-/// Requests the node of a device driven through VFIO; with groups, the container of all groups too.
+/// Requests the node of a VFIO device; if it is reached by its group, the VFIO container too.
 pub fn add_vfio(
     requests: &mut Requests<'_>,
     origin: &Origin,
@@ -119,8 +119,8 @@ fn pci(text: &[u8]) -> Result<PciAddress, AddressError> {
     PciAddress::parse(text).ok_or_else(|| AddressError::NotPci(bytes::show(text)))
 }
 
-/// Reads the name of a platform device; `vfio_base_device_init`, hw/vfio/platform.c, refuses names
-/// with a slash too.
+/// Returns the platform device of that name, which must be one file name (`vfio_base_device_init`,
+/// hw/vfio/platform.c).
 fn platform(name: &[u8], how: Vfio) -> Result<HostDevice, AddressError> {
     match name {
         b"" | b"." | b".." => {}
@@ -133,8 +133,11 @@ fn platform(name: &[u8], how: Vfio) -> Result<HostDevice, AddressError> {
     Err(AddressError::NotPlatform(bytes::show(name)))
 }
 
-/// What is asked of a USB device, and the key that asks most; nothing where nothing is asked.
-/// 0 asks nothing.
+/// Returns the conditions that `usb-host` sets on a device, and its most specific key; None if it sets
+/// none. 0 is no condition.
+///
+/// # Errors
+/// [`AddressError::UsbNumber`] and [`AddressError::UsbPort`].
 pub fn usb_match(tree: &Tree) -> Result<Option<(UsbMatch, &'static str)>, AddressError> {
     let number = |key: &'static str, most: u16| match tree.text(key) {
         None => Ok(None),
@@ -170,7 +173,8 @@ pub fn usb_match(tree: &Tree) -> Result<Option<(UsbMatch, &'static str)>, Addres
     Ok(key.map(|key| (wanted, key)))
 }
 
-/// Numbers with dots between; at most six hubs deep (USB 2.0, 4.1.1), and QEMU compares 15 bytes.
+/// Returns a list of ports with dots between them: at most six hubs (USB 2.0, 4.1.1), and QEMU compares
+/// 15 bytes.
 fn usb_port(text: &[u8]) -> Option<String> {
     let fits = text.len() < 16
         && text

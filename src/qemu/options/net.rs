@@ -13,7 +13,7 @@ use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::Tree;
 use crate::qemu::usage::Usage;
 
-/// Backends with nothing but a path or a descriptor: type, key, what it is.
+/// Keys that hold paths: type, key, usage.
 const PATHS: &[(&str, &str, Usage)] = &[
     ("user", "tftp", Usage::tree("directory served by TFTP")),
     ("user", "smb", Usage::tree("directory shared by SMB")),
@@ -25,7 +25,7 @@ const PATHS: &[(&str, &str, Usage)] = &[
     ("vde", "sock", Usage::tree("directory of a VDE switch")),
 ];
 
-/// Keys that hold numbers of inherited descriptors.
+/// Keys that hold numbers of inherited descriptors: type, key.
 const FDS: &[(&str, &str)] = &[
     ("tap", "fd"),
     ("tap", "fds"),
@@ -36,7 +36,7 @@ const FDS: &[(&str, &str)] = &[
     ("af-xdp", "sock-fds"),
 ];
 
-/// Keys that functions of this file read without a row above.
+/// Keys that name resources and are read in code: type, key.
 const KEYS_READ_IN_CODE: &[(&str, &str)] = &[
     ("bridge", "helper"),
     ("netmap", "devname"),
@@ -48,14 +48,14 @@ const KEYS_READ_IN_CODE: &[(&str, &str)] = &[
     ("user", "guestfwd.str"),
 ];
 
-/// Whether a key names a host resource.
+/// Returns whether a key of a type names a host resource.
 pub fn names_resource(kind: &[u8], key: &str) -> bool {
     let rows = PATHS.iter().map(|row| (row.0, row.1));
     rows.chain(FDS.iter().chain(KEYS_READ_IN_CODE).copied())
         .any(|row| row.0.as_bytes() == kind && row.1 == key)
 }
 
-/// All network options.
+/// Requests everything that this family names.
 pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     for option in options {
         if matches!(option.name, "netdev" | "nic" | "net") {
@@ -94,7 +94,7 @@ fn add_netdev(option: &ParsedOption, requests: &mut Requests<'_>) {
                 let origin = site.origin("sock", leaf.set_by);
                 let switch = bytes::join(leaf.text, b"ctl");
                 requests.add_path(origin.clone(), &switch, Usage::connect("VDE switch"));
-                // Its own end is SOCK/.PID-NNNNN.
+                // QEMU's own socket is SOCK/.PID-NNNNN.
                 let own = bytes::join(leaf.text, b".");
                 requests.add_template(origin, &own, Usage::bind("own end of a VDE link"));
             } else {
@@ -110,7 +110,8 @@ fn add_netdev(option: &ParsedOption, requests: &mut Requests<'_>) {
     }
 }
 
-/// A helper may be a command line; then a shell runs it (`net_bridge_run_helper`).
+/// Requests the program of `helper=`. A value with blanks is a command line, which a shell runs
+/// (`net_bridge_run_helper`). Returns whether there is a helper.
 fn add_helper(site: &Site, tree: &Tree, requests: &mut Requests<'_>) -> bool {
     let Some(leaf) = tree.leaf("helper") else {
         return false;
@@ -150,8 +151,8 @@ fn add_netmap(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     }
 }
 
-/// net/passt.c (since 10.1): a program of its own, that writes a file made by `g_file_open_tmp`.
-/// A name without a slash is looked up in PATH, `passt` by default.
+/// Requests the program passt and its pid file, which `g_file_open_tmp` creates (net/passt.c, since
+/// 10.1). A name without a slash is found in `$PATH`; the default is `passt`.
 fn add_passt(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     if let Some(leaf) = tree.leaf("path").filter(|leaf| leaf.text.contains(&b'/')) {
         let origin = site.origin("path", leaf.set_by);
@@ -178,11 +179,11 @@ fn add_tap(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     }
 }
 
-/// Longest name of an interface (IFNAMSIZ in linux/if.h less the NUL).
+/// The longest name of an interface, in bytes (IFNAMSIZ in linux/if.h without the NUL).
 const MAX_INTERFACE_NAME: usize = 15;
 
-/// An interface that exists may have a node of its own (`tap_open`, net/tap-linux.c); longer names
-/// are cut off, and then no interface has them.
+/// Requests the node of a tap interface. An interface that exists may have its own node (`tap_open`,
+/// net/tap-linux.c). QEMU truncates longer names, so that the interface is a new one.
 fn add_tap_node(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     let tun = Usage::host("TUN/TAP");
     match tree.leaf("ifname").filter(|leaf| !leaf.text.is_empty()) {
@@ -202,13 +203,15 @@ fn add_tap_node(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     }
 }
 
-/// `dev_valid_name`, net/core/dev.c in Linux, but for the length.
+/// Returns whether an interface may have that name, except for its length (`dev_valid_name`,
+/// net/core/dev.c in Linux).
 fn is_interface(name: &[u8]) -> bool {
     let strange = |b: &u8| matches!(b, b'/' | b':' | b'\0' | b'\x0b') || b.is_ascii_whitespace();
     !matches!(name, b"." | b"..") && !name.iter().any(strange)
 }
 
-/// Scripts run even when nobody mentions them; `no` and the empty word switch them off.
+/// Requests the script of a key. QEMU runs the default one if the key is not given, and none if it is
+/// `no` or empty.
 fn add_script(site: &Site, tree: &Tree, key: &str, default: &[u8], requests: &mut Requests<'_>) {
     let how = Usage::exec("network script");
     match tree.leaf(key) {
@@ -216,7 +219,7 @@ fn add_script(site: &Site, tree: &Tree, key: &str, default: &[u8], requests: &mu
         Some(leaf) => requests.add_path(site.origin(key, leaf.set_by), leaf.text, how),
         None => {
             let path = bytes::join(requests.env.sysconfdir.as_bytes(), default);
-            // A missing script for the end of the guest stops nothing.
+            // QEMU goes on without the script for the end of the guest.
             let how = if key == "script" { how } else { how.optional() };
             requests.add_path(site.origin(key, None), &path, how);
         }
@@ -251,7 +254,7 @@ fn site_set_by(site: &Site, set_by: Option<usize>) -> Site {
     }
 }
 
-/// `tcp:ADDRESS:PORT-DEVICE` (`slirp_guestfwd`, net/slirp.c).
+/// Requests what a `guestfwd=tcp:ADDRESS:PORT-DEVICE` names (`slirp_guestfwd`, net/slirp.c).
 fn add_guestfwd(site: &Site, value: &[u8], requests: &mut Requests<'_>) {
     let device = bytes::split_once(value, b':')
         .and_then(|(_, rest)| bytes::split_once(rest, b':'))
@@ -269,7 +272,7 @@ fn add_guestfwd(site: &Site, value: &[u8], requests: &mut Requests<'_>) {
         "guestfwd runs a command: what it opens cannot be known",
     );
     let program = bytes::until(command.trim_ascii_start(), b" \t").0;
-    // Without a slash it is looked up in PATH; with quotes a shell-like splitter takes it apart.
+    // A name without a slash is found in $PATH; quotes are parsed as in a shell.
     if program.contains(&b'/') && !program.iter().any(|b| matches!(b, b'"' | b'\'' | b'\\')) {
         let origin = site.origin("guestfwd", None);
         requests.add_path(

@@ -10,7 +10,7 @@ use crate::qemu::requests::Requests;
 use crate::qemu::syntax::bytes;
 use crate::qemu::usage::Usage;
 
-/// Type, key, what it is.
+/// Keys that hold paths: type, key, usage.
 const PATHS: &[(&str, &str, Usage)] = &[
     ("secret", "file", Usage::secret("secret")),
     ("authz-list-file", "filename", Usage::content("access list")),
@@ -46,7 +46,7 @@ const PATHS: &[(&str, &str, Usage)] = &[
     ),
 ];
 
-/// Type, key that replaces the default, the default, what it is.
+/// Paths that a type opens by default: type, key that replaces the default, default, usage.
 const DEFAULTS: &[(&str, &str, &str, Usage)] = &[
     (
         "sev-guest",
@@ -68,17 +68,17 @@ const DEFAULTS: &[(&str, &str, &str, Usage)] = &[
     ),
 ];
 
-/// Keys that hold numbers of inherited descriptors.
+/// Keys that hold numbers of inherited descriptors: type, key.
 const FDS: &[(&str, &str)] = &[("iommufd", "fd"), ("x-remote-object", "fd")];
 
-/// Keys that functions of this file read without a row of their own.
+/// Keys that name resources and are read in code: type, key.
 const KEYS_READ_IN_CODE: &[(&str, &str)] = &[
     ("authz-pam", "service"),
     ("dbus-vmstate", "addr"),
     ("memory-backend-file", "mem-path"),
 ];
 
-/// Whether a key names a host resource.
+/// Returns whether a key of a type names a host resource.
 pub fn names_resource(kind: &[u8], key: &str) -> bool {
     let credentials = CREDENTIALS.iter().map(|row| (row.0, "dir"));
     let rows = PATHS.iter().map(|row| (row.0, row.1));
@@ -89,13 +89,13 @@ pub fn names_resource(kind: &[u8], key: &str) -> bool {
         .any(|row| row.0.as_bytes() == kind && row.1 == key)
 }
 
-/// The same for `-tpmdev`.
+/// Returns whether a key of a type of `-tpmdev` names a host resource.
 pub fn tpm_names_resource(kind: &[u8], key: &str) -> bool {
     kind == b"passthrough" && matches!(key, "path" | "cancel-path")
 }
 
-/// Files of a credentials directory: type, endpoint (empty for both), name, what it is.
-/// crypto/tlscredsx509.c, tlscredspsk.c, tlscredsanon.c.
+/// Files of a credentials directory: type, endpoint (empty for both), name, usage
+/// (crypto/tlscredsx509.c, tlscredspsk.c, tlscredsanon.c).
 const CREDENTIALS: &[(&str, &str, &str, Usage)] = &[
     (
         "tls-creds-x509",
@@ -159,16 +159,16 @@ const CREDENTIALS: &[(&str, &str, &str, Usage)] = &[
     ),
 ];
 
-/// What `mem-path` is for.
+/// The reason of all guest memory.
 const GUEST_MEMORY: &str = "guest memory";
 
-/// Guest memory is mapped, and a directory of it cannot be told from a file without looking: a
-/// caller that can look treats a directory as a tree and a file as this guest's own.
+/// Marks a usage as guest memory. QEMU maps it, and only the host can tell whether the path is a file
+/// or a directory (hugetlbfs).
 const fn of_memory(how: Usage) -> Usage {
     how.mapped().file_or_directory()
 }
 
-/// Directories that are usual for guest memory.
+/// The usual directories of guest memory.
 const MEMORY_DIRECTORIES: &[&[u8]] = &[
     b"/dev/shm",
     b"/dev/hugepages",
@@ -176,9 +176,9 @@ const MEMORY_DIRECTORIES: &[&[u8]] = &[
     b"/mnt/huge",
 ];
 
-/// All of this family.
+/// Requests everything that this family names.
 pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
-    // Memory that an ivshmem device shows is there to be shared between guests.
+    // Memory of an ivshmem device is shared between guests.
     let shown: BTreeSet<&[u8]> = options
         .iter()
         .filter(|option| option.name == "device" && option.text("driver") == Some(b"ivshmem-plain"))
@@ -242,7 +242,7 @@ fn add_object(option: &ParsedOption, shown: &BTreeSet<&[u8]>, requests: &mut Req
             }
         }
         b"dbus-vmstate" => add_dbus(option, requests),
-        // The quote generation service, asked when the guest wants a quote (since 10.1).
+        // The quote generation service, since 10.1.
         b"tdx-guest" => {
             chardev::add_socket_address(site, "quote-generation-socket", tree, false, requests)
         }
@@ -260,7 +260,7 @@ fn add_dbus(option: &ParsedOption, requests: &mut Requests<'_>) {
     }
 }
 
-/// The path inside a D-Bus address such as `unix:path=/run/bus,guid=…`.
+/// Returns the path in a D-Bus address such as `unix:path=/run/bus,guid=…`.
 pub fn bus_path(address: &[u8]) -> Option<&[u8]> {
     address
         .strip_prefix(b"unix:")?
@@ -289,13 +289,13 @@ fn add_memory(option: &ParsedOption, shown: &BTreeSet<&[u8]>, requests: &mut Req
         if shared {
             how.class = crate::model::resource::Class::Shared;
         }
-        // A missing file is made, and stays.
+        // QEMU creates a missing file and does not remove it.
         how.optional()
     };
     requests.add_path(origin, leaf.text, of_memory(how));
 }
 
-/// `-tpmdev passthrough` (backends/tpm/tpm_passthrough.c).
+/// Requests the files of `-tpmdev passthrough` (backends/tpm/tpm_passthrough.c).
 fn add_tpm(option: &ParsedOption, requests: &mut Requests<'_>) {
     let (site, tree) = (&option.site, &option.tree);
     if tree.text("type") != Some(b"passthrough") {

@@ -10,8 +10,8 @@ use crate::qemu::site::Site;
 use crate::qemu::syntax::{bytes, value};
 use crate::qemu::usage::Usage;
 
-/// Options whose word is a path, verbatim.
-const WORDS: &[(&str, Usage)] = &[
+/// Options whose value is a path, verbatim.
+const PATHS: &[(&str, Usage)] = &[
     ("pidfile", Usage::create("pid file").fdset()),
     (
         "dump-vmstate",
@@ -24,10 +24,11 @@ const WORDS: &[(&str, Usage)] = &[
     ("smb", Usage::tree("directory shared by SMB")),
 ];
 
-/// Those of them of which the last one counts; the others act while the line is read, or are gone.
+/// Those of which the last one counts; QEMU acts on the others while it reads the line, or no longer
+/// has them.
 const LAST: &[&str] = &["pidfile", "qtest-log"];
 
-/// Options with keys.
+/// Keys that hold paths.
 const KEYS: &[(&str, &str, Usage)] = &[
     ("trace", "events", Usage::content("list of trace events")),
     ("trace", "file", Usage::create("trace")),
@@ -51,7 +52,7 @@ const OPAQUE: &[(&str, &str)] = &[
     ),
 ];
 
-/// Whether a key of one of the family's options names a host resource.
+/// Returns whether a key of one of the family's options names a host resource.
 pub fn names_resource(option: &str, key: &str) -> bool {
     KEYS.iter().any(|row| row.0 == option && row.1 == key)
         || matches!(
@@ -60,12 +61,12 @@ pub fn names_resource(option: &str, key: &str) -> bool {
         )
 }
 
-/// Whether the word of an option is a path.
+/// Returns whether the value of an option is a path.
 pub fn is_path(option: &str) -> bool {
-    WORDS.iter().any(|row| row.0 == option)
+    PATHS.iter().any(|row| row.0 == option)
 }
 
-/// `-add-fd`; must come before everything that may name `/dev/fdset/N`.
+/// Records the fd sets of `-add-fd`; must be called before anything that may name `/dev/fdset/N`.
 pub fn add_descriptors(options: &[ParsedOption], requests: &mut Requests<'_>) {
     for option in options.iter().filter(|option| option.name == "add-fd") {
         let fd = option.text("fd").and_then(bytes::number::<i32>);
@@ -81,13 +82,13 @@ pub fn add_descriptors(options: &[ParsedOption], requests: &mut Requests<'_>) {
     }
 }
 
-/// Everything else of this family.
+/// Requests everything else that this family names.
 pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     add_log(options, requests);
     add_icount(options, requests);
     for option in options {
         let (site, tree) = (&option.site, &option.tree);
-        for (_, how) in WORDS.iter().filter(|(name, _)| *name == option.name) {
+        for (_, how) in PATHS.iter().filter(|(name, _)| *name == option.name) {
             let replaced = LAST.contains(&option.name) && !is_last(options, option);
             let nothing = option.name == "qtest-log" && option.value == b"none";
             if !(replaced || nothing) {
@@ -95,7 +96,7 @@ pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
             }
         }
         for (_, key, how) in KEYS.iter().filter(|(name, ..)| *name == option.name) {
-            // Every -trace replaces the file, be it by none (`trace_opt_parse`).
+            // Every -trace replaces the file, even one without file= (`trace_opt_parse`).
             if *key == "file" && option.name == "trace" && !is_last(options, option) {
                 continue;
             }
@@ -128,8 +129,8 @@ pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     }
 }
 
-/// `-D FILE`; a `%d` in it becomes the process's number, or with `-d tid` a thread's
-/// (`qemu_set_log_internal`).
+/// Requests the file of `-D FILE`; QEMU replaces `%d` in it by the process ID, or with `-d tid` by a
+/// thread ID (`qemu_set_log_internal`).
 fn add_log(options: &[ParsedOption], requests: &mut Requests<'_>) {
     // The last one counts.
     let Some(option) = options.iter().rfind(|option| option.name == "D") else {
@@ -147,8 +148,8 @@ fn add_log(options: &[ParsedOption], requests: &mut Requests<'_>) {
     }
 }
 
-/// All words of `-icount` add up. A config file's count only where the line has one too
-/// (`icount_opts`, system/vl.c).
+/// Requests the file of `-icount`, whose repetitions are merged. Sections in config files count only if
+/// the line has the option too (`icount_opts`, system/vl.c).
 fn add_icount(options: &[ParsedOption], requests: &mut Requests<'_>) {
     let mut words = options.iter().filter(|option| option.name == "icount");
     if !words.any(|option| !option.value.is_empty()) {
@@ -165,7 +166,7 @@ fn add_icount(options: &[ParsedOption], requests: &mut Requests<'_>) {
     }
 }
 
-/// `migrate_uri_parse` and `migration_channels`.
+/// Requests what `-incoming` names (`migrate_uri_parse`, `migration_channels`).
 fn add_incoming(option: &ParsedOption, requests: &mut Requests<'_>) {
     let (site, value) = (&option.site, option.value.as_slice());
     let how = Usage::secret("state of a migrated guest").fdset();
@@ -185,7 +186,7 @@ fn add_incoming(option: &ParsedOption, requests: &mut Requests<'_>) {
     }
 }
 
-/// Whether the word of `-incoming` is a MigrationChannel: neither `defer` nor a URI.
+/// Returns whether the value of `-incoming` is a MigrationChannel, neither `defer` nor a URI.
 pub fn is_channel(value: &[u8]) -> bool {
     value.starts_with(b"{") || value.starts_with(b"channel-type=") || is_keyval(value)
 }
@@ -195,7 +196,8 @@ fn is_keyval(value: &[u8]) -> bool {
     tail.starts_with(b"=") || matches!(head, b"main" | b"cpr")
 }
 
-/// keyval or JSON with `channel-type` and `addr` (qapi/migration.json, MigrationChannel).
+/// Requests what a MigrationChannel names: keyval or JSON with `channel-type` and `addr`
+/// (qapi/migration.json).
 fn add_migration_channel(site: &Site, text: &[u8], requests: &mut Requests<'_>) {
     let tree = match value::parse_keyval_or_json(text, "channel-type") {
         Ok(tree) => tree,

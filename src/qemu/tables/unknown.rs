@@ -1,9 +1,9 @@
-//! What a line has that no table of ours knows: options, types, and keys whose values look like
-//! files. Nothing of it is labelled, so nothing of it is passed over in silence.
+//! Warnings about what no table knows: options, types, and keys whose values look like paths. Nothing
+//! is labelled for these.
 //!
-//! Pure. A newer QEMU has options that this program has never heard of. What they open keeps the
-//! label it has, which a guest's domain may not use: QEMU fails then, and no file of the host is
-//! exposed. So these are warnings, or errors for callers who want to be sure (`--strict`).
+//! Pure. A newer QEMU has options that this program does not know. What they open keeps its label,
+//! which a guest's domain may not use, so that QEMU fails and no file of the host is exposed.
+//! Therefore these are warnings, or errors with `--strict`.
 
 use crate::qemu::block::context::KeyNames;
 use crate::qemu::block::drivers::Driver;
@@ -17,15 +17,15 @@ use crate::qemu::syntax::tree::{Scalar, Tree};
 use crate::qemu::syntax::value::parse_keyval_or_json;
 use crate::qemu::tables::keys;
 
-/// Ends of names by which people call files that QEMU uses: images, firmware, sockets, keys, logs.
+/// Usual suffixes of files that QEMU uses: images, firmware, sockets, keys, logs.
 const SUFFIXES: &[&str] = &[
     "bin", "cfg", "conf", "crt", "dmg", "dtb", "efi", "elf", "fd", "gz", "img", "ini", "iso",
     "json", "key", "log", "luks", "pcap", "pem", "pid", "qcow", "qcow2", "qed", "raw", "rom", "so",
     "sock", "socket", "trace", "txt", "vdi", "vhd", "vhdx", "vmdk", "xml", "xz", "zst",
 ];
 
-/// Whether a word, or a part of it after `=`, `,` or `:`, could be the name of a file: it has a
-/// slash, or ends as files do.
+/// Returns whether a text, or a part of it after `=`, `,` or `:`, looks like a path: it has a slash or
+/// a usual suffix.
 pub fn looks_like_path(text: &[u8]) -> bool {
     if text.contains(&b'/') {
         return true;
@@ -40,8 +40,8 @@ pub fn looks_like_path(text: &[u8]) -> bool {
         })
 }
 
-/// An option that is not in the table, and the word after it. Whether that is its value or a disk
-/// image only the QEMU that has the option knows.
+/// Reports an option that is not in the table. `next` is the word after it; only a QEMU that has the
+/// option can tell whether that is its value or a disk image.
 pub fn report_option(word: usize, option: &[u8], next: Option<&[u8]>, requests: &mut Requests<'_>) {
     let site = Site::new(word, bytes::show(option));
     match next {
@@ -69,7 +69,7 @@ pub fn report_option(word: usize, option: &[u8], next: Option<&[u8]>, requests: 
     }
 }
 
-/// A section of a config file that belongs to no option in the table.
+/// Reports a section of a config file that belongs to no option in the table.
 pub fn report_group(
     site: &Site,
     group: &str,
@@ -97,7 +97,7 @@ pub fn report_group(
     }
 }
 
-/// A type, driver or backend that no table has.
+/// Reports a type, driver or backend that no table has.
 pub fn report_type(site: &Site, key: &str, kind: &[u8], requests: &mut Requests<'_>) {
     let message = format!(
         "{}{key}={} is not known to svirt-exec: nothing is labelled for what it opens by itself",
@@ -107,7 +107,7 @@ pub fn report_type(site: &Site, key: &str, kind: &[u8], requests: &mut Requests<
     requests.warn_unknown(site, message);
 }
 
-/// All options whose keys are in tables.
+/// Reports unknown types and keys of all options that have tables of keys.
 pub fn report(options: &[ParsedOption], requests: &mut Requests<'_>) {
     for option in options {
         if option.name == "global" {
@@ -116,7 +116,7 @@ pub fn report(options: &[ParsedOption], requests: &mut Requests<'_>) {
         let Some(family) = keys::family(option.name) else {
             continue;
         };
-        // Words that are keyval or JSON most of the time.
+        // Options whose value is keyval or JSON in most cases.
         let parsed = match option.name {
             "display" if !option.value.starts_with(b"vnc=") => {
                 parse_keyval_or_json(&option.value, "type").ok()
@@ -137,7 +137,7 @@ pub fn report(options: &[ParsedOption], requests: &mut Requests<'_>) {
     }
 }
 
-/// A `-global` that nothing is listed for.
+/// Reports a `-global` that looks like a path and that no table knows.
 fn report_global(option: &ParsedOption, requests: &mut Requests<'_>) {
     let Some(global) = Global::parse(option) else {
         return;
@@ -152,8 +152,8 @@ fn report_global(option: &ParsedOption, requests: &mut Requests<'_>) {
     }
 }
 
-/// The leaves of a tree that look like files and stand in keys that no table has. `above` is what
-/// stands before the keys, with its dot.
+/// Reports the values of a tree that look like paths, if no table has their keys. `above` is the prefix
+/// of the keys, with its dot.
 pub fn report_keys(
     site: &Site,
     family: &str,
@@ -171,8 +171,7 @@ pub fn report_keys(
     }
 }
 
-/// The keys of one block node. Its children are nodes of their own, looked at when they are
-/// opened.
+/// Reports the unknown keys of one block node; its children are reported when they are opened.
 pub fn report_node_keys(
     driver: &Driver,
     tree: &Tree,
@@ -195,7 +194,7 @@ pub fn report_node_keys(
     }
 }
 
-/// A key with a value that looks like a file.
+/// Reports an unknown key whose value looks like a path.
 pub fn report_key(site: &Site, key: &str, value: &[u8], requests: &mut Requests<'_>) {
     let message = format!(
         "{}{key}={} is not known to name a host resource, and looks like one: it is not labelled",
@@ -205,8 +204,8 @@ pub fn report_key(site: &Site, key: &str, value: &[u8], requests: &mut Requests<
     requests.warn_unknown(site, message);
 }
 
-/// Every text in a tree that looks like a file, with its dotted key, in the order of keys. `above`
-/// is the way to the tree.
+/// Collects every text in a tree that looks like a path, with its dotted key, in the order of keys.
+/// `above` holds the keys from the root to the tree.
 fn collect_paths<'t>(
     tree: &'t Tree,
     above: &mut Vec<&'t [u8]>,
