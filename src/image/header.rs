@@ -1,4 +1,4 @@
-//! One entry for all formats.
+//! The entry points for all formats.
 
 use std::io::{Read, Seek};
 
@@ -8,10 +8,11 @@ use crate::image::probe::probe;
 use crate::image::references::References;
 use crate::image::{qcow, qcow2, qed, self_contained, vhdx, vmdk};
 
-/// The format of an image, probed where none is stated, and what its header makes QEMU open.
+/// Returns the format of an image, probed if none is stated, and what its header makes QEMU open.
+/// `name` is the file name by which QEMU would open the image.
 ///
 /// # Errors
-/// When the file cannot be read, or when QEMU would refuse to open it.
+/// [`ImageError::Read`] if the file cannot be read, else what QEMU would refuse.
 pub fn header(
     stated: Option<ImageFormat>,
     image: &mut (impl Read + Seek),
@@ -25,10 +26,10 @@ pub fn header(
     Ok((format, references))
 }
 
-/// Reads the header of an image whose format was stated.
+/// Returns what the header of an image of a stated format makes QEMU open.
 ///
 /// # Errors
-/// When the file cannot be read, or when QEMU would refuse to open it with that format.
+/// [`ImageError::Read`] if the file cannot be read, else what QEMU would refuse.
 pub fn references(
     format: &ImageFormat,
     image: &mut (impl Read + Seek),

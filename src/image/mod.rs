@@ -1,12 +1,25 @@
-//! Disk image headers: which further files QEMU opens because of them.
+//! Reads the headers of disk images and returns the further files that QEMU opens because of them.
 //!
-//! Everything here is a function from bytes to values; the only thing touched is the reader handed in. The bytes are
-//! written by guests and therefore hostile: each read has an upper limit, each number is checked. The facts are those
-//! of QEMU's drivers (`block/*.c`, version 10.0), tried against `qemu-img` in `tests/image_headers.rs`.
+//! Pure: it reads from the reader that is passed and nothing else. Guests write the bytes, so they
+//! are untrusted: each read has an upper limit, each number is checked. This wing imports no other
+//! module of the program. Facts are those of QEMU's drivers (block/*.c, version 10.0), checked
+//! against `qemu-img` in tests/image_headers.rs.
 //!
-//! The aim is to name exactly the files QEMU would open. A name too many would hand a host file to the guest; a
-//! header QEMU refuses is therefore an error here and never "no references". Refusals that depend on more than the
-//! header (damaged tables, snapshots or bitmaps; a missing secret) are left to QEMU.
+//! It returns exactly the files that QEMU would open: one more would give a file of the host to the
+//! guest. Therefore a header that QEMU refuses is an error, never "no references". Refusals that
+//! depend on more than the header (damaged tables, snapshots or bitmaps; a missing secret) are left
+//! to QEMU.
+//!
+//! In reading order:
+//!
+//! - `header`: the entry points, for a format that is stated or probed.
+//! - `references`: what a header names.
+//! - `format`: the formats by QEMU's names.
+//! - `probe`: the format that QEMU would guess.
+//! - `error`: why a header is refused.
+//! - `window`: reading with an upper limit.
+//! - `qcow`, `qcow2`, `qed`, `vhdx`, `vmdk` with `vmdk_descriptor`: one file a format.
+//! - `self_contained`: the formats whose headers name no file.
 
 mod error;
 mod format;

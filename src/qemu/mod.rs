@@ -12,8 +12,8 @@
 //! - `command_line`: the words as a list of options, with config files and `-set` applied.
 //! - `parsed_option`: one option of that list.
 //! - `run_mode`: whether the line starts a guest, a capability probe, or only prints something.
-//! - `requests`, `usage`, `site`: the requests for host resources, how QEMU uses each, and where the
-//!   line names it.
+//! - `requests`, `usage`, `site`: the requests for host resources, how QEMU uses each, and where
+//!   the line names it.
 //! - `syntax`: how values are written, one file a syntax.
 //! - `options`: which resources the options of a family name, one file a family.
 //! - `block`: the graph of block nodes, and the names in headers of images.

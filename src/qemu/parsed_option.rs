@@ -8,8 +8,8 @@ use crate::qemu::syntax::tree::{Leaf, Tree};
 use crate::qemu::syntax::value::{self, ValueError};
 use crate::qemu::syntax::{bytes, keyval};
 
-/// Returns the last value of a key among all options of that name, for options whose repetitions QEMU
-/// merges (`merge_lists`).
+/// Returns the last value of a key among all options of that name, for options whose repetitions
+/// QEMU merges (`merge_lists`).
 pub fn merged<'a>(
     options: &'a [ParsedOption],
     name: &str,

@@ -130,8 +130,8 @@ impl<'e> Requests<'e> {
         self.add(origin, Target::Template(bytes::os_string(start)), how, None);
     }
 
-    /// Adds the inherited descriptors whose numbers a key holds, separated by colons. Returns whether
-    /// the tree has the key.
+    /// Adds the inherited descriptors whose numbers a key holds, separated by colons. Returns
+    /// whether the tree has the key.
     pub fn add_fds(&mut self, site: &Site, tree: &Tree, key: &str, reason: &'static str) -> bool {
         let Some(leaf) = tree.leaf(key).filter(|leaf| !leaf.text.is_empty()) else {
             return false;

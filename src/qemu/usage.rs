@@ -19,7 +19,8 @@ pub struct Usage {
     pub may_be_directory: bool,
     /// True if QEMU stops without it.
     pub required: bool,
-    /// True if `/dev/fdset/N` names an fd set there (`qemu_open`); else it is a path like any other.
+    /// True if `/dev/fdset/N` names an fd set there (`qemu_open`); else it is a path like any
+    /// other.
     pub fdset: bool,
 }
 

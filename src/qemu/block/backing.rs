@@ -31,9 +31,9 @@ pub enum BackingError {
     },
 }
 
-/// Returns what a backing file name in an image's header makes QEMU open; nothing for an empty name.
-/// `overlay` is the name by which QEMU opened the image, `format` the format that the header states.
-/// Every request gets `origin`.
+/// Returns what a backing file name in an image's header makes QEMU open; nothing for an empty
+/// name. `overlay` is the name by which QEMU opened the image, `format` the format that the header
+/// states. Every request gets `origin`.
 ///
 /// # Errors
 /// [`BackingError::NoDirectory`] for a relative name if the overlay was not opened by a path, and

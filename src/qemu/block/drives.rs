@@ -15,8 +15,8 @@ use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::{Leaf, Scalar, Tree};
 use crate::qemu::usage::Usage;
 
-/// Short forms of `-drive`: the option, the `-drive` keys that it stands for, whether it is a CD. The
-/// value is the file name, verbatim (system/vl.c: `HD_OPTS`, `CDROM_OPTS`, …).
+/// Short forms of `-drive`: the option, the `-drive` keys that it stands for, whether it is a CD.
+/// The value is the file name, verbatim (system/vl.c: `HD_OPTS`, `CDROM_OPTS`, …).
 const SHORT_FORMS: &[(&str, &str, bool)] = &[
     (IMAGE, "index=0,media=disk", false),
     ("hda", "index=0,media=disk", false),
@@ -234,8 +234,9 @@ fn name_drive(option: &ParsedOption, own_name: &str, node: usize, graph: &mut Gr
     }
 }
 
-/// Returns whether a drive is read-only. Of several `readonly=` the first counts, and that of `-set`
-/// last, because renaming them to `read-only` reverses their order (`qemu_opt_rename`, blockdev.c).
+/// Returns whether a drive is read-only. Of several `readonly=` the first counts, and that of
+/// `-set` last, because renaming them to `read-only` reverses their order (`qemu_opt_rename`,
+/// blockdev.c).
 fn is_read_only(option: &ParsedOption) -> bool {
     let renamed = option.opts.all("readonly").next();
     option.text("media") == Some(b"cdrom")
@@ -243,8 +244,8 @@ fn is_read_only(option: &ParsedOption) -> bool {
         || renamed.and_then(|pair| bytes::boolean(&pair.value)) == Some(true)
 }
 
-/// Returns whether the option is a flash that may be unit 0; without a unit QEMU takes the next free
-/// one.
+/// Returns whether the option is a flash that may be unit 0; without a unit QEMU takes the next
+/// free one.
 fn is_flash(option: &ParsedOption) -> bool {
     option.name == "pflash"
         || (option.text("if") == Some(b"pflash")

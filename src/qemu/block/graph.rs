@@ -1,8 +1,8 @@
 //! The graph of block nodes: what each node opens, and how it is used.
 //!
-//! Pure. Children are opened before their parents, as `bdrv_open_inherit` does (block.c, QEMU 10), so
-//! that a parent has the higher index, and one pass from the last node to the first decides which
-//! files are written.
+//! Pure. Children are opened before their parents, as `bdrv_open_inherit` does (block.c, QEMU 10),
+//! so that a parent has the higher index, and one pass from the last node to the first decides
+//! which files are written.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,8 @@ impl Users {
         }
     }
 
-    /// Returns the strongest use. A node without a user on the line may get a writer from the monitor.
+    /// Returns the strongest use. A node without a user on the line may get a writer from the
+    /// monitor.
     fn strongest(&self) -> User {
         if self.writer || !self.known {
             User::Writer

@@ -87,8 +87,8 @@ impl<'s> Graph<'s> {
         at
     }
 
-    /// Returns the options that a file name stands for; Some(None) if the name belongs to the `file`
-    /// child, None after an error.
+    /// Returns the options that a file name stands for; Some(None) if the name belongs to the
+    /// `file` child, None after an error.
     fn resolve(
         &self,
         tree: &Tree,
@@ -369,8 +369,8 @@ fn child_context<'c>(
     }
 }
 
-/// Returns whether the line states a data file for a backing file that a header names; the one in the
-/// backing file's own header would be followed instead.
+/// Returns whether the line states a data file for a backing file that a header names; the one in
+/// the backing file's own header would be followed instead.
 fn states_data_file(tree: &Tree, backing_key: &str) -> bool {
     let mut next = Some(tree);
     while let Some(tree) = next.filter(|tree| backing(Some(tree)) != Backing::NotFromHeader) {
@@ -396,8 +396,8 @@ fn has_legacy_name(driver: &Driver) -> bool {
     driver.children.iter().any(|child| child.legacy.is_some())
 }
 
-/// Returns what decides the backing file (`bdrv_open_backing_file`): the header, unless the line names
-/// a node or a file, or says that there is none.
+/// Returns what decides the backing file (`bdrv_open_backing_file`): the header, unless the line
+/// names a node or a file, or says that there is none.
 fn backing(given: Option<&Tree>) -> Backing {
     let Some(given) = given else {
         return Backing::FromHeader {

@@ -1,4 +1,5 @@
-//! `-accel`, `-enable-kvm` and `-machine accel=`: which accelerators QEMU tries, and what they open.
+//! `-accel`, `-enable-kvm` and `-machine accel=`: which accelerators QEMU tries, and what they
+//! open.
 //!
 //! Pure. Facts: `configure_accelerators` in system/vl.c (QEMU 10).
 

@@ -12,8 +12,8 @@ use crate::qemu::usage::Usage;
 /// The usage of the initial ramdisk, which QEMU maps (`g_mapped_file_new`, hw/i386/x86-common.c).
 const INITIAL_RAMDISK: Usage = Usage::content("initial ramdisk").mapped();
 
-/// Keys of `-machine` that hold paths: key, option that sets the same key, usage. The last one on the
-/// line counts (`qemu_apply_machine_options` and the merging of QDicts in system/vl.c).
+/// Keys of `-machine` that hold paths: key, option that sets the same key, usage. The last one on
+/// the line counts (`qemu_apply_machine_options` and the merging of QDicts in system/vl.c).
 const MACHINE_FILES: &[(&str, &str, Usage)] = &[
     ("kernel", "kernel", Usage::content("kernel")),
     ("dtb", "dtb", Usage::content("device tree")),
@@ -85,9 +85,9 @@ pub fn add_requests(program: &[u8], options: &[ParsedOption], requests: &mut Req
     }
 }
 
-/// Requests the initial ramdisk. For Linux the value is one file name; a multiboot kernel splits it at
-/// commas, and each part at the first space. Only the kernel's header tells which it is, so a value
-/// that can be read both ways is requested both ways.
+/// Requests the initial ramdisk. For Linux the value is one file name; a multiboot kernel splits it
+/// at commas, and each part at the first space. Only the kernel's header tells which it is, so a
+/// value that can be read both ways is requested both ways.
 fn add_initrd(option: &ParsedOption, key: &str, leaf: Leaf<'_>, requests: &mut Requests<'_>) {
     let origin = option.site.origin(key, leaf.set_by);
     let how = INITIAL_RAMDISK;

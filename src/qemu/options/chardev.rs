@@ -100,8 +100,8 @@ pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     }
 }
 
-/// Requests what a compat value names (`qemu_chr_parse_compat`). `key` is the key that holds the value,
-/// for the origin.
+/// Requests what a compat value names (`qemu_chr_parse_compat`). `key` is the key that holds the
+/// value, for the origin.
 pub fn add_compat(site: &Site, key: &str, value: &[u8], requests: &mut Requests<'_>) {
     let value = value.strip_prefix(b"mon:").unwrap_or(value);
     let mut tree = Tree::default();
@@ -203,8 +203,8 @@ pub fn add_backend(site: &Site, prefix: &str, tree: &Tree, requests: &mut Reques
     );
 }
 
-/// Requests the files of a pipe: QEMU tries `PATH.in` with `PATH.out`, then PATH for both directions
-/// (chardev/char-pipe.c). Only the host can tell which exist.
+/// Requests the files of a pipe: QEMU tries `PATH.in` with `PATH.out`, then PATH for both
+/// directions (chardev/char-pipe.c). Only the host can tell which exist.
 fn add_pipe(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     let Some(leaf) = tree.leaf("path").filter(|leaf| !leaf.text.is_empty()) else {
         return;

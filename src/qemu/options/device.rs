@@ -248,8 +248,8 @@ fn add_vfio_device(site: &Site, name: &[u8], tree: &Tree, requests: &mut Request
     }
 }
 
-/// Requests the node of `usb-host`, named by bus and address, or by conditions that QEMU checks for as
-/// long as the guest runs (`usb_host_realize`, hw/usb/host-libusb.c).
+/// Requests the node of `usb-host`, named by bus and address, or by conditions that QEMU checks for
+/// as long as the guest runs (`usb_host_realize`, hw/usb/host-libusb.c).
 fn add_usb_host(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     if tree.text("hostdevice").is_some_and(|path| !path.is_empty()) {
         return;
@@ -327,8 +327,8 @@ impl Global {
         ))
     }
 
-    /// Returns the row of the property in a table: that of this class, else that of any class, which may
-    /// be a child of this one.
+    /// Returns the row of the property in a table: that of this class, else that of any class,
+    /// which may be a child of this one.
     fn best_row(&self, rows: &'static [Row]) -> Option<&'static Row> {
         let fits = |row: &&Row| row.1.as_bytes() == self.property;
         rows.iter()

@@ -20,7 +20,8 @@ pub fn names_resource(kind: &[u8], key: &str) -> bool {
         || (kind == b"proxy" && key == "sock_fd")
 }
 
-/// Requests everything that this family names, even if no device refers to it: one may be added later.
+/// Requests everything that this family names, even if no device refers to it: one may be added
+/// later.
 pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     for option in options {
         if !matches!(option.name, "fsdev" | "virtfs") {

@@ -133,8 +133,8 @@ fn platform(name: &[u8], how: Vfio) -> Result<HostDevice, AddressError> {
     Err(AddressError::NotPlatform(bytes::show(name)))
 }
 
-/// Returns the conditions that `usb-host` sets on a device, and its most specific key; None if it sets
-/// none. 0 is no condition.
+/// Returns the conditions that `usb-host` sets on a device, and its most specific key; None if it
+/// sets none. 0 is no condition.
 ///
 /// # Errors
 /// [`AddressError::UsbNumber`] and [`AddressError::UsbPort`].
@@ -173,8 +173,8 @@ pub fn usb_match(tree: &Tree) -> Result<Option<(UsbMatch, &'static str)>, Addres
     Ok(key.map(|key| (wanted, key)))
 }
 
-/// Returns a list of ports with dots between them: at most six hubs (USB 2.0, 4.1.1), and QEMU compares
-/// 15 bytes.
+/// Returns a list of ports with dots between them: at most six hubs (USB 2.0, 4.1.1), and QEMU
+/// compares 15 bytes.
 fn usb_port(text: &[u8]) -> Option<String> {
     let fits = text.len() < 16
         && text

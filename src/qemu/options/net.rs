@@ -182,8 +182,8 @@ fn add_tap(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
 /// The longest name of an interface, in bytes (IFNAMSIZ in linux/if.h without the NUL).
 const MAX_INTERFACE_NAME: usize = 15;
 
-/// Requests the node of a tap interface. An interface that exists may have its own node (`tap_open`,
-/// net/tap-linux.c). QEMU truncates longer names, so that the interface is a new one.
+/// Requests the node of a tap interface. An interface that exists may have its own node
+/// (`tap_open`, net/tap-linux.c). QEMU truncates longer names, so that the interface is a new one.
 fn add_tap_node(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     let tun = Usage::host("TUN/TAP");
     match tree.leaf("ifname").filter(|leaf| !leaf.text.is_empty()) {
@@ -210,8 +210,8 @@ fn is_interface(name: &[u8]) -> bool {
     !matches!(name, b"." | b"..") && !name.iter().any(strange)
 }
 
-/// Requests the script of a key. QEMU runs the default one if the key is not given, and none if it is
-/// `no` or empty.
+/// Requests the script of a key. QEMU runs the default one if the key is not given, and none if it
+/// is `no` or empty.
 fn add_script(site: &Site, tree: &Tree, key: &str, default: &[u8], requests: &mut Requests<'_>) {
     let how = Usage::exec("network script");
     match tree.leaf(key) {

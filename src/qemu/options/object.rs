@@ -162,8 +162,8 @@ const CREDENTIALS: &[(&str, &str, &str, Usage)] = &[
 /// The reason of all guest memory.
 const GUEST_MEMORY: &str = "guest memory";
 
-/// Marks a usage as guest memory. QEMU maps it, and only the host can tell whether the path is a file
-/// or a directory (hugetlbfs).
+/// Marks a usage as guest memory. QEMU maps it, and only the host can tell whether the path is a
+/// file or a directory (hugetlbfs).
 const fn of_memory(how: Usage) -> Usage {
     how.mapped().file_or_directory()
 }

@@ -24,8 +24,8 @@ const PATHS: &[(&str, Usage)] = &[
     ("smb", Usage::tree("directory shared by SMB")),
 ];
 
-/// Those of which the last one counts; QEMU acts on the others while it reads the line, or no longer
-/// has them.
+/// Those of which the last one counts; QEMU acts on the others while it reads the line, or no
+/// longer has them.
 const LAST: &[&str] = &["pidfile", "qtest-log"];
 
 /// Keys that hold paths.
@@ -129,8 +129,8 @@ pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
     }
 }
 
-/// Requests the file of `-D FILE`; QEMU replaces `%d` in it by the process ID, or with `-d tid` by a
-/// thread ID (`qemu_set_log_internal`).
+/// Requests the file of `-D FILE`; QEMU replaces `%d` in it by the process ID, or with `-d tid` by
+/// a thread ID (`qemu_set_log_internal`).
 fn add_log(options: &[ParsedOption], requests: &mut Requests<'_>) {
     // The last one counts.
     let Some(option) = options.iter().rfind(|option| option.name == "D") else {
@@ -148,8 +148,8 @@ fn add_log(options: &[ParsedOption], requests: &mut Requests<'_>) {
     }
 }
 
-/// Requests the file of `-icount`, whose repetitions are merged. Sections in config files count only if
-/// the line has the option too (`icount_opts`, system/vl.c).
+/// Requests the file of `-icount`, whose repetitions are merged. Sections in config files count
+/// only if the line has the option too (`icount_opts`, system/vl.c).
 fn add_icount(options: &[ParsedOption], requests: &mut Requests<'_>) {
     let mut words = options.iter().filter(|option| option.name == "icount");
     if !words.any(|option| !option.value.is_empty()) {

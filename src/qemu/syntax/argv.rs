@@ -1,5 +1,5 @@
-//! Splits QEMU's argument vector into options and values, as `lookup_opt` does (system/vl.c, QEMU 10).
-//! One table has every option and its syntax.
+//! Splits QEMU's argument vector into options and values, as `lookup_opt` does (system/vl.c, QEMU
+//! 10). One table has every option and its syntax.
 //!
 //! Pure. Facts: `qemu-options.hx` of QEMU 10.0 and `docs/about/removed-features.rst`.
 
@@ -73,8 +73,8 @@ pub enum Item<'a> {
         /// Which one.
         spec: &'static Spec,
     },
-    /// An option that is not in the table. Whether a QEMU that has it takes the next word as its value
-    /// is not known.
+    /// An option that is not in the table. Whether a QEMU that has it takes the next word as its
+    /// value is not known.
     Unknown {
         /// The number of the word.
         word: usize,
@@ -284,8 +284,8 @@ fn is_name(name: &[u8]) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
-/// Returns whether an option of QEMU 10 takes the next word as its value; None if QEMU 10 has no such
-/// option.
+/// Returns whether an option of QEMU 10 takes the next word as its value; None if QEMU 10 has no
+/// such option.
 pub fn takes_value(option: &str) -> Option<bool> {
     lookup(option.as_bytes())
         .filter(|spec| spec.age == Age::Current)

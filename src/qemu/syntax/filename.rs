@@ -1,7 +1,7 @@
 //! File names that are more than a path: `json:` and protocol prefixes.
 //!
-//! Pure. The result is a tree of block options. Facts: `bdrv_find_protocol` and `path_has_protocol` in
-//! block.c, and the `*_parse_filename` of each driver (QEMU 10).
+//! Pure. The result is a tree of block options. Facts: `bdrv_find_protocol` and `path_has_protocol`
+//! in block.c, and the `*_parse_filename` of each driver (QEMU 10).
 
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::json::{self, JsonError};
@@ -85,8 +85,8 @@ pub fn options_of(name: &[u8]) -> Result<Tree, FilenameError> {
     Ok(tree)
 }
 
-/// Returns the options that a driver makes of a file name that still has its prefix. A driver without
-/// a file name syntax takes the name verbatim.
+/// Returns the options that a driver makes of a file name that still has its prefix. A driver
+/// without a file name syntax takes the name verbatim.
 ///
 /// # Errors
 /// [`FilenameError::Malformed`] and [`FilenameError::Depth`].
@@ -151,8 +151,8 @@ fn from_json(text: &[u8]) -> Result<Tree, FilenameError> {
     }
 }
 
-/// Returns the options of a name without prefix. For a device node QEMU takes another driver, with the
-/// same path.
+/// Returns the options of a name without prefix. For a device node QEMU takes another driver, with
+/// the same path.
 pub fn plain_path(name: &[u8]) -> Result<Tree, TooDeep> {
     let mut tree = Tree::default();
     set_text(&mut tree, "driver", b"file")?;

@@ -1,5 +1,5 @@
-//! JSON as QEMU's own parser reads it: strings in double or single quotes, at most 1024 levels, valid
-//! UTF-8, no key twice.
+//! JSON as QEMU's own parser reads it: strings in double or single quotes, at most 1024 levels,
+//! valid UTF-8, no key twice.
 //!
 //! Pure. It does not recurse, so that a deep value cannot exhaust the stack. Facts:
 //! qobject/json-lexer.c, json-parser.c (QEMU 10).

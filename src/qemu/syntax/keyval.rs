@@ -87,7 +87,8 @@ fn check_key(key: &[u8]) -> Result<(), KeyvalError> {
     Ok(())
 }
 
-/// Checks that no key has both a value and members, and that numbered members are a list without gaps.
+/// Checks that no key has both a value and members, and that numbered members are a list without
+/// gaps.
 fn check_tree(tree: &Tree, path: &str) -> Result<(), KeyvalError> {
     let mixed = || KeyvalError::Mixed(path.to_owned());
     if tree.value.is_some() && tree.has_children() {

@@ -76,8 +76,8 @@ fn header(line: &[u8]) -> Option<Section> {
     })
 }
 
-/// Reads ` %63s = "%1023[^"]"` or ` %63s = ""`. Without the second quote the line end is part of the
-/// value.
+/// Reads ` %63s = "%1023[^"]"` or ` %63s = ""`. Without the second quote the line end is part of
+/// the value.
 fn pair(line: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let (key, tail) = bytes::until(line.trim_ascii_start(), b" \t\r\n\x0b\x0c");
     let value = tail

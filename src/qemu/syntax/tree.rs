@@ -166,8 +166,8 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Returns the tree of a JSON value. Lists become members 0, 1, 2, …, and dots in keys nest as they
-    /// do after `qdict_flatten`.
+    /// Returns the tree of a JSON value. Lists become members 0, 1, 2, …, and dots in keys nest as
+    /// they do after `qdict_flatten`.
     ///
     /// # Errors
     /// [`TooDeep`].

@@ -33,8 +33,8 @@ pub fn parse_json(text: &[u8]) -> Result<Tree, ValueError> {
     Ok(Tree::from_json(&json::parse(text)?)?)
 }
 
-/// Parses a value that is JSON if it starts with a brace, else keyval; `implied` is the key of a first
-/// item without `=`.
+/// Parses a value that is JSON if it starts with a brace, else keyval; `implied` is the key of a
+/// first item without `=`.
 ///
 /// # Errors
 /// Any [`ValueError`].

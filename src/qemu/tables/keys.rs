@@ -1,5 +1,5 @@
-//! What the tables of all families say of a key, for the warnings in `unknown`, and for the test that
-//! compares the tables with the keys that a QEMU reports (tests/enforcing/tables.rs).
+//! What the tables of all families say of a key, for the warnings in `unknown`, and for the test
+//! that compares the tables with the keys that a QEMU reports (tests/enforcing/tables.rs).
 //!
 //! Pure.
 
@@ -153,8 +153,8 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
     ("object", "x-vfio-user-server", "socket"),
 ];
 
-/// Options whose value names a host resource, verbatim or in a syntax of its own. `-global` and `-set`
-/// can change any path of another option.
+/// Options whose value names a host resource, verbatim or in a syntax of its own. `-global` and
+/// `-set` can change any path of another option.
 #[rustfmt::skip]
 const RESOURCES: &[&str] = &[
     "D", "L", "bios", "cdrom", "debugcon", "dtb", "fda", "fdb", "gdb", "global", "hda", "hdb",
@@ -194,8 +194,8 @@ pub fn value_kind(option: &str) -> Option<ValueKind> {
     }
 }
 
-/// Returns what a key of a family is, for a type (or a block driver) of it; None if no table has the
-/// key.
+/// Returns what a key of a family is, for a type (or a block driver) of it; None if no table has
+/// the key.
 pub fn meaning(family: &str, kind: &str, key: &str) -> Option<Meaning> {
     lookup(family, kind.as_bytes(), key)
 }

@@ -1,9 +1,9 @@
 //! Keys whose values are never paths, even if they look like paths.
 //!
-//! Pure data. Values of these keys may contain slashes (`-smbios type=1,product=a/b`,
-//! `-fw_cfg name=opt/x`) and cause no warning. Each key was reviewed in QEMU's sources. The test
-//! tests/enforcing/tables.rs fails for a string key of a QEMU that is neither here nor in a table of
-//! paths.
+//! Pure data. Values of these keys may contain slashes (`-smbios type=1,product=a/b`, `-fw_cfg
+//! name=opt/x`) and cause no warning. Each key was reviewed in QEMU's sources. The test
+//! tests/enforcing/tables.rs fails for a string key of a QEMU that is neither here nor in a table
+//! of paths.
 //!
 //! Facts: `query-qmp-schema`, `device-list-properties` and `query-command-line-options` of QEMU
 //! 10.0, qapi/*.json, and the sources named at a group.
@@ -285,8 +285,8 @@ const GROUPS: &[Group] = &[
     text("vnc", ANY, &["share"]),
 ];
 
-/// Options whose value never names a host resource: numbers, names, enumerations, texts for the guest.
-/// QEMU 10 no longer has the older ones.
+/// Options whose value never names a host resource: numbers, names, enumerations, texts for the
+/// guest. QEMU 10 no longer has the older ones.
 #[rustfmt::skip]
 pub const OPTIONS: &[&str] = &[
     "action", "append", "balloon", "bootp", "bt", "clock", "compat", "cpu", "d", "dfilter", "echr",

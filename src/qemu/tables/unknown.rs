@@ -1,5 +1,5 @@
-//! Warnings about what no table knows: options, types, and keys whose values look like paths. Nothing
-//! is labelled for these.
+//! Warnings about what no table knows: options, types, and keys whose values look like paths.
+//! Nothing is labelled for these.
 //!
 //! Pure. A newer QEMU has options that this program does not know. What they open keeps its label,
 //! which a guest's domain may not use, so that QEMU fails and no file of the host is exposed.
@@ -24,8 +24,8 @@ const SUFFIXES: &[&str] = &[
     "sock", "socket", "trace", "txt", "vdi", "vhd", "vhdx", "vmdk", "xml", "xz", "zst",
 ];
 
-/// Returns whether a text, or a part of it after `=`, `,` or `:`, looks like a path: it has a slash or
-/// a usual suffix.
+/// Returns whether a text, or a part of it after `=`, `,` or `:`, looks like a path: it has a slash
+/// or a usual suffix.
 pub fn looks_like_path(text: &[u8]) -> bool {
     if text.contains(&b'/') {
         return true;
@@ -40,8 +40,8 @@ pub fn looks_like_path(text: &[u8]) -> bool {
         })
 }
 
-/// Reports an option that is not in the table. `next` is the word after it; only a QEMU that has the
-/// option can tell whether that is its value or a disk image.
+/// Reports an option that is not in the table. `next` is the word after it; only a QEMU that has
+/// the option can tell whether that is its value or a disk image.
 pub fn report_option(word: usize, option: &[u8], next: Option<&[u8]>, requests: &mut Requests<'_>) {
     let site = Site::new(word, bytes::show(option));
     match next {
@@ -152,8 +152,8 @@ fn report_global(option: &ParsedOption, requests: &mut Requests<'_>) {
     }
 }
 
-/// Reports the values of a tree that look like paths, if no table has their keys. `above` is the prefix
-/// of the keys, with its dot.
+/// Reports the values of a tree that look like paths, if no table has their keys. `above` is the
+/// prefix of the keys, with its dot.
 pub fn report_keys(
     site: &Site,
     family: &str,
