@@ -102,6 +102,32 @@ fn a_relative_disk_of_a_daemon_is_worth_a_warning() {
     assert_eq!(warnings(&["-daemonize", "-D", "log"]), 0);
 }
 
+/// What decides the label and the check of a file beside its class and access.
+#[test]
+fn what_is_mapped_and_what_may_be_a_directory() {
+    let facts = |words: &[&str]| {
+        let argv: Vec<OsString> = ["qemu"].iter().chain(words).map(OsString::from).collect();
+        let requests = parse(&argv).requests;
+        let of_files = requests.iter().find(|r| r.reason != "KVM").unwrap();
+        (of_files.mapped, of_files.may_be_directory)
+    };
+    let memory = |more: &str| format!("memory-backend-file,id=m,size=1G,mem-path={more}");
+    for (words, want) in [
+        (["-kernel", "/k"], (false, false)),
+        (["-initrd", "/i"], (true, false)),
+        (["-initrd", "/i,/j"], (true, false)),
+        (["-machine", "initrd=/i"], (true, false)),
+        (["-global", "s390-ipl.initrd=/i"], (true, false)),
+        (["-mem-path", "/m"], (true, true)),
+        (["-object", &memory("/m")], (true, true)),
+        (["-object", &memory("/dev/hugepages")], (true, true)),
+        (["-object", &memory("/m,readonly=on")], (true, true)),
+        (["-drive", "file=/d,format=raw"], (false, false)),
+    ] {
+        assert_eq!(facts(&words), want, "{words:?}");
+    }
+}
+
 /// What the block layer and others do in corners that the vectors do not reach.
 #[test]
 fn corners() {
@@ -642,7 +668,7 @@ fn what_must_not_start() {
 }
 
 #[test]
-fn purposes() {
+fn run_modes() {
     let table: &[(&[&str], RunMode)] = &[
         (&["-version"], RunMode::Information),
         (&["--help"], RunMode::Information),

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_is_not_looked_for_behind_the_short_descriptor() {
+    fn a_parent_is_not_looked_for_after_the_short_descriptor() {
         let text = format!(
             "{IDS}createType=\"vmfs\"\n{}\nparentFileNameHint=\"p\"\nRW 8 VMFS \"a\"\n",
             "#".repeat(SHORT_DESCRIPTOR)
