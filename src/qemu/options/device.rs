@@ -337,35 +337,41 @@ impl Global {
             .or_else(|| rows.iter().find(fits))
     }
 
-    fn data_file(&self) -> Option<Usage> {
-        self.best_row(DATA_FILES).map(|(_, _, how)| *how)
-    }
-
-    fn is_vfio(&self) -> bool {
-        self.driver.starts_with(b"vfio-") && matches!(&*self.property, b"host" | b"sysfsdev")
-    }
-
-    fn path(&self) -> Option<Usage> {
-        self.best_row(PATHS)
-            .filter(|row| matches(row.0, &self.driver) || is_path_property(&self.property))
-            .map(|(_, _, how)| *how)
-    }
-
-    /// Returns whether the property holds the number of a descriptor.
-    fn is_descriptor(&self) -> bool {
+    /// Returns what the value names; None if it is no host resource.
+    fn resource(&self) -> Option<GlobalResource> {
+        if let Some((_, _, how)) = self.best_row(DATA_FILES) {
+            return Some(GlobalResource::DataFile(how.optional()));
+        }
+        if self.driver.starts_with(b"vfio-") && matches!(&*self.property, b"host" | b"sysfsdev") {
+            return Some(GlobalResource::Vfio);
+        }
+        let is_path = |row: &&Row| matches(row.0, &self.driver) || is_path_property(&self.property);
+        if let Some((_, _, how)) = self.best_row(PATHS).filter(is_path) {
+            return Some(GlobalResource::Path(how.optional()));
+        }
         let nodes = NODES.iter().map(|row| (row.0, row.1));
         nodes
             .chain(FDS.iter().copied())
             .any(|(pattern, key)| key.as_bytes() == self.property && matches(pattern, &self.driver))
+            .then_some(GlobalResource::Descriptors)
     }
 
-    /// Returns whether [`add_requests`] takes the value as a host resource.
+    /// Returns whether the value names a host resource.
     pub fn names_resource(&self) -> bool {
-        self.data_file().is_some()
-            || self.is_vfio()
-            || self.path().is_some()
-            || self.is_descriptor()
+        self.resource().is_some()
     }
+}
+
+/// What the value of a `-global` names.
+enum GlobalResource {
+    /// A file in the data directories.
+    DataFile(Usage),
+    /// A VFIO device.
+    Vfio,
+    /// A path.
+    Path(Usage),
+    /// Inherited descriptors, by their numbers.
+    Descriptors,
 }
 
 /// Requests what a `-global` names.
@@ -380,19 +386,21 @@ fn add_global(option: &ParsedOption, requests: &mut Requests<'_>) {
         value,
     } = &global;
     let origin = option.site.origin(&bytes::show(property), None);
-    if let Some(how) = global.data_file() {
-        requests.add_data_file(origin, value, how.optional());
-    } else if global.is_vfio() {
-        let mut tree = Tree::default();
-        // One fragment is never too deep.
-        let _ = tree.insert(property, Scalar::Text(value.clone()), None);
-        add_vfio_device(&option.site, driver, &tree, requests);
-    } else if let Some(how) = global.path() {
-        requests.add_path(origin, value, how.optional());
-    } else if global.is_descriptor() {
-        for part in value.split(|b| *b == b':') {
-            requests.add_fd(origin.clone(), part, "descriptor of a device");
+    match global.resource() {
+        Some(GlobalResource::DataFile(how)) => requests.add_data_file(origin, value, how),
+        Some(GlobalResource::Path(how)) => requests.add_path(origin, value, how),
+        Some(GlobalResource::Vfio) => {
+            let mut tree = Tree::default();
+            // One fragment is never too deep.
+            let _ = tree.insert(property, Scalar::Text(value.clone()), None);
+            add_vfio_device(&option.site, driver, &tree, requests);
         }
+        Some(GlobalResource::Descriptors) => {
+            for part in value.split(|b| *b == b':') {
+                requests.add_fd(origin.clone(), part, "descriptor of a device");
+            }
+        }
+        None => {}
     }
 }
 

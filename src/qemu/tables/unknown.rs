@@ -142,11 +142,11 @@ fn report_global(option: &ParsedOption, requests: &mut Requests<'_>) {
     let Some(global) = Global::parse(option) else {
         return;
     };
+    if !looks_like_path(&global.value) || global.names_resource() {
+        return;
+    }
     let property = bytes::show(&global.property);
-    if looks_like_path(&global.value)
-        && !global.names_resource()
-        && keys::lookup("device", &global.driver, &property).is_none()
-    {
+    if keys::lookup("device", &global.driver, &property).is_none() {
         let key = format!("{}.{property}", bytes::show(&global.driver));
         report_key(&option.site, &key, &global.value, requests);
     }
