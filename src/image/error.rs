@@ -51,39 +51,39 @@ pub enum ImageError {
     /// No file has such an offset.
     #[error("offset {offset} lies beyond the end of any file")]
     OffsetBeyondAnyFile {
-        /// bytes
+        /// In bytes.
         offset: u64,
     },
     /// The qcow2 header does not fit into the first cluster.
     #[error("the header of {length} bytes does not fit into the first cluster ({cluster} bytes)")]
     HeaderLength {
-        /// bytes
+        /// In bytes.
         length: u64,
-        /// bytes
+        /// In bytes.
         cluster: u64,
     },
     /// The backing file name starts after the first cluster.
     #[error("backing file name at offset {offset} lies beyond the first cluster ({cluster} bytes)")]
     BackingNameOutside {
-        /// bytes
+        /// In bytes.
         offset: u64,
-        /// bytes
+        /// In bytes.
         cluster: u64,
     },
     /// The backing file name is too long for QEMU, or extends beyond the header.
     #[error("backing file name of {length} bytes is longer than the {limit} bytes allowed there")]
     BackingNameTooLong {
-        /// bytes
+        /// In bytes.
         length: u64,
-        /// bytes
+        /// In bytes.
         limit: u64,
     },
     /// The name of the data file is longer than a path can be.
     #[error("data file name of {length} bytes is longer than the {limit} bytes of a path")]
     DataFileNameTooLong {
-        /// bytes
+        /// In bytes.
         length: u64,
-        /// bytes
+        /// In bytes.
         limit: u64,
     },
     /// A qcow2 header extension extends beyond the header area.
@@ -91,11 +91,11 @@ pub enum ImageError {
         "header extension at offset {offset} with {length} bytes leaves the header, which ends at {end}"
     )]
     ExtensionTooLarge {
-        /// bytes, from the start of the image
+        /// In bytes, from the start of the image.
         offset: u64,
-        /// bytes
+        /// In bytes.
         length: u64,
-        /// bytes, from the start of the image
+        /// In bytes, from the start of the image.
         end: u64,
     },
     /// QEMU refuses the content of a qcow2 header extension.

@@ -37,7 +37,7 @@ pub enum Role {
 /// A key that holds a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Child {
-    /// `file`, `backing`, …; a list when it ends in `.`.
+    /// `file`, `backing`, …; a list if it ends in `.`.
     pub key: &'static str,
     /// What the child is.
     pub role: Role,
