@@ -104,6 +104,7 @@ fn step(path: Option<PathBuf>, class: Class, action: Action) -> Step {
                 key: "file".to_owned(),
             },
             reason: "writable disk",
+            mapped: false,
             required: true,
             template: false,
             handed_over: false,

@@ -19,7 +19,7 @@ use serde_json::Value;
 use svirt_exec::model::resource::{
     Access, Backing, Class, Format, HostDevice, Origin, Target, Vfio,
 };
-use svirt_exec::qemu::{self, Environment, Invocation, Purpose};
+use svirt_exec::qemu::{self, Environment, Invocation, RunMode};
 
 /// Named by an image's header, not by the line.
 const FROM_HEADERS: &[(&str, &str)] = &[
@@ -100,6 +100,32 @@ fn a_relative_disk_of_a_daemon_is_worth_a_warning() {
     assert_eq!(warnings(&["-daemonize", "-drive", "file=/a,format=raw"]), 0);
     assert_eq!(warnings(&["-drive", "file=a,format=raw"]), 0);
     assert_eq!(warnings(&["-daemonize", "-D", "log"]), 0);
+}
+
+/// What decides the label and the check of a file beside its class and access.
+#[test]
+fn what_is_mapped_and_what_may_be_a_directory() {
+    let facts = |words: &[&str]| {
+        let argv: Vec<OsString> = ["qemu"].iter().chain(words).map(OsString::from).collect();
+        let requests = parse(&argv).requests;
+        let of_files = requests.iter().find(|r| r.reason != "KVM").unwrap();
+        (of_files.mapped, of_files.may_be_directory)
+    };
+    let memory = |more: &str| format!("memory-backend-file,id=m,size=1G,mem-path={more}");
+    for (words, want) in [
+        (["-kernel", "/k"], (false, false)),
+        (["-initrd", "/i"], (true, false)),
+        (["-initrd", "/i,/j"], (true, false)),
+        (["-machine", "initrd=/i"], (true, false)),
+        (["-global", "s390-ipl.initrd=/i"], (true, false)),
+        (["-mem-path", "/m"], (true, true)),
+        (["-object", &memory("/m")], (true, true)),
+        (["-object", &memory("/dev/hugepages")], (true, true)),
+        (["-object", &memory("/m,readonly=on")], (true, true)),
+        (["-drive", "file=/d,format=raw"], (false, false)),
+    ] {
+        assert_eq!(facts(&words), want, "{words:?}");
+    }
 }
 
 /// What the block layer and others do in corners that the vectors do not reach.
@@ -642,34 +668,34 @@ fn what_must_not_start() {
 }
 
 #[test]
-fn purposes() {
-    let table: &[(&[&str], Purpose)] = &[
-        (&["-version"], Purpose::Information),
-        (&["--help"], Purpose::Information),
-        (&["-cpu", "?"], Purpose::Information),
-        (&["-device", "virtio-blk-pci,help"], Purpose::Information),
-        (&["-machine", "q35,help"], Purpose::Information),
-        (&["-audio", "model=help"], Purpose::Information),
-        (&["-global", "help"], Purpose::Information),
-        (&["-append", "help"], Purpose::Guest),
-        (&["-name", "help"], Purpose::Guest),
-        (&["-option-rom", "help"], Purpose::Guest),
-        (&["-netdev", "help"], Purpose::Guest),
-        (&["-chardev", "help"], Purpose::Guest),
-        (&["-drive", "format=help"], Purpose::Guest),
-        (&["-vga", "help"], Purpose::Guest),
-        (&["-device", "{\"driver\":\"help\"}"], Purpose::Guest),
-        (&["-machine", "none", "-monitor", "stdio"], Purpose::Probe),
-        (&["-machine", "none", "-S", "-nodefaults"], Purpose::Probe),
+fn run_modes() {
+    let table: &[(&[&str], RunMode)] = &[
+        (&["-version"], RunMode::Information),
+        (&["--help"], RunMode::Information),
+        (&["-cpu", "?"], RunMode::Information),
+        (&["-device", "virtio-blk-pci,help"], RunMode::Information),
+        (&["-machine", "q35,help"], RunMode::Information),
+        (&["-audio", "model=help"], RunMode::Information),
+        (&["-global", "help"], RunMode::Information),
+        (&["-append", "help"], RunMode::Guest),
+        (&["-name", "help"], RunMode::Guest),
+        (&["-option-rom", "help"], RunMode::Guest),
+        (&["-netdev", "help"], RunMode::Guest),
+        (&["-chardev", "help"], RunMode::Guest),
+        (&["-drive", "format=help"], RunMode::Guest),
+        (&["-vga", "help"], RunMode::Guest),
+        (&["-device", "{\"driver\":\"help\"}"], RunMode::Guest),
+        (&["-machine", "none", "-monitor", "stdio"], RunMode::Probe),
+        (&["-machine", "none", "-S", "-nodefaults"], RunMode::Probe),
         (
             &["-machine", "none", "-S", "-nodefaults", "-hda", "/x"],
-            Purpose::Guest,
+            RunMode::Guest,
         ),
-        (&["-machine", "q35", "-S", "-nodefaults"], Purpose::Guest),
+        (&["-machine", "q35", "-S", "-nodefaults"], RunMode::Guest),
     ];
     for (words, want) in table {
         let argv: Vec<OsString> = ["qemu"].iter().chain(*words).map(OsString::from).collect();
-        assert_eq!(parse(&argv).purpose, *want, "{words:?}");
+        assert_eq!(parse(&argv).run_mode, *want, "{words:?}");
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use svirt_exec::model::resource::Target;
-use svirt_exec::qemu::{self, Environment, Invocation, Meaning, Words};
+use svirt_exec::qemu::{self, Environment, Invocation, Meaning, ValueKind};
 
 fn parse(words: &[&str]) -> Invocation {
     let argv: Vec<OsString> = words.iter().map(OsString::from).collect();
@@ -329,8 +329,8 @@ fn the_tables_answer() {
             "{family} {kind} {key}"
         );
     }
-    assert_eq!(qemu::words("drive"), Some(Words::Keys));
-    assert_eq!(qemu::words("hda"), Some(Words::Resource));
-    assert_eq!(qemu::words("append"), Some(Words::Nothing));
-    assert_eq!(qemu::words("new"), None);
+    assert_eq!(qemu::value_kind("drive"), Some(ValueKind::Keys));
+    assert_eq!(qemu::value_kind("hda"), Some(ValueKind::Resource));
+    assert_eq!(qemu::value_kind("append"), Some(ValueKind::Nothing));
+    assert_eq!(qemu::value_kind("new"), None);
 }

@@ -36,7 +36,7 @@ pub trait Files {
         stated: Option<ImageFormat>,
         name: &OsStr,
     ) -> Result<(ImageFormat, References), String> {
-        image::header(stated, &mut file, name.as_bytes())
+        image::header(stated, &mut file, name.as_bytes()).map_err(|error| error.to_string())
     }
 
     /// Returns the label of a pinned file. None if its file system has no labels.

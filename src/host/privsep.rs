@@ -136,7 +136,8 @@ fn read_only(pinned: OwnedFd, _: &[u8]) -> Result<(Vec<u8>, Option<OwnedFd>), Fa
 fn look_into(image: OwnedFd, question: &[u8]) -> Result<(Vec<u8>, Option<OwnedFd>), Failure> {
     let Question { stated, name } = from_json(question)?;
     let stated = stated.map(|name| ImageFormat::from_name(&name));
-    let (format, references) = image::header(stated, &mut File::from(image), &name)?;
+    let (format, references) =
+        image::header(stated, &mut File::from(image), &name).map_err(|error| error.to_string())?;
     let header = Header {
         format: format.name().to_vec(),
         references,
@@ -383,7 +384,8 @@ mod tests {
                 stated.clone(),
                 &mut std::io::Cursor::new(bytes),
                 name.as_bytes(),
-            );
+            )
+            .map_err(|error| error.to_string());
             let there = probe.header(file.as_fd(), stated, OsStr::new(name));
             assert_eq!(there, here);
         }

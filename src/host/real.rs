@@ -121,7 +121,9 @@ impl Files for RealHost {
     ) -> Result<(ImageFormat, References), String> {
         match self.assistants.probe().map_err(|error| error.to_string())? {
             Some(probe) => probe.header(file.as_fd(), stated, name),
-            None => image::header(stated, &mut file, name.as_bytes()),
+            None => {
+                image::header(stated, &mut file, name.as_bytes()).map_err(|error| error.to_string())
+            }
         }
     }
 

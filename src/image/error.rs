@@ -1,5 +1,5 @@
-//! Why a header is not read: a variant per situation. Each text is a clause that fits behind
-//! `cannot read the header of '/path': `. Bytes that come from the image are escaped.
+//! Why a header is refused. Each message is a clause that follows `cannot read the header of
+//! '/path': `. Bytes that come from the image are escaped.
 
 use std::io;
 
@@ -12,116 +12,116 @@ pub enum ImageError {
     /// The file cannot be read.
     #[error(transparent)]
     Read(#[from] io::Error),
-    /// The magic number is that of no or another format.
+    /// The magic number is not that of the format.
     #[error("it is not a {format} image")]
     WrongMagic {
         /// The stated format.
         format: &'static str,
     },
-    /// A format name that this program has no parser for.
+    /// This program has no parser for the format.
     #[error("format '{}' is not one that can be looked into", .name.escape_ascii())]
     UnknownFormat {
         /// The stated format.
         name: Vec<u8>,
     },
-    /// A version QEMU has no support for.
+    /// QEMU does not support the version.
     #[error("{format} version {version} is not supported by QEMU")]
     UnsupportedVersion {
         /// The stated format.
         format: &'static str,
-        /// As the header has it.
+        /// The version in the header.
         version: u64,
     },
-    /// Incompatible feature bits QEMU does not know.
+    /// QEMU does not know an incompatible feature.
     #[error("{format} feature bits {bits:#x} are not supported by QEMU")]
     UnsupportedFeatures {
         /// The stated format.
         format: &'static str,
-        /// The unknown ones among the bits.
+        /// The unknown feature bits.
         bits: u64,
     },
-    /// A header field has a value QEMU refuses.
+    /// QEMU refuses the value of a header field.
     #[error("the {field} {value} is out of range")]
     FieldOutOfRange {
         /// What the field is for.
         field: &'static str,
-        /// As the header has it.
+        /// Its value.
         value: u64,
     },
-    /// An offset that no file can have.
+    /// No file has such an offset.
     #[error("offset {offset} lies beyond the end of any file")]
     OffsetBeyondAnyFile {
-        /// bytes
+        /// In bytes.
         offset: u64,
     },
     /// The qcow2 header does not fit into the first cluster.
     #[error("the header of {length} bytes does not fit into the first cluster ({cluster} bytes)")]
     HeaderLength {
-        /// bytes
+        /// In bytes.
         length: u64,
-        /// bytes
+        /// In bytes.
         cluster: u64,
     },
-    /// The backing file name starts behind the first cluster.
+    /// The backing file name starts after the first cluster.
     #[error("backing file name at offset {offset} lies beyond the first cluster ({cluster} bytes)")]
     BackingNameOutside {
-        /// bytes
+        /// In bytes.
         offset: u64,
-        /// bytes
+        /// In bytes.
         cluster: u64,
     },
-    /// The backing file name is longer than QEMU takes, or leaves the header.
+    /// The backing file name is too long for QEMU, or extends beyond the header.
     #[error("backing file name of {length} bytes is longer than the {limit} bytes allowed there")]
     BackingNameTooLong {
-        /// bytes
+        /// In bytes.
         length: u64,
-        /// bytes
+        /// In bytes.
         limit: u64,
     },
     /// The name of the data file is longer than a path can be.
     #[error("data file name of {length} bytes is longer than the {limit} bytes of a path")]
     DataFileNameTooLong {
-        /// bytes
+        /// In bytes.
         length: u64,
-        /// bytes
+        /// In bytes.
         limit: u64,
     },
-    /// A qcow2 header extension leaves the header area.
+    /// A qcow2 header extension extends beyond the header area.
     #[error(
         "header extension at offset {offset} with {length} bytes leaves the header, which ends at {end}"
     )]
     ExtensionTooLarge {
-        /// bytes, from the start of the image
+        /// In bytes, from the start of the image.
         offset: u64,
-        /// bytes
+        /// In bytes.
         length: u64,
-        /// bytes, from the start of the image
+        /// In bytes, from the start of the image.
         end: u64,
     },
-    /// A qcow2 header extension has contents QEMU refuses.
+    /// QEMU refuses the content of a qcow2 header extension.
     #[error("the {extension} header extension is invalid")]
     InvalidExtension {
         /// What the extension is for.
         extension: &'static str,
     },
-    /// The image needs an external data file and does not name one.
+    /// The image needs an external data file, which its header does not name.
     #[error(
         "it needs an external data file, and its header does not name one (state it with data-file=)"
     )]
     DataFileNotNamed,
-    /// The data-file-raw bit without the data file bit.
+    /// The data-file-raw bit is set without the data file bit.
     #[error("it is marked as having a raw data file without having a data file")]
     RawWithoutDataFile,
-    /// A table (L1, reference counts, snapshots) that QEMU refuses.
+    /// QEMU refuses a table (L1, reference counts, snapshots).
     #[error("the {table} does not fit the image")]
     InvalidTable {
         /// Which table.
         table: &'static str,
     },
-    /// Encryption that system emulators do not open.
+    /// QEMU's system emulators do not support the encryption.
     #[error("encryption method {method} is not supported by QEMU's emulators")]
     UnsupportedEncryption {
-        /// As the header has it.
+        /// The method in the header.
         method: u32,
     },
     /// The image is a difference to a parent, which QEMU does not support for this format.
@@ -130,25 +130,25 @@ pub enum ImageError {
         /// The stated format.
         format: &'static str,
     },
-    /// A VMDK descriptor without a creation type.
+    /// A VMDK descriptor has no valid creation type.
     #[error("its descriptor has no valid createType")]
     CreateTypeMissing,
-    /// A VMDK creation type QEMU has no support for.
+    /// QEMU does not support the VMDK creation type.
     #[error("createType '{}' is not supported by QEMU", .0.escape_ascii())]
     UnsupportedCreateType(Vec<u8>),
-    /// A VMDK extent line QEMU refuses; the start of the line.
+    /// QEMU refuses a VMDK extent line; the start of the line.
     #[error("its descriptor has an invalid extent line '{}'", .0.escape_ascii())]
     InvalidExtentLine(Vec<u8>),
-    /// The parent name of a VMDK descriptor has no end.
+    /// The parent name of a VMDK descriptor has no closing quote.
     #[error("the parentFileNameHint of its descriptor has no closing quote")]
     ParentNameUnterminated,
-    /// A VMDK descriptor without content identifiers.
+    /// A VMDK descriptor has no valid content identifier.
     #[error("its descriptor has no valid {key}")]
     ContentIdMissing {
         /// `CID` or `parentCID`.
         key: &'static str,
     },
-    /// The footer that should replace the header of a VMDK is invalid.
+    /// The footer of a VMDK that replaces its header is invalid.
     #[error("its footer is invalid")]
     InvalidFooter,
 }

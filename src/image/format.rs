@@ -1,6 +1,6 @@
-//! The image formats by the names QEMU gives them.
+//! The image formats by QEMU's names.
 
-/// An image format by the name QEMU gives it in `format=`, `driver=` and backing format fields.
+/// An image format, as QEMU names it in `format=`, `driver=` and backing format fields.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ImageFormat {
     /// No header: the guest sees every byte.
@@ -33,7 +33,7 @@ pub enum ImageFormat {
     Other(Vec<u8>),
 }
 
-/// Formats with a variant, under QEMU's names (`.format_name` of each driver in `block/*.c`).
+/// Formats that have a variant: QEMU's name (`.format_name` of each driver in block/*.c), variant.
 const NAMED: &[(&str, ImageFormat)] = &[
     ("raw", ImageFormat::Raw),
     ("qcow", ImageFormat::Qcow),
@@ -50,8 +50,8 @@ const NAMED: &[(&str, ImageFormat)] = &[
     ("cloop", ImageFormat::Cloop),
 ];
 
-/// Protocol and filter drivers that QEMU accepts where a format is expected; they read no header of the file.
-/// From `qemu-img --help` of QEMU 10.0 and BlockdevDriver in `qapi/block-core.json`.
+/// Protocol and filter drivers, which QEMU accepts as a format and which read no header (`qemu-img
+/// --help` of QEMU 10.0, BlockdevDriver in qapi/block-core.json).
 const WITHOUT_HEADER: &[&str] = &[
     "blkdebug",
     "blklogwrites",
@@ -91,7 +91,7 @@ const WITHOUT_HEADER: &[&str] = &[
 ];
 
 impl ImageFormat {
-    /// The format of that name; QEMU's names are case sensitive.
+    /// Returns the format of that name; QEMU's names are case-sensitive.
     #[must_use]
     pub fn from_name(name: &[u8]) -> Self {
         NAMED
@@ -100,7 +100,7 @@ impl ImageFormat {
             .map_or_else(|| Self::Other(name.to_vec()), |(_, format)| format.clone())
     }
 
-    /// QEMU's name of the format.
+    /// Returns QEMU's name of the format.
     #[must_use]
     pub fn name(&self) -> &[u8] {
         match self {
@@ -122,7 +122,7 @@ impl ImageFormat {
     }
 }
 
-/// Whether a driver without a variant is known to read no header.
+/// Returns whether a driver without a variant is known to read no header.
 pub(super) fn is_without_header(name: &[u8]) -> bool {
     WITHOUT_HEADER.iter().any(|known| known.as_bytes() == name)
 }

@@ -1,19 +1,25 @@
-//! What QEMU takes an image for when no format is stated. Facts: QEMU `block.c` find_image_format and
-//! bdrv_probe_all, and the probe function of each driver.
+//! The format that QEMU guesses if none is stated. Facts: `find_image_format` and `bdrv_probe_all`
+//! in block.c, and the probe function of each driver.
 
 use std::io::{self, Read, Seek};
 
-use super::window::{self, Window};
-use super::{ImageError, ImageFormat, qcow, qed, self_contained, vhdx, vmdk};
+use crate::image::error::ImageError;
+use crate::image::format::ImageFormat;
+use crate::image::qcow;
+use crate::image::qed;
+use crate::image::self_contained;
+use crate::image::vhdx;
+use crate::image::vmdk;
+use crate::image::window::{self, Window};
 
-/// bytes; BLOCK_PROBE_BUF_SIZE. Shorter images are filled up with zeros.
-const PROBED: usize = 512;
-/// bytes; dmg_probe takes names that are longer than their suffix.
+/// The bytes that are probed (BLOCK_PROBE_BUF_SIZE). Shorter images are padded with zeros.
+const PROBED_LENGTH: usize = 512;
+/// The suffix of a DMG; `dmg_probe` takes names that are longer.
 const DMG_SUFFIX: &[u8] = b".dmg";
-/// `block/cloop.c`
+/// The start of a cloop image (block/cloop.c).
 const CLOOP_MAGIC: &[u8] =
     b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n";
-/// First lines of a VMDK descriptor behind comments, with either line end (vmdk_probe).
+/// First lines of a VMDK descriptor after comments, with either line end (`vmdk_probe`).
 const VMDK_VERSIONS: [&[u8]; 6] = [
     b"version=1\n",
     b"version=2\n",
@@ -23,15 +29,16 @@ const VMDK_VERSIONS: [&[u8]; 6] = [
     b"version=3\r\n",
 ];
 
-/// What QEMU's probing would take the image for; `name` is the file name it would be opened by.
+/// Returns the format that QEMU would guess; `name` is the file name by which QEMU would open the
+/// image.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// Those of reading the file.
 pub fn probe(image: &mut (impl Read + Seek), name: &[u8]) -> io::Result<ImageFormat> {
     if window::size(image)? == 0 {
         return Ok(ImageFormat::Raw);
     }
-    let head = Window::read(image, 0, PROBED).map_err(|error| match error {
+    let head = Window::read(image, 0, PROBED_LENGTH).map_err(|error| match error {
         ImageError::Read(error) => error,
         other => io::Error::other(other),
     })?;
@@ -40,8 +47,9 @@ pub fn probe(image: &mut (impl Read + Seek), name: &[u8]) -> io::Result<ImageFor
         .unwrap_or(ImageFormat::Raw))
 }
 
-/// Formats with the full score of 100. The VDI signature at 64 can share a header with a magic at 0; QEMU then takes
-/// the driver that comes first in its list, and so does the order here (tried with qemu-img 10.0.2).
+/// Returns the format if it has the full score of 100. A header may have both the VDI signature at
+/// 64 and a magic number at 0; QEMU then takes the driver that is first in its list, as the order
+/// here does (checked with qemu-img 10.0.2).
 fn by_magic(head: &Window) -> Option<ImageFormat> {
     let version = head.be32(4);
     if head.slice(0, 8) == self_contained::VPC_MAGIC {
@@ -69,7 +77,7 @@ fn by_magic(head: &Window) -> Option<ImageFormat> {
     }
 }
 
-/// Formats with a score of 2, which is still above raw.
+/// Returns the format if it has a score of 2, which is still above raw.
 fn by_weak_sign(head: &Window, name: &[u8]) -> Option<ImageFormat> {
     if name.len() > DMG_SUFFIX.len() && name.ends_with(DMG_SUFFIX) {
         Some(ImageFormat::Dmg)
@@ -84,7 +92,7 @@ fn is_vmdk(head: &Window) -> bool {
     matches!(head.be32(0), vmdk::MAGIC_3 | vmdk::MAGIC_4) || is_vmdk_descriptor(head.bytes())
 }
 
-/// Whether a version line follows after nothing but comments and lines of blanks.
+/// Returns whether only comments and lines of blanks precede a version line.
 fn is_vmdk_descriptor(head: &[u8]) -> bool {
     let mut rest = head;
     loop {
@@ -109,7 +117,7 @@ fn is_vmdk_descriptor(head: &[u8]) -> bool {
     }
 }
 
-/// Blanks, perhaps with a carriage return at the end.
+/// Returns whether a line has only blanks, and perhaps a carriage return at the end.
 fn is_blank_line(line: &[u8]) -> bool {
     let blanks = line.strip_suffix(b"\r").unwrap_or(line);
     blanks.iter().all(|byte| *byte == b' ')

@@ -1,28 +1,29 @@
-//! QCOW version 1. Facts: QEMU `block/qcow.c` qcow_open; all numbers big-endian.
+//! QCOW version 1. All numbers are big-endian. Facts: `qcow_open` in block/qcow.c.
 
 use std::io::{Read, Seek};
 
-use super::window::{Window, is_readable, name};
-use super::{ImageError, References};
+use crate::image::error::ImageError;
+use crate::image::references::References;
+use crate::image::window::{Window, is_readable, name};
 
-/// `QFI\xfb`, shared with qcow2.
+/// `QFI\xfb`, as in qcow2.
 pub(super) const MAGIC: u32 = 0x5146_49fb;
 /// The only version of this format; 2 and 3 are qcow2.
 pub(super) const VERSION: u32 = 1;
-/// bytes; sizeof(QCowHeader) in `block/qcow.c`.
+/// In bytes: sizeof(QCowHeader) in block/qcow.c.
 const HEADER_LENGTH: usize = 48;
-/// Exponents of two; qcow_open takes clusters of 512 bytes to 64 KiB.
+/// Exponents of two: `qcow_open` takes clusters of 512 bytes to 64 KiB.
 const CLUSTER_BITS: std::ops::RangeInclusive<u8> = 9..=16;
-/// Exponents of two; an L2 table of 8-byte entries takes 512 bytes to 64 KiB.
+/// Exponents of two: an L2 table of 8-byte entries has 512 bytes to 64 KiB.
 const L2_BITS: std::ops::RangeInclusive<u8> = 6..=13;
-/// bytes; qcow_open refuses longer backing file names.
+/// In bytes: `qcow_open` refuses longer backing file names.
 const MAX_BACKING_NAME: u32 = 1023;
-/// bytes
-const L1_ENTRY: u64 = 8;
-/// entries; qcow_open, INT_MAX / sizeof(uint64_t).
+/// In bytes.
+const L1_ENTRY_LENGTH: u64 = 8;
+/// In entries: INT_MAX / sizeof(uint64_t) in `qcow_open`.
 const MAX_L1_ENTRIES: u64 = 0x0fff_ffff;
 
-/// Reads the header.
+/// Returns what the header names.
 pub(super) fn references(image: &mut (impl Read + Seek)) -> Result<References, ImageError> {
     let header = Window::read(image, 0, HEADER_LENGTH)?;
     if header.be32(0) != MAGIC {
@@ -36,7 +37,7 @@ pub(super) fn references(image: &mut (impl Read + Seek)) -> Result<References, I
         });
     }
     check_geometry(&header)?;
-    // AES, the only method, is refused by every system emulator (qcow_open, bdrv_uses_whitelist).
+    // Every system emulator refuses AES, the only method (qcow_open, bdrv_uses_whitelist).
     match header.be32(36) {
         0 => {}
         method => return Err(ImageError::UnsupportedEncryption { method }),
@@ -94,7 +95,7 @@ fn check_geometry(header: &Window) -> Result<(), ImageError> {
             value: size,
         });
     };
-    if is_readable(header.be64(40), entries.saturating_mul(L1_ENTRY)) {
+    if is_readable(header.be64(40), entries.saturating_mul(L1_ENTRY_LENGTH)) {
         Ok(())
     } else {
         Err(ImageError::InvalidTable { table: "L1 table" })

@@ -1,46 +1,49 @@
-//! QCOW versions 2 and 3. Facts: QEMU `block/qcow2.c` qcow2_do_open and qcow2_read_extensions, `docs/interop/qcow2`;
-//! all numbers big-endian.
+//! QCOW versions 2 and 3. All numbers are big-endian. Facts: `qcow2_do_open` and
+//! `qcow2_read_extensions` in block/qcow2.c, docs/interop/qcow2.
 
 use std::io::{Read, Seek};
 
-use super::window::{MAX_NAME, Window, c_string, name};
-use super::{ImageError, References, qcow};
+use crate::image::error::ImageError;
+use crate::image::qcow;
+use crate::image::references::References;
+use crate::image::window::{self, MAX_NAME, Window, c_string, name};
 
-/// bytes; sizeof(QCowHeader) in `block/qcow2.h`.
+/// In bytes: sizeof(QCowHeader) in block/qcow2.h.
 const HEADER_LENGTH: usize = 112;
-/// bytes; where version 2 has its extensions.
+/// In bytes: the offset of the extensions in version 2.
 const V2_HEADER_LENGTH: u32 = 72;
-/// bytes; the shortest version 3 header.
+/// In bytes: the shortest header of version 3.
 const V3_MIN_HEADER_LENGTH: u32 = 104;
-/// Exponents of two; MIN_CLUSTER_BITS and MAX_CLUSTER_BITS: 512 bytes to 2 MiB.
+/// Exponents of two: MIN_CLUSTER_BITS and MAX_CLUSTER_BITS, 512 bytes to 2 MiB.
 const CLUSTER_BITS: std::ops::RangeInclusive<u32> = 9..=21;
 /// Extended L2 entries divide a cluster into 32, and a subcluster has at least 512 bytes.
 const MIN_EXTENDED_L2_CLUSTER_BITS: u32 = 14;
-/// Exponent of two; reference counts have at most 64 bits.
+/// Exponent of two: reference counts have at most 64 bits.
 const MAX_REFCOUNT_ORDER: u32 = 6;
-/// bytes; qcow2_do_open.
+/// In bytes (`qcow2_do_open`).
 const MAX_BACKING_NAME: u64 = 1023;
-/// bytes; `char backing_format[16]` in `block_int-common.h` without the NUL.
+/// In bytes: `char backing_format[16]` in block_int-common.h without the NUL.
 const MAX_BACKING_FORMAT: usize = 15;
 
-/// bytes; `block/qcow2.h`.
+/// In bytes (block/qcow2.h).
 const MAX_REFCOUNT_TABLE: u64 = 8 << 20;
-/// bytes; `block/qcow2.h`.
+/// In bytes (block/qcow2.h).
 const MAX_L1_TABLE: u64 = 32 << 20;
-/// bytes; sizeof(QCowSnapshotHeader).
+/// In bytes: sizeof(QCowSnapshotHeader).
 const SNAPSHOT_HEADER: u64 = 40;
-/// bytes; QCOW_MAX_SNAPSHOTS headers.
+/// In bytes: QCOW_MAX_SNAPSHOTS headers.
 const MAX_SNAPSHOT_TABLE: u64 = 65536 * SNAPSHOT_HEADER;
-/// entries; l1_vm_state_index must fit an int.
+/// In entries: l1_vm_state_index must fit an int.
 const MAX_L1_INDEX: u64 = 0x7fff_ffff;
 
-/// Incompatible feature: guest data is in another file.
+/// Incompatible feature: the guest's data is in another file.
 const EXTERNAL_DATA: u64 = 1 << 2;
 /// Incompatible feature: the header names a compression type other than zlib.
 const COMPRESSION: u64 = 1 << 3;
 /// Incompatible feature: L2 entries of 16 bytes.
 const EXTENDED_L2: u64 = 1 << 4;
-/// QCOW2_INCOMPAT_MASK: these three, dirty (bit 0) and corrupt (bit 1). A corrupt image opens read-only.
+/// QCOW2_INCOMPAT_MASK: these three, dirty (bit 0) and corrupt (bit 1). QEMU opens a corrupt image
+/// read-only.
 const KNOWN_FEATURES: u64 = 0b1_1111;
 /// Autoclear feature: the bitmaps extension is valid.
 const BITMAPS_VALID: u64 = 1 << 0;
@@ -48,7 +51,7 @@ const BITMAPS_VALID: u64 = 1 << 0;
 const DATA_FILE_RAW: u64 = 1 << 1;
 /// Compression types 0 (zlib) and 1 (zstd).
 const MAX_COMPRESSION_TYPE: u8 = 1;
-/// crypt_method
+/// A value of `crypt_method`.
 const CRYPT_LUKS: u32 = 2;
 
 const EXTENSION_END: u32 = 0;
@@ -56,12 +59,12 @@ const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
 const EXTENSION_DATA_FILE: u32 = 0x4441_5441;
 const EXTENSION_CRYPTO: u32 = 0x0537_be77;
 const EXTENSION_BITMAPS: u32 = 0x2385_2875;
-/// bytes; longer than the extensions of images that QEMU makes.
+/// In bytes: longer than the extensions of images that QEMU creates.
 const FIRST_READ: usize = 4096;
-/// bytes of type and length
+/// In bytes: type and length.
 const EXTENSION_HEADER: usize = 8;
 
-/// The fields that later steps need, checked.
+/// The checked fields that later steps need.
 struct Header {
     cluster: u64,
     extensions: u64,
@@ -72,7 +75,7 @@ struct Header {
     crypt_method: u32,
 }
 
-/// Reads the header and its extensions: at most one cluster.
+/// Returns what the header and its extensions name; reads at most one cluster.
 pub(super) fn references(image: &mut (impl Read + Seek)) -> Result<References, ImageError> {
     let header = Header::parse(&Window::read(image, 0, HEADER_LENGTH)?)?;
     let end = match header.backing_offset {
@@ -155,7 +158,7 @@ impl Header {
                 bits: unknown,
             });
         }
-        // The compression type is there only when the header is long enough, and must agree with the feature bit.
+        // Only a longer header has the compression type, which must agree with the feature bit.
         let compression = match self.extensions > V3_MIN_HEADER_LENGTH.into() {
             true => bytes.u8(104),
             false => 0,
@@ -174,7 +177,7 @@ impl Header {
                 value: cluster_bits.into(),
             });
         }
-        // AES is refused by every system emulator (bdrv_uses_whitelist).
+        // Every system emulator refuses AES (bdrv_uses_whitelist).
         match self.crypt_method {
             0 | CRYPT_LUKS => Ok(()),
             method => Err(ImageError::UnsupportedEncryption { method }),
@@ -185,7 +188,7 @@ impl Header {
         let refcount_clusters = bytes.be32(56);
         let l1_entries = bytes.be32(36);
         let fits = |offset: u64, entries: u32, entry: u64, limit: u64| {
-            // INT64_MAX is QEMU's limit for offsets (qcow2_validate_table).
+            // QEMU's limit for offsets is INT64_MAX (qcow2_validate_table).
             offset.is_multiple_of(self.cluster)
                 && u64::from(entries).checked_mul(entry).is_some_and(|size| {
                     size <= limit
@@ -237,7 +240,7 @@ impl Header {
     }
 }
 
-/// What the header extensions say; of several extensions of a kind the last one counts.
+/// What the header extensions say; the last one of a type counts.
 #[derive(Default)]
 struct Extensions {
     backing_format: Option<Vec<u8>>,
@@ -245,8 +248,8 @@ struct Extensions {
 }
 
 impl Extensions {
-    /// Extensions end with a mark of their own, or at `end`. They are short, and a cluster may have
-    /// 2 MiB: the rest is only read where they go on behind its beginning.
+    /// Reads the extensions, which end with an end marker or at `end`. They are short and a cluster
+    /// may have 2 MiB, so that the rest is only read if they do not end in its first bytes.
     fn read(
         image: &mut (impl Read + Seek),
         header: &Header,
@@ -262,7 +265,7 @@ impl Extensions {
         }
     }
 
-    /// None where they go on behind the bytes that were read.
+    /// Parses the extensions; None if they do not end in the bytes that were read.
     fn parse(area: &Window, header: &Header, end: usize) -> Result<Option<Self>, ImageError> {
         let mut found = Self::default();
         let mut at = usize::try_from(header.extensions).unwrap_or(end);
@@ -283,11 +286,10 @@ impl Extensions {
                     area.slice(data_at, length)
                 }
                 _ => {
-                    let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
                     return Err(ImageError::ExtensionTooLarge {
-                        offset: number(at),
+                        offset: window::length(at),
                         length: length.into(),
-                        end: number(end),
+                        end: window::length(end),
                     });
                 }
             };
@@ -311,10 +313,9 @@ impl Extensions {
             EXTENSION_DATA_FILE => {
                 let length = c_string(data).len();
                 if length > MAX_NAME {
-                    let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
                     return Err(ImageError::DataFileNameTooLong {
-                        length: number(length),
-                        limit: number(MAX_NAME),
+                        length: window::length(length),
+                        limit: window::length(MAX_NAME),
                     });
                 }
                 self.data_file = name(data);
@@ -335,7 +336,7 @@ impl Extensions {
     }
 }
 
-/// Offset and length of the LUKS header, on a cluster boundary.
+/// Returns whether the extension has offset and length of the LUKS header, on a cluster boundary.
 fn is_crypto_valid(data: &[u8], header: &Header) -> bool {
     header.crypt_method == CRYPT_LUKS
         && data.len() == 16
@@ -344,8 +345,9 @@ fn is_crypto_valid(data: &[u8], header: &Header) -> bool {
             .is_some_and(|offset| u64::from_be_bytes(*offset).is_multiple_of(header.cluster))
 }
 
-/// Number of bitmaps (1 to 65535), zeros, size of the directory (64 MiB less 1 KiB at most), its aligned offset;
-/// all of it ignored without the autoclear bit.
+/// Returns whether the extension has the number of bitmaps (1 to 65535), zeros, the size of the
+/// directory (at most 64 MiB less 1 KiB) and its aligned offset. QEMU ignores it without the
+/// autoclear bit.
 fn is_bitmaps_valid(data: &[u8], header: &Header) -> bool {
     let Ok(data) = <&[u8; 24]>::try_from(data) else {
         return false;

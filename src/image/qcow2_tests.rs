@@ -74,7 +74,7 @@ fn the_last_backing_format_counts() {
 }
 
 #[test]
-fn extensions_behind_the_first_read_count() {
+fn extensions_after_the_first_read_count() {
     let filler = vec![7; 5000];
     let kind = EXTENSION_BACKING_FORMAT;
     let found = read(image(3, &[(0x1122_3344, &filler), (kind, b"raw")])).unwrap();

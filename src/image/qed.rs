@@ -1,13 +1,14 @@
-//! QEMU enhanced disk. Facts: QEMU `block/qed.c` bdrv_qed_do_open; all numbers little-endian.
+//! QEMU enhanced disk. All numbers are little-endian. Facts: `bdrv_qed_do_open` in block/qed.c.
 
 use std::io::{Read, Seek};
 
-use super::window::{self, MAX_NAME, SECTOR, Window};
-use super::{ImageError, References};
+use crate::image::error::ImageError;
+use crate::image::references::References;
+use crate::image::window::{self, MAX_NAME, SECTOR, Window};
 
-/// `QED\0`
+/// `QED\0`.
 pub(super) const MAGIC: u32 = 0x0044_4551;
-/// bytes; sizeof(QEDHeader).
+/// In bytes: sizeof(QEDHeader).
 const HEADER_LENGTH: usize = 64;
 
 /// Feature bit: the header names a backing file.
@@ -17,14 +18,14 @@ const NEED_CHECK: u64 = 2;
 /// Feature bit: the backing file is raw and must not be probed.
 const BACKING_IS_RAW: u64 = 4;
 
-/// bytes; `block/qed.h` QED_MIN_CLUSTER_SIZE and QED_MAX_CLUSTER_SIZE.
+/// In bytes: QED_MIN_CLUSTER_SIZE and QED_MAX_CLUSTER_SIZE in block/qed.h.
 const CLUSTER_SIZES: std::ops::RangeInclusive<u64> = 0x1000..=0x400_0000;
-/// clusters; QED_MIN_TABLE_SIZE and QED_MAX_TABLE_SIZE.
+/// In clusters: QED_MIN_TABLE_SIZE and QED_MAX_TABLE_SIZE.
 const TABLE_SIZES: std::ops::RangeInclusive<u64> = 1..=16;
-/// bytes of a table entry
-const TABLE_ENTRY: u64 = 8;
+/// In bytes.
+const TABLE_ENTRY_LENGTH: u64 = 8;
 
-/// Reads the header.
+/// Returns what the header names.
 pub(super) fn references(image: &mut (impl Read + Seek)) -> Result<References, ImageError> {
     let header = Window::read(image, 0, HEADER_LENGTH)?;
     if header.le32(0) != MAGIC {
@@ -57,7 +58,7 @@ pub(super) fn references(image: &mut (impl Read + Seek)) -> Result<References, I
     let field = match usize::try_from(length) {
         Ok(length) if length <= MAX_NAME => Window::read(image, offset, length)?,
         _ => {
-            let limit = u64::try_from(MAX_NAME).unwrap_or(u64::MAX);
+            let limit = window::length(MAX_NAME);
             return Err(ImageError::BackingNameTooLong { length, limit });
         }
     };
@@ -65,7 +66,7 @@ pub(super) fn references(image: &mut (impl Read + Seek)) -> Result<References, I
     Ok(References::backing(window::name(field.bytes()), format))
 }
 
-/// Checks the fields QEMU checks and gives the size of the header in bytes.
+/// Checks the fields that QEMU checks and returns the size of the header in bytes.
 fn check_geometry(header: &Window, file_size: u64) -> Result<u64, ImageError> {
     let out_of_range = |field, value| ImageError::FieldOutOfRange { field, value };
 
@@ -86,13 +87,16 @@ fn check_geometry(header: &Window, file_size: u64) -> Result<u64, ImageError> {
 
     let disk = header.le64(48);
     let table_bytes = table.saturating_mul(cluster);
-    let entries = table_bytes.checked_div(TABLE_ENTRY).unwrap_or_default();
+    let entries = table_bytes
+        .checked_div(TABLE_ENTRY_LENGTH)
+        .unwrap_or_default();
     let mapped = entries.saturating_mul(entries).saturating_mul(cluster);
     if !disk.is_multiple_of(SECTOR) || disk > mapped {
         return Err(out_of_range("disk size", disk));
     }
 
-    // The L1 table must start and end on clusters behind the header and inside the file's whole clusters.
+    // The L1 table must be on whole clusters, after the header and within the file's whole
+    // clusters.
     let l1 = header.le64(40);
     let last_cluster = table_bytes.saturating_sub(cluster);
     let whole_clusters = file_size & !cluster.saturating_sub(1);

@@ -1,41 +1,42 @@
-//! Formats whose headers name no file in QEMU: only what makes QEMU refuse the image at once is looked at.
+//! Formats whose headers name no file: only checks what makes QEMU refuse the image.
 
 use std::io::{Read, Seek};
 
-use super::window::{self, SECTOR, Window, c_string};
-use super::{ImageError, References};
+use crate::image::error::ImageError;
+use crate::image::references::References;
+use crate::image::window::{self, SECTOR, Window, c_string};
 
-/// Start of a VHD footer.
+/// The start of a VHD footer.
 pub(super) const VPC_MAGIC: &[u8] = b"conectix";
-/// Start of the header of a dynamic or differencing VHD.
+/// The start of the header of a dynamic or differencing VHD.
 const VPC_DYNAMIC_MAGIC: &[u8] = b"cxsparse";
-/// Little-endian signature at VDI_MAGIC_AT.
+/// The little-endian signature at VDI_MAGIC_AT.
 pub(super) const VDI_MAGIC: u32 = 0xbeda_107f;
-/// bytes from the start
+/// The offset in bytes.
 pub(super) const VDI_MAGIC_AT: usize = 64;
-/// bytes; QEMU reads the header as one sector.
+/// In bytes: QEMU reads the header as one sector.
 pub(super) const VDI_HEADER_LENGTH: usize = 512;
-/// Version 1.1, `block/vdi.c` VDI_VERSION_1_1.
+/// Version 1.1 (VDI_VERSION_1_1 in block/vdi.c).
 const VDI_VERSION: u32 = 0x0001_0001;
-/// bytes from the start; uuid_link and uuid_parent follow each other.
+/// The offset in bytes of uuid_link, which uuid_parent follows.
 const VDI_LINKS_AT: usize = 0x1a8;
-/// bytes of both identifiers
+/// In bytes: both identifiers.
 const VDI_LINKS_LENGTH: usize = 32;
-/// `block/parallels.c` HEADER_MAGIC and HEADER_MAGIC2.
+/// HEADER_MAGIC and HEADER_MAGIC2 in block/parallels.c.
 const PARALLELS_MAGICS: [&[u8]; 2] = [b"WithoutFreeSpace", b"WithouFreSpacExt"];
-/// Little-endian behind the magic.
+/// Little-endian, after the magic number.
 const PARALLELS_VERSION: u32 = 2;
-/// `crypto/block-luks.c`
+/// The start of a LUKS volume (crypto/block-luks.c).
 const LUKS_MAGIC: &[u8] = b"LUKS\xba\xbe";
-/// Big-endian behind the magic; QEMU has no LUKS 2.
+/// Big-endian, after the magic number; QEMU does not support LUKS 2.
 const LUKS_VERSION: u16 = 1;
-/// `block/dmg.c` looks for this trailer ...
+/// The trailer of a DMG (block/dmg.c).
 const DMG_TRAILER: &[u8] = b"koly";
-/// ... in this many bytes, starting 1023 bytes before the end.
+/// In bytes: where QEMU looks for the trailer.
 const DMG_TRAILER_AREA: usize = 515;
-/// bytes from the end
+/// The start of that area, in bytes from the end.
 const DMG_TRAILER_AT: u64 = 1023;
-/// `block/bochs.c`: magic, type and subtype fields, each ended by a NUL.
+/// Magic, type and subtype (block/bochs.c): offset, length, value, which ends with a NUL.
 const BOCHS_FIELDS: [(usize, usize, &[u8]); 3] = [
     (0, 32, b"Bochs Virtual HD Image"),
     (32, 16, b"Redolog"),
@@ -43,26 +44,27 @@ const BOCHS_FIELDS: [(usize, usize, &[u8]); 3] = [
 ];
 /// Little-endian at 64.
 const BOCHS_VERSIONS: [u32; 2] = [0x0002_0000, 0x0001_0000];
-/// bytes; `block/cloop.c` MAX_BLOCK_SIZE.
+/// In bytes: MAX_BLOCK_SIZE in block/cloop.c.
 const CLOOP_MAX_BLOCK: u32 = 64 << 20;
 
-/// Virtual PC: parent names and locators are ignored by QEMU (`block/vpc.c` vpc_open).
+/// Checks a Virtual PC image; QEMU ignores parent names and locators (`vpc_open`, block/vpc.c).
 pub(super) fn vpc(image: &mut (impl Read + Seek)) -> Result<References, ImageError> {
     let wrong = || ImageError::WrongMagic { format: "vpc" };
     let footer = Window::read(image, 0, 512)?;
     if footer.slice(0, 8) == VPC_MAGIC {
-        // data_offset of the footer
+        // data_offset of the footer.
         let dynamic = Window::read(image, footer.be64(16), VPC_DYNAMIC_MAGIC.len())?;
         return none_if(dynamic.bytes() == VPC_DYNAMIC_MAGIC, wrong());
     }
-    // Fixed disks have their footer in the last sector only.
+    // Fixed disks have the footer in the last sector only.
     let size = window::size(image)?;
     let offset = size.checked_sub(SECTOR).ok_or_else(wrong)?;
     let footer = Window::read(image, offset, VPC_MAGIC.len())?;
     none_if(footer.bytes() == VPC_MAGIC, wrong())
 }
 
-/// VirtualBox: identifiers of other images make QEMU refuse the image (`block/vdi.c` vdi_open).
+/// Checks a VirtualBox image; QEMU refuses one that identifies another image (`vdi_open`,
+/// block/vdi.c).
 pub(super) fn vdi(image: &mut (impl Read + Seek)) -> Result<References, ImageError> {
     let header = Window::read(image, 0, VDI_HEADER_LENGTH)?;
     if header.le32(VDI_MAGIC_AT) != VDI_MAGIC {
@@ -82,12 +84,12 @@ pub(super) fn vdi(image: &mut (impl Read + Seek)) -> Result<References, ImageErr
     )
 }
 
-/// Whether these are the first bytes of a Parallels image.
+/// Returns whether these are the first bytes of a Parallels image.
 pub(super) fn is_parallels(header: &Window) -> bool {
     PARALLELS_MAGICS.contains(&header.slice(0, 16)) && header.le32(16) == PARALLELS_VERSION
 }
 
-/// Parallels: a backing file comes from options only.
+/// Checks a Parallels image; only options can name a backing file.
 pub(super) fn parallels(image: &mut (impl Read + Seek)) -> Result<References, ImageError> {
     let header = Window::read(image, 0, 20)?;
     none_if(
@@ -98,18 +100,18 @@ pub(super) fn parallels(image: &mut (impl Read + Seek)) -> Result<References, Im
     )
 }
 
-/// Whether these are the first bytes of a LUKS 1 volume.
+/// Returns whether these are the first bytes of a LUKS 1 volume.
 pub(super) fn is_luks(header: &Window) -> bool {
     header.slice(0, 6) == LUKS_MAGIC && header.be16(6) == LUKS_VERSION
 }
 
-/// LUKS: a detached header comes from options only.
+/// Checks a LUKS volume; only options can name a detached header.
 pub(super) fn luks(image: &mut (impl Read + Seek)) -> Result<References, ImageError> {
     let header = Window::read(image, 0, 8)?;
     none_if(is_luks(&header), ImageError::WrongMagic { format: "luks" })
 }
 
-/// Apple disk image.
+/// Checks an Apple disk image.
 pub(super) fn dmg(image: &mut (impl Read + Seek)) -> Result<References, ImageError> {
     let offset = window::size(image)?.saturating_sub(DMG_TRAILER_AT);
     let area = Window::read(image, offset, DMG_TRAILER_AREA)?;
@@ -120,7 +122,7 @@ pub(super) fn dmg(image: &mut (impl Read + Seek)) -> Result<References, ImageErr
     none_if(found, ImageError::WrongMagic { format: "dmg" })
 }
 
-/// Whether these are the first bytes of a Bochs growing disk.
+/// Returns whether these are the first bytes of a Bochs growing disk.
 pub(super) fn is_bochs(header: &Window) -> bool {
     BOCHS_FIELDS
         .iter()
@@ -128,7 +130,7 @@ pub(super) fn is_bochs(header: &Window) -> bool {
         && BOCHS_VERSIONS.contains(&header.le32(64))
 }
 
-/// Bochs.
+/// Checks a Bochs growing disk.
 pub(super) fn bochs(image: &mut (impl Read + Seek)) -> Result<References, ImageError> {
     let header = Window::read(image, 0, 512)?;
     none_if(
@@ -137,7 +139,7 @@ pub(super) fn bochs(image: &mut (impl Read + Seek)) -> Result<References, ImageE
     )
 }
 
-/// Compressed loop: opening looks at the block size, not at the script it starts with.
+/// Checks a compressed loop image; QEMU checks the block size, not the script at its start.
 pub(super) fn cloop(image: &mut (impl Read + Seek)) -> Result<References, ImageError> {
     let block = Window::read(image, 128, 4)?.be32(0);
     none_if(

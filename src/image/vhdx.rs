@@ -1,43 +1,44 @@
-//! VHDX. QEMU follows no parent (`block/vhdx.c` vhdx_parse_metadata fails with ENOTSUP): an image that has one is
-//! refused, every other names no file. All numbers little-endian. Checksums are left to QEMU, as nothing that is
-//! read here becomes a name.
+//! VHDX. QEMU refuses an image that has a parent (`vhdx_parse_metadata` in block/vhdx.c fails with
+//! ENOTSUP); any other names no file. All numbers are little-endian. Checksums are left to QEMU,
+//! because nothing that is read here becomes a name.
 
 use std::io::{Read, Seek};
 
-use super::window::Window;
-use super::{ImageError, References};
+use crate::image::error::ImageError;
+use crate::image::references::References;
+use crate::image::window::Window;
 
-/// At the start of the file.
+/// The start of the file.
 pub(super) const MAGIC: &[u8] = b"vhdxfile";
-/// bytes; the first region table, the only one QEMU reads.
+/// The offset in bytes of the first region table, the only one that QEMU reads.
 const REGION_TABLE_OFFSET: u64 = 192 * 1024;
-/// bytes; both tables have this size.
+/// In bytes: both tables have this length.
 const TABLE_LENGTH: usize = 64 * 1024;
-/// entries; vhdx_open_region_tables.
+/// In entries (`vhdx_open_region_tables`).
 const MAX_REGIONS: u32 = 2047;
-/// bytes before the first entry
+/// In bytes: what precedes the first entry.
 const REGION_HEADER: usize = 16;
-/// bytes before the first entry
+/// In bytes: what precedes the first entry.
 const METADATA_HEADER: usize = 32;
-/// bytes of an entry of either table; a GUID comes first.
-const ENTRY: usize = 32;
+/// In bytes: an entry of either table, which starts with a GUID.
+const ENTRY_LENGTH: usize = 32;
 
-/// 8b7ca206-4790-4b9a-b8fe-575f050f886e
+/// 8b7ca206-4790-4b9a-b8fe-575f050f886e.
 const METADATA_REGION: [u8; 16] = [
     0x06, 0xa2, 0x7c, 0x8b, 0x90, 0x47, 0x9a, 0x4b, 0xb8, 0xfe, 0x57, 0x5f, 0x05, 0x0f, 0x88, 0x6e,
 ];
-/// caa16737-fa36-4d43-b3b6-33f0aa44e76b
+/// caa16737-fa36-4d43-b3b6-33f0aa44e76b.
 const FILE_PARAMETERS: [u8; 16] = [
     0x37, 0x67, 0xa1, 0xca, 0x36, 0xfa, 0x43, 0x4d, 0xb3, 0xb6, 0x33, 0xf0, 0xaa, 0x44, 0xe7, 0x6b,
 ];
-/// a8d35f2d-b30b-454d-abf7-d3d84834ab0c
+/// a8d35f2d-b30b-454d-abf7-d3d84834ab0c.
 const PARENT_LOCATOR: [u8; 16] = [
     0x2d, 0x5f, 0xd3, 0xa8, 0x0b, 0xb3, 0x4d, 0x45, 0xab, 0xf7, 0xd3, 0xd8, 0x48, 0x34, 0xab, 0x0c,
 ];
 /// File parameters bit: differencing image.
 const HAS_PARENT: u32 = 2;
 
-/// Reads the header.
+/// Checks that the image has no parent.
 pub(super) fn references(image: &mut (impl Read + Seek)) -> Result<References, ImageError> {
     if Window::read(image, 0, MAGIC.len())?.bytes() != MAGIC {
         return Err(ImageError::WrongMagic { format: "vhdx" });
@@ -74,18 +75,18 @@ pub(super) fn references(image: &mut (impl Read + Seek)) -> Result<References, I
     Ok(References::default())
 }
 
-/// A table entry: its kind, and where the fields behind the GUID start.
-struct Entry<'a> {
+/// A table entry: its GUID, and the offset of the fields after it.
+struct TableEntry<'a> {
     guid: &'a [u8],
     fields: usize,
 }
 
-/// The entries that lie inside the table.
-fn entries(table: &Window, first: usize, count: u32) -> impl Iterator<Item = Entry<'_>> {
+/// Returns the entries within the table.
+fn entries(table: &Window, first: usize, count: u32) -> impl Iterator<Item = TableEntry<'_>> {
     (first..table.bytes().len())
-        .step_by(ENTRY)
+        .step_by(ENTRY_LENGTH)
         .take(usize::try_from(count).unwrap_or(usize::MAX))
-        .map(|at| Entry {
+        .map(|at| TableEntry {
             guid: table.slice(at, 16),
             fields: at.saturating_add(16),
         })

@@ -1,47 +1,52 @@
-//! VMDK: sparse files with an embedded descriptor, and plain descriptors. Facts: QEMU `block/vmdk.c` vmdk_open and
-//! vmdk_open_vmdk4; all numbers little-endian except the magic.
+//! VMDK: sparse files with an embedded descriptor, and plain descriptors. All numbers except the
+//! magic number are little-endian. Facts: `vmdk_open` and `vmdk_open_vmdk4` in block/vmdk.c.
 //!
-//! The extents an embedded descriptor names are not opened, as they are the file itself. Only a KDMV header with
-//! capacity 0 sends QEMU to a descriptor for extents.
+//! QEMU does not open the extents of an embedded descriptor, which are the file itself, unless a
+//! KDMV header has capacity 0.
 
 use std::io::{Read, Seek};
 
-use super::window::{self, SECTOR, Window};
-use super::{BackingName, ImageError, References, vmdk_descriptor as descriptor};
+use crate::image::error::ImageError;
+use crate::image::references::BackingName;
+use crate::image::references::References;
+use crate::image::vmdk_descriptor as descriptor;
+use crate::image::window::{self, SECTOR, Window};
 
 /// Big-endian `KDMV`: VMware 4 and later.
 pub(super) const MAGIC_4: u32 = 0x4b44_4d56;
 /// Big-endian `COWD`: VMware 3.
 pub(super) const MAGIC_3: u32 = 0x434f_5744;
-/// bytes; magic and the longer of the two headers.
+/// In bytes: the magic number and the longer of the two headers.
 const HEADER_LENGTH: usize = 79;
-/// bytes; vmdk_read_desc reads less than 1 MiB.
+/// In bytes: `vmdk_read_desc` reads less than 1 MiB.
 const MAX_DESCRIPTOR: u64 = (1 << 20) - 1;
-/// bytes; DESC_SIZE, the part of a descriptor in which parent and content identifiers are looked for.
+/// In bytes: DESC_SIZE, the part of a descriptor in which QEMU looks for parent and content
+/// identifiers.
 const SHORT_DESCRIPTOR: usize = 20 * 512;
-/// bytes; where QEMU takes the embedded descriptor from, whatever the header says.
+/// The offset in bytes of the embedded descriptor, for QEMU even if the header states another.
 const EMBEDDED_OFFSET: u64 = 0x200;
 
-/// The highest KDMV version QEMU opens.
+/// The highest KDMV version that QEMU opens.
 const MAX_VERSION: u32 = 3;
-/// gd_offset of files whose real header is in their footer.
+/// The gd_offset of files whose valid header is in their footer.
 const FOOTER: u64 = u64::MAX;
-/// bytes from the end of the file: footer marker, footer, end-of-stream marker.
+/// In bytes: footer marker, footer, end-of-stream marker.
 const FOOTER_LENGTH: usize = 3 * 512;
-/// Type field of the footer marker.
+/// The type of the footer marker.
 const MARKER_FOOTER: u32 = 3;
-/// entries
+/// In entries.
 const MAX_L2_ENTRIES: u32 = 512;
-/// sectors; vmdk_add_extent: 1 GiB for a cluster.
+/// In sectors: 1 GiB for a cluster (`vmdk_add_extent`).
 const MAX_GRAIN: u64 = 0x20_0000;
-/// VMDK4_FLAG_RGD
+/// VMDK4_FLAG_RGD.
 const REDUNDANT_DIRECTORY: u32 = 1 << 1;
-/// bytes
-const L1_ENTRY: u64 = 4;
-/// entries; vmdk_add_extent. QEMU computes the number in 32 bits; what would wrap there is refused here.
+/// In bytes.
+const L1_ENTRY_LENGTH: u64 = 4;
+/// In entries (`vmdk_add_extent`). QEMU computes the number in 32 bits; one that would wrap is
+/// refused here.
 const MAX_L1_ENTRIES: u64 = 32 << 20;
 
-/// Reads header and descriptor.
+/// Returns what header and descriptor name.
 pub(super) fn references(image: &mut (impl Read + Seek)) -> Result<References, ImageError> {
     let size = window::size(image)?;
     let header = Window::read(image, 0, HEADER_LENGTH)?;
@@ -68,7 +73,7 @@ pub(super) fn references(image: &mut (impl Read + Seek)) -> Result<References, I
     })
 }
 
-/// The extents of the descriptor at `offset`.
+/// Returns the extents of the descriptor at `offset`.
 fn described_extents(
     image: &mut (impl Read + Seek),
     offset: u64,
@@ -80,7 +85,7 @@ fn described_extents(
     descriptor::extents(text.bytes())
 }
 
-/// The extents a KDMV header makes QEMU open besides the file: none, unless its capacity is 0.
+/// Returns the extents that a KDMV header makes QEMU open: none, unless its capacity is 0.
 fn sparse_extents(
     image: &mut (impl Read + Seek),
     header: &Window,
@@ -105,7 +110,7 @@ fn sparse_extents(
     Ok(Vec::new())
 }
 
-/// The header in the footer, from its magic on.
+/// Returns the header in the footer, from its magic number on.
 fn read_footer(image: &mut (impl Read + Seek), size: u64) -> Result<Window, ImageError> {
     let offset = u64::try_from(FOOTER_LENGTH)
         .ok()
@@ -147,13 +152,13 @@ fn check_sparse(header: &Window, size: u64) -> Result<(), ImageError> {
     };
     let l1_entries = header.le64(12).div_ceil(mapped);
     check_grains(grain, l1_entries)?;
-    // The directory and, with its flag, the redundant one are read when the image is opened.
+    // QEMU reads the directory and, if the flag is set, the redundant one when it opens the image.
     let has_redundant = header.le32(8) & REDUNDANT_DIRECTORY != 0;
     let redundant = if has_redundant { header.le64(48) } else { 0 };
     let is_directory = |sector: u64| {
         sector
             .checked_mul(SECTOR)
-            .is_some_and(|at| window::is_readable(at, l1_entries.saturating_mul(L1_ENTRY)))
+            .is_some_and(|at| window::is_readable(at, l1_entries.saturating_mul(L1_ENTRY_LENGTH)))
     };
     if !is_directory(header.le64(56)) || !is_directory(redundant) {
         return Err(ImageError::InvalidTable {
@@ -231,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_is_not_looked_for_behind_the_short_descriptor() {
+    fn a_parent_is_not_looked_for_after_the_short_descriptor() {
         let text = format!(
             "{IDS}createType=\"vmfs\"\n{}\nparentFileNameHint=\"p\"\nRW 8 VMFS \"a\"\n",
             "#".repeat(SHORT_DESCRIPTOR)

@@ -1,13 +1,16 @@
-//! The text descriptor of VMDK images. QEMU reads it with C string functions (`block/vmdk.c` vmdk_parse_description,
-//! vmdk_parse_extents, vmdk_parent_open, vmdk_read_cid): strstr finds a key anywhere, even in a comment, and sscanf
-//! takes line ends for blanks. A stricter reader would see other files than QEMU, so this one does the same.
+//! The text descriptor of VMDK images.
+//!
+//! QEMU reads it with C string functions (`vmdk_parse_description`, `vmdk_parse_extents`,
+//! `vmdk_parent_open` and `vmdk_read_cid` in block/vmdk.c): strstr(3) finds a key anywhere, even in
+//! a comment, and sscanf(3) takes line ends for blanks. This parser does the same, because a
+//! stricter one would find other files than QEMU.
 
 use std::collections::BTreeSet;
 
-use super::ImageError;
-use super::window::{MAX_NAME, c_string};
+use crate::image::error::ImageError;
+use crate::image::window::{self, MAX_NAME, c_string};
 
-/// createType values QEMU opens (vmdk_open_desc_file).
+/// The values of createType that QEMU opens (`vmdk_open_desc_file`).
 const CREATE_TYPES: &[&str] = &[
     "monolithicFlat",
     "vmfs",
@@ -16,21 +19,21 @@ const CREATE_TYPES: &[&str] = &[
     "twoGbMaxExtentSparse",
     "twoGbMaxExtentFlat",
 ];
-/// bytes; `char ct[128]` without the NUL.
+/// In bytes: `char ct[128]` without the NUL.
 const MAX_CREATE_TYPE: usize = 127;
-/// bytes; `%10s`
-const MAX_WORD: usize = 10;
-/// bytes; `%511[^\n\r"]`
+/// In bytes: `%10s`.
+const MAX_TOKEN: usize = 10;
+/// In bytes: `%511[^\n\r"]`.
 const MAX_EXTENT_NAME: usize = 511;
-/// bytes of an invalid line that a message shows
-const SHOWN: usize = 60;
-/// characters between a key and its value: `="`
+/// In bytes: the part of an invalid line that a message shows.
+const MAX_SHOWN_LINE: usize = 60;
+/// In bytes: `="` between a key and its value.
 const QUOTED: usize = 2;
-/// characters between a key and its value: `=`
+/// In bytes: `=` between a key and its value.
 const PLAIN: usize = 1;
 
-/// What follows the first occurrence of `key`. The search ends at the first NUL, but the `skip` characters behind
-/// the key are stepped over unseen, a NUL among them included.
+/// Returns what follows the first occurrence of `key` and `skip` bytes after it. The search ends at
+/// the first NUL, but the skipped bytes may contain one.
 fn after<'a>(text: &'a [u8], key: &str, skip: usize) -> Option<&'a [u8]> {
     let found = c_string(text)
         .windows(key.len())
@@ -39,14 +42,14 @@ fn after<'a>(text: &'a [u8], key: &str, skip: usize) -> Option<&'a [u8]> {
     text.get(value..)
 }
 
-/// The bytes up to the closing quote.
+/// Returns the bytes up to the closing quote.
 fn quoted(value: &[u8]) -> Option<&[u8]> {
     let value = c_string(value);
     let end = value.iter().position(|byte| *byte == b'"')?;
     value.get(..end)
 }
 
-/// Checks that createType is one QEMU opens a descriptor for.
+/// Checks that QEMU opens descriptors of this createType.
 pub(super) fn check_create_type(text: &[u8]) -> Result<(), ImageError> {
     let kind = after(c_string(text), "createType", QUOTED)
         .and_then(quoted)
@@ -59,7 +62,7 @@ pub(super) fn check_create_type(text: &[u8]) -> Result<(), ImageError> {
     }
 }
 
-/// The parent's name; `None` where there is no key or the name is empty.
+/// Returns the parent's name; None if there is no key or the name is empty.
 pub(super) fn parent(text: &[u8]) -> Result<Option<Vec<u8>>, ImageError> {
     const KEY: &str = "parentFileNameHint";
     if after(c_string(text), KEY, 0).is_none() {
@@ -69,16 +72,15 @@ pub(super) fn parent(text: &[u8]) -> Result<Option<Vec<u8>>, ImageError> {
         .and_then(quoted)
         .ok_or(ImageError::ParentNameUnterminated)?;
     if name.len() > MAX_NAME {
-        let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         return Err(ImageError::BackingNameTooLong {
-            length: number(name.len()),
-            limit: number(MAX_NAME),
+            length: window::length(name.len()),
+            limit: window::length(MAX_NAME),
         });
     }
     Ok((!name.is_empty()).then(|| name.to_vec()))
 }
 
-/// Checks that both content identifiers are there: hexadecimal numbers, as `%x` reads them.
+/// Checks that both content identifiers are hexadecimal numbers, as `%x` reads them.
 pub(super) fn check_content_ids(text: &[u8]) -> Result<(), ImageError> {
     for key in ["CID", "parentCID"] {
         let value = after(text, key, PLAIN).unwrap_or_default();
@@ -90,12 +92,12 @@ pub(super) fn check_content_ids(text: &[u8]) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// The names of the extents QEMU opens, in order, each once.
+/// Returns the names of the extents that QEMU opens, in order, each once.
 pub(super) fn extents(text: &[u8]) -> Result<Vec<Vec<u8>>, ImageError> {
     let mut names = Vec::new();
     let mut seen = BTreeSet::new();
-    // To sscanf a line of blanks is the extent behind it once more: all of them are stepped over at once, as reading
-    // an extent again changes nothing and would take quadratic time.
+    // For sscanf a line of blanks is the extent after it again. All blanks are skipped at once,
+    // because reading an extent again changes nothing and would take quadratic time.
     let mut rest = blanks_stripped(c_string(text));
     while !rest.is_empty() {
         if let Some(name) = extent(rest)?
@@ -109,7 +111,7 @@ pub(super) fn extents(text: &[u8]) -> Result<Vec<Vec<u8>>, ImageError> {
     Ok(names)
 }
 
-/// The file an extent line makes QEMU open: `RW SECTORS TYPE "NAME" [OFFSET]`.
+/// Returns the file that an extent line makes QEMU open: `RW SECTORS TYPE "NAME" [OFFSET]`.
 fn extent(line: &[u8]) -> Result<Option<&[u8]>, ImageError> {
     let Some(Fields {
         access,
@@ -124,14 +126,14 @@ fn extent(line: &[u8]) -> Result<Option<&[u8]>, ImageError> {
     if access != b"RW" {
         return Ok(None);
     }
-    // Flat extents need an offset, all others must not have one; that is checked before the type is.
+    // Flat extents need an offset, all others must not have one; QEMU checks this before the type.
     let valid = match kind {
         b"FLAT" => matches!(offset, Some(Sign::Zero | Sign::Positive)),
         _ => offset.is_none(),
     };
     if !valid {
         let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let shown = line.get(..SHOWN).unwrap_or(line);
+        let shown = line.get(..MAX_SHOWN_LINE).unwrap_or(line);
         return Err(ImageError::InvalidExtentLine(shown.to_vec()));
     }
     let opened = matches!(
@@ -141,7 +143,7 @@ fn extent(line: &[u8]) -> Result<Option<&[u8]>, ImageError> {
     Ok((opened && sectors == Sign::Positive).then_some(name))
 }
 
-/// What sscanf finds with `%10s %lld %10s "%511[^\n\r"]" %lld`, if it finds at least a name.
+/// What sscanf finds with `%10s %lld %10s "%511[^\n\r"]" %lld`, up to a name at least.
 struct Fields<'a> {
     access: &'a [u8],
     sectors: Sign,
@@ -152,9 +154,9 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn scan(text: &'a [u8]) -> Option<Self> {
-        let (access, rest) = word(text)?;
+        let (access, rest) = token(text)?;
         let (sectors, rest) = number(rest)?;
-        let (kind, rest) = word(rest)?;
+        let (kind, rest) = token(rest)?;
         let rest = blanks_stripped(rest).strip_prefix(b"\"")?;
         let length = rest
             .iter()
@@ -165,7 +167,7 @@ impl<'a> Fields<'a> {
         if name.is_empty() {
             return None;
         }
-        // The name counts even when its closing quote is missing; the offset then does not.
+        // Without its closing quote the name counts, and the offset does not.
         let offset = rest
             .strip_prefix(b"\"")
             .and_then(number)
@@ -180,7 +182,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// All that matters of a number.
+/// The sign of a number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sign {
     Negative,
@@ -188,19 +190,20 @@ enum Sign {
     Positive,
 }
 
-/// `%10s`
-fn word(text: &[u8]) -> Option<(&[u8], &[u8])> {
+/// Reads `%10s`.
+fn token(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let text = blanks_stripped(text);
     let length = text
         .iter()
-        .take(MAX_WORD)
+        .take(MAX_TOKEN)
         .take_while(|byte| !is_blank(**byte))
         .count();
     text.split_at_checked(length)
-        .filter(|(word, _)| !word.is_empty())
+        .filter(|(token, _)| !token.is_empty())
 }
 
-/// `%lld`; glibc gives the limits of the type for numbers beyond them, so the sign is always right.
+/// Reads `%lld`. glibc returns the limits of the type for numbers beyond them, so that the sign is
+/// always right.
 fn number(text: &[u8]) -> Option<(Sign, &[u8])> {
     let text = blanks_stripped(text);
     let digits = sign_stripped(text);
@@ -222,7 +225,7 @@ fn number(text: &[u8]) -> Option<(Sign, &[u8])> {
     Some((sign, rest))
 }
 
-/// isspace of the C locale
+/// Returns whether a byte is a blank (isspace(3) in the C locale).
 fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }

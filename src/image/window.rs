@@ -1,33 +1,36 @@
-//! Bounded reading of an image file.
+//! Reading of an image file with an upper limit.
 //!
-//! QEMU's block layer (`block/io.c` bdrv_aligned_preadv) pads reads behind the end of a file with zeros, so a
-//! truncated header is a header of zeros to its drivers. Everything here reads the same way: a field is never
-//! "missing", and no length taken from the image decides how much is read without an upper limit of the caller's.
+//! QEMU's block layer pads reads after the end of a file with zeros (`bdrv_aligned_preadv`,
+//! block/io.c), so that its drivers read zeros in a truncated header. Everything here reads so too:
+//! no field is missing. Callers limit every length that they take from the image.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-use super::ImageError;
+use crate::image::error::ImageError;
 
-/// bytes; QEMU's BDRV_SECTOR_SIZE. File sizes are rounded up to it.
+/// In bytes: BDRV_SECTOR_SIZE, to which QEMU rounds file sizes up.
 pub(super) const SECTOR: u64 = 512;
 
-/// bytes; QEMU's BDRV_MAX_LENGTH, INT64_MAX aligned down to 1 GiB. Requests that end behind it fail.
+/// In bytes: BDRV_MAX_LENGTH, INT64_MAX rounded down to 1 GiB. Requests that end after it fail.
 const MAX_OFFSET: u64 = 0x7fff_ffff_c000_0000;
 
-/// bytes; QEMU's `char backing_file[PATH_MAX]` without the NUL (`include/block/block_int-common.h`).
+/// In bytes: `char backing_file[PATH_MAX]` without the NUL (include/block/block_int-common.h).
 pub(super) const MAX_NAME: usize = 4095;
 
-/// A piece of an image, followed by endless zeros.
+/// A part of an image. All bytes after its end read as zeros.
 pub(super) struct Window(Vec<u8>);
 
 impl Window {
     /// Reads `len` bytes at `offset` of the image.
+    ///
+    /// # Errors
+    /// [`ImageError::OffsetBeyondAnyFile`], and [`ImageError::Read`].
     pub(super) fn read(
         image: &mut (impl Read + Seek),
         offset: u64,
         len: usize,
     ) -> Result<Self, ImageError> {
-        let wanted = u64::try_from(len).unwrap_or(u64::MAX);
+        let wanted = length(len);
         if offset
             .checked_add(wanted)
             .is_none_or(|end| end > MAX_OFFSET)
@@ -41,12 +44,12 @@ impl Window {
         Ok(Self(bytes))
     }
 
-    /// All bytes that were asked for.
+    /// Returns all bytes that were asked for.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// `len` bytes at `at`; fewer where the window ends.
+    /// Returns `len` bytes at `at`; fewer if the window ends before.
     pub(super) fn slice(&self, at: usize, len: usize) -> &[u8] {
         let tail = self.0.get(at..).unwrap_or_default();
         tail.get(..len).unwrap_or(tail)
@@ -60,61 +63,67 @@ impl Window {
         field
     }
 
-    /// The byte at `at`.
+    /// Returns the byte at `at`.
     pub(super) fn u8(&self, at: usize) -> u8 {
         u8::from_ne_bytes(self.array(at))
     }
 
-    /// A big-endian number of two bytes.
+    /// Returns a big-endian number of two bytes.
     pub(super) fn be16(&self, at: usize) -> u16 {
         u16::from_be_bytes(self.array(at))
     }
 
-    /// A big-endian number of four bytes.
+    /// Returns a big-endian number of four bytes.
     pub(super) fn be32(&self, at: usize) -> u32 {
         u32::from_be_bytes(self.array(at))
     }
 
-    /// A big-endian number of eight bytes.
+    /// Returns a big-endian number of eight bytes.
     pub(super) fn be64(&self, at: usize) -> u64 {
         u64::from_be_bytes(self.array(at))
     }
 
-    /// A little-endian number of two bytes.
+    /// Returns a little-endian number of two bytes.
     pub(super) fn le16(&self, at: usize) -> u16 {
         u16::from_le_bytes(self.array(at))
     }
 
-    /// A little-endian number of four bytes.
+    /// Returns a little-endian number of four bytes.
     pub(super) fn le32(&self, at: usize) -> u32 {
         u32::from_le_bytes(self.array(at))
     }
 
-    /// A little-endian number of eight bytes.
+    /// Returns a little-endian number of eight bytes.
     pub(super) fn le64(&self, at: usize) -> u64 {
         u64::from_le_bytes(self.array(at))
     }
 }
 
-/// Whether QEMU's block layer takes a request for these bytes, be they in the file or behind its end.
+/// Returns whether QEMU's block layer accepts a request for these bytes, in the file or after its
+/// end.
 pub(super) fn is_readable(offset: u64, length: u64) -> bool {
     offset
         .checked_add(length)
         .is_some_and(|end| end <= MAX_OFFSET)
 }
 
-/// The size of the image as QEMU sees it: whole sectors.
+/// Returns the size of the image for QEMU, rounded up to whole sectors, in bytes.
 pub(super) fn size(image: &mut impl Seek) -> io::Result<u64> {
     let bytes = image.seek(SeekFrom::End(0))?;
     Ok(bytes.checked_next_multiple_of(SECTOR).unwrap_or(bytes))
 }
 
-/// The bytes before the first NUL: what is left of a field once QEMU treats it as a C string.
+/// Returns a length in memory as a length in the image.
+pub(super) fn length(value: usize) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+/// Returns the bytes before the first NUL, which are the field as a C string.
 pub(super) fn c_string(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
-/// A file name field: cut at the NUL, `None` when nothing is left.
+/// Returns a file name field up to the first NUL; None if it is empty.
 pub(super) fn name(field: &[u8]) -> Option<Vec<u8>> {
     let name = c_string(field);
     (!name.is_empty()).then(|| name.to_vec())

@@ -132,6 +132,8 @@ fn decide(
                 key: String::new(),
             },
             reason,
+            mapped: false,
+            may_be_directory: false,
             image: None,
             required: true,
         })

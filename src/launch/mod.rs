@@ -32,7 +32,7 @@ use crate::launch::prepare::{Launcher, Prepared, privilege, start_keeper, stop_o
 use crate::model::label::Context;
 use crate::plan::preflight;
 use crate::plan::step::{Action, Step};
-use crate::qemu::Purpose;
+use crate::qemu::RunMode;
 use crate::restore::command;
 use crate::restore::entry_lock;
 use crate::restore::journal::Journal;
@@ -85,9 +85,9 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
         "read the command line: {} resources named",
         reading.invocation.requests.len()
     ));
-    match reading.invocation.purpose {
-        Purpose::Guest => {}
-        Purpose::Information | Purpose::Probe => {
+    match reading.invocation.run_mode {
+        RunMode::Guest => {}
+        RunMode::Information | RunMode::Probe => {
             return without_guest(&host, &command, environment, &own, mode);
         }
     }

@@ -27,7 +27,7 @@ use crate::plan::resource::{CollectContext, Collected, Resource};
 use crate::plan::step::{Decision, Plan, Relabel};
 use crate::plan::unlabelled_fs;
 use crate::plan::{self};
-use crate::qemu::{self, Invocation, Purpose};
+use crate::qemu::{self, Invocation, RunMode};
 use crate::seclabel::domain::{self, Accelerator};
 use crate::seclabel::labels::GuestLabels;
 use crate::seclabel::mcs;
@@ -109,7 +109,7 @@ pub fn read(
         let name = invocation.name.as_ref()?;
         Some(name.to_string_lossy().into_owned())
     });
-    let directory = if options.runtime_dir && invocation.purpose == Purpose::Guest {
+    let directory = if options.runtime_dir && invocation.run_mode == RunMode::Guest {
         let run_as = invocation
             .run_as
             .as_ref()
@@ -359,7 +359,7 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
     let mut problems = Vec::new();
     let mut labels = None;
     let mut processes = Vec::new();
-    if host.mode() != Mode::Disabled && reading.invocation.purpose == Purpose::Guest {
+    if host.mode() != Mode::Disabled && reading.invocation.run_mode == RunMode::Guest {
         let mut planned = || -> Result<GuestLabels, Refusal> {
             processes = host.processes()?;
             let own = host.own_context()?;

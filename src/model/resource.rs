@@ -331,22 +331,26 @@ pub struct Image {
     pub data_file_given: bool,
 }
 
-/// One thing of the host that the command line makes QEMU use.
+/// A resource of the host that the command line, or a header of an image, makes QEMU use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What.
+    /// What it is.
     pub target: Target,
     /// Which label it needs.
     pub class: Class,
     /// What QEMU does with it.
     pub access: Access,
-    /// Who said so.
+    /// What names it.
     pub origin: Origin,
-    /// In words, for the plan: "writable disk", "kernel".
+    /// What it is for, for display only: "writable disk", "kernel".
     pub reason: &'static str,
-    /// Set for disk images whose header may name further files.
+    /// True if QEMU maps the file, for which a policy has a permission of its own.
+    pub mapped: bool,
+    /// True if the path may be a file or a directory, which only the host can tell (hugetlbfs).
+    pub may_be_directory: bool,
+    /// What is expected in its header; None unless it is a disk image.
     pub image: Option<Image>,
-    /// False where QEMU goes on without it (`/etc/qemu/qemu.conf`, an optional ROM).
+    /// True if QEMU stops without it; false for `/etc/qemu/qemu.conf` or an optional ROM.
     pub required: bool,
 }
 

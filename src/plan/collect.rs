@@ -15,7 +15,6 @@ use crate::plan::resource::Collected;
 use crate::plan::resource::DeferredHeader;
 use crate::plan::resource::QueuedRequest;
 use crate::plan::resource::Resource;
-use crate::qemu;
 use crate::text::escape::{escaped, quoted};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
@@ -189,6 +188,7 @@ fn unseen(request: &Request) -> Resource {
         access: request.access,
         origin: request.origin.clone(),
         reason: request.reason,
+        mapped: request.mapped,
         required: request.required,
         template: false,
         handed_over: false,
@@ -294,7 +294,7 @@ fn pin(
         Ok(pinned) => {
             resource.kind = pinned.kind;
             // Only the host can tell a file from a directory (hugetlbfs) here.
-            if request.reason == qemu::GUEST_MEMORY {
+            if request.may_be_directory {
                 (resource.class, resource.access) = match pinned.kind {
                     Kind::Dir => (Class::Keep, Access::Tree),
                     _ if resource.access == Access::Tree => (Class::Exclusive, Access::Write),

@@ -111,6 +111,8 @@ fn request(word: usize, target: Target, class: Class, access: Access) -> Request
             key: "host".to_owned(),
         },
         reason: "test",
+        mapped: false,
+        may_be_directory: false,
         image: None,
         required: true,
     }

@@ -194,6 +194,8 @@ pub fn read(
         } else {
             "data of a read-only disk"
         },
+        mapped: false,
+        may_be_directory: false,
         image: None,
         required: true,
     };

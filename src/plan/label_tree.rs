@@ -119,6 +119,7 @@ fn resource(host: &dyn Host, pinned: Pinned, root: &Path, out: &mut Collected) -
             tree_of: root.to_path_buf(),
         },
         reason: "in a tree that is handed over",
+        mapped: false,
         required: false,
         template: false,
         handed_over: true,

@@ -7,7 +7,6 @@ use crate::host::pinned::{Identity, Kind, Pinned};
 use crate::host::sysfs::SystemFiles;
 use crate::model::label::Context;
 use crate::model::resource::{Access, Class, Image, Origin, Request};
-use crate::qemu;
 use crate::text::escape::{escaped, quoted};
 
 /// A resource as it is on this host.
@@ -25,8 +24,10 @@ pub struct Resource {
     pub access: Access,
     /// Who named it.
     pub origin: Origin,
-    /// In words.
+    /// In words. Decides nothing.
     pub reason: &'static str,
+    /// Whether QEMU maps it if it is a file.
+    pub mapped: bool,
     /// Whether QEMU fails without it.
     pub required: bool,
     /// Whether `path` ends in characters that QEMU will choose.
@@ -44,8 +45,7 @@ pub struct Resource {
 impl Resource {
     /// Whether QEMU maps the file, which policies tell from reading it.
     pub fn is_mapped(&self) -> bool {
-        self.kind == Kind::File
-            && [qemu::INITIAL_RAMDISK, qemu::GUEST_MEMORY].contains(&self.reason)
+        self.kind == Kind::File && self.mapped
     }
 
     /// For messages: the path, or what stands for it.

@@ -1,71 +1,26 @@
-//! The command line as a list of parsed options, config files and `-set` worked in.
+//! The command line as a list of parsed options, with config files and `-set` applied.
 //!
 //! Pure. Order and merging follow `qemu_init` (system/vl.c, QEMU 10).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 
-use crate::qemu::requests::{Found, Site};
+use crate::qemu::invocation::ConfigFile;
+use crate::qemu::parsed_option::{IMAGE, ParsedOption, is_modern_netdev};
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
 use crate::qemu::syntax::argv::{Age, Item, Spec, Syntax};
 use crate::qemu::syntax::opts::Opts;
-use crate::qemu::syntax::tree::{Scalar, Tree};
-use crate::qemu::syntax::{argv, bytes, json, keyval, readconfig};
+use crate::qemu::syntax::tree::Scalar;
+use crate::qemu::syntax::value::is_json;
+use crate::qemu::syntax::{argv, bytes, readconfig};
 use crate::qemu::tables::unknown;
+use crate::qemu::usage::Usage;
 use crate::text::escape::quoted;
 
-/// The last value of a key among all words of an option whose words add up (`merge_lists`).
-pub fn merged<'a>(
-    entries: &'a [Entry],
-    option: &str,
-    key: &str,
-) -> Option<(&'a Entry, crate::qemu::syntax::tree::Leaf<'a>)> {
-    entries
-        .iter()
-        .filter(|entry| entry.name == option)
-        .filter_map(|entry| Some((entry, entry.tree.leaf(key)?)))
-        .next_back()
-}
-
-/// Whether no later word gives the same option: of those whose word is kept as it is, QEMU keeps
-/// one.
-pub fn is_last(entries: &[Entry], entry: &Entry) -> bool {
-    entries
-        .iter()
-        .rfind(|other| other.name == entry.name)
-        .is_some_and(|last| std::ptr::eq(last, entry))
-}
-
-/// The name under which positional images are listed.
-pub const IMAGE: &str = "image";
-
-/// One option with its parsed value.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// The option's name without dashes, or [`IMAGE`].
-    pub name: &'static str,
-    /// Where it stands.
-    pub site: Site,
-    /// The word as it is; empty in config files.
-    pub word: Vec<u8>,
-    /// The pairs of a QemuOpts value.
-    pub opts: Opts,
-    /// The same as a tree, or what keyval and JSON say.
-    pub tree: Tree,
-    /// `help` stood where it asks for help.
-    pub help: bool,
-    /// QemuOpts: `-set` can change it, and repeated keys are kept.
-    pub is_opts: bool,
-}
-
-impl Entry {
-    /// The text of a key.
-    pub fn text(&self, key: &str) -> Option<&[u8]> {
-        self.tree.text(key)
-    }
-}
-
-/// QemuOpts lists as config files and `-set` call them, where that differs from the option
-/// (`vm_config_groups`, `drive_config_groups`).
+/// QemuOpts lists whose name in config files and `-set` differs from the option's
+/// (`vm_config_groups`, `drive_config_groups`): list, option.
 const GROUPS: &[(&str, &str)] = &[
     ("memory", "m"),
     ("smp-opts", "smp"),
@@ -73,7 +28,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("fsdev", "fsdev"),
 ];
 
-/// Lists that config files may fill although nothing is made of it.
+/// Lists that config files may fill without an effect on resources.
 const IDLE_GROUPS: &[&str] = &[
     "acpi",
     "smbios",
@@ -95,168 +50,186 @@ const CONFIG_GROUPS: &[&str] = &[
     "iscsi", "add-fd", "sandbox", "name", "rtc", "icount", "action",
 ];
 
-/// Config files that the line reads, in order: path, whether it must exist, word.
-pub fn config_files(args: &[OsString], default: &str) -> Vec<(OsString, bool, usize)> {
+/// Returns the config files that QEMU reads, in order.
+pub fn config_files(args: &[OsString], default: &str) -> Vec<ConfigFile> {
     config_files_of(&argv::split(args), default)
 }
 
-fn config_files_of(items: &[Item<'_>], default: &str) -> Vec<(OsString, bool, usize)> {
+fn config_files_of(items: &[Item<'_>], default: &str) -> Vec<ConfigFile> {
     let mut files = Vec::new();
     let user_config = !items
         .iter()
         .any(|item| matches!(item, Item::Option { spec, .. } if spec.name == "no-user-config"));
     if user_config {
-        files.push((OsString::from(default), false, 1));
+        files.push(ConfigFile {
+            path: OsString::from(default),
+            required: false,
+            word: 1,
+        });
     }
     for item in items {
         if let Item::Option { word, spec, value } = item
             && spec.name == "readconfig"
         {
-            files.push((bytes::os(value), true, *word));
+            files.push(ConfigFile {
+                path: bytes::os_string(value),
+                required: true,
+                word: *word,
+            });
         }
     }
     files
 }
 
-/// Reads the whole line. What QEMU would refuse becomes an error in `found`.
+/// Parses the whole line. What QEMU would refuse is added to `requests` as an error.
 pub fn read(
     args: &[OsString],
     configs: &BTreeMap<OsString, Vec<u8>>,
     default_config: &str,
-    found: &mut Found<'_>,
-) -> Vec<Entry> {
+    requests: &mut Requests<'_>,
+) -> Vec<ParsedOption> {
     let mut reader = Reader {
-        entries: Vec::new(),
+        options: Vec::new(),
         ids: BTreeMap::new(),
     };
     let items = argv::split(args);
-    for (path, required, word) in config_files_of(&items, default_config) {
-        if !required {
-            reader.config(&path, configs, word, false, found);
+    for file in config_files_of(&items, default_config) {
+        if !file.required {
+            reader.read_config(&file, configs, requests);
         }
     }
     for item in items {
         match item {
-            Item::Image { word, value } => reader.entries.push(Entry {
-                name: IMAGE,
-                site: Site::new(word, IMAGE),
-                word: value.to_vec(),
-                opts: Opts::default(),
-                tree: Tree::default(),
-                help: false,
-                is_opts: false,
-            }),
+            Item::Image { word, value } => {
+                let site = Site::new(word, IMAGE);
+                reader
+                    .options
+                    .push(ParsedOption::new(IMAGE, site, value.to_vec()));
+            }
             Item::Option { word, spec, value } => match spec.name {
-                "readconfig" => reader.config(&bytes::os(value), configs, word, true, found),
-                "set" => reader.set(word, value, found),
-                _ => reader.option(word, spec, value, found),
+                "readconfig" => {
+                    let file = ConfigFile {
+                        path: bytes::os_string(value),
+                        required: true,
+                        word,
+                    };
+                    reader.read_config(&file, configs, requests);
+                }
+                "set" => reader.apply_set(word, value, requests),
+                _ => reader.read_option(word, spec, value, requests),
             },
             Item::NoValue { word, spec } => {
                 let site = Site::new(word, spec.dashed);
-                found.error(&site, "needs a value");
+                requests.error(&site, "needs a value");
             }
-            Item::Unknown { word, option, next } => unknown::option(word, option, next, found),
+            Item::Unknown { word, option, next } => {
+                unknown::report_option(word, option, next, requests)
+            }
             Item::Malformed { word, value } => {
                 let site = Site::new(word, bytes::show(value));
-                found.error(&site, "is no option of QEMU");
+                requests.error(&site, "is no option of QEMU");
             }
         }
     }
-    reader.entries
+    reader.options
 }
 
 struct Reader {
-    entries: Vec<Entry>,
-    /// QemuOpts entries by group and id, for `-set`.
+    options: Vec<ParsedOption>,
+    /// The index of every QemuOpts option by list and id, for `-set`.
     ids: BTreeMap<(&'static str, Vec<u8>), usize>,
 }
 
 impl Reader {
-    fn option(&mut self, word: usize, spec: &'static Spec, value: &[u8], found: &mut Found<'_>) {
+    fn read_option(
+        &mut self,
+        word: usize,
+        spec: &'static Spec,
+        value: &[u8],
+        requests: &mut Requests<'_>,
+    ) {
         let site = Site::new(word, spec.dashed);
         if spec.age == Age::Removed {
-            found.warn(&site, "QEMU 10 no longer has this option");
+            requests.warn(&site, "QEMU 10 no longer has this option");
         }
-        let mut entry = Entry {
-            name: spec.name,
-            site,
-            word: value.to_vec(),
-            opts: Opts::default(),
-            tree: Tree::default(),
-            help: false,
-            is_opts: false,
-        };
+        let mut option = ParsedOption::new(spec.name, site, value.to_vec());
         let read = match spec.syntax {
             Syntax::Flag | Syntax::Verbatim => Ok(()),
-            Syntax::Opts(implied) => entry.read_opts(value, implied),
-            Syntax::Keyval(implied) => entry.read_keyval(value, Some(implied)),
-            Syntax::KeyvalOrJson(_) if is_json(value) => entry.read_json(value),
-            Syntax::KeyvalOrJson(implied) => entry.read_keyval(value, implied),
-            Syntax::OptsOrJson(_) if is_json(value) => entry.read_json(value),
-            Syntax::OptsOrJson(implied) => entry.read_opts(value, Some(implied)),
-            Syntax::Netdev if is_json(value) => entry.read_json(value),
-            Syntax::Netdev if is_modern_netdev(value) => entry.read_keyval(value, Some("type")),
-            Syntax::Netdev => entry.read_opts(value, Some("type")),
+            Syntax::Opts(implied) => option.read_opts(value, implied),
+            Syntax::Keyval(implied) => option.read_keyval(value, Some(implied)),
+            Syntax::KeyvalOrJson(_) if is_json(value) => option.read_json(value),
+            Syntax::KeyvalOrJson(implied) => option.read_keyval(value, implied),
+            Syntax::OptsOrJson(_) if is_json(value) => option.read_json(value),
+            Syntax::OptsOrJson(implied) => option.read_opts(value, Some(implied)),
+            Syntax::Netdev if is_json(value) => option.read_json(value),
+            Syntax::Netdev if is_modern_netdev(value) => option.read_keyval(value, Some("type")),
+            Syntax::Netdev => option.read_opts(value, Some("type")),
         };
-        if let Err(message) = read {
-            found.error(&entry.site, message);
+        if let Err(error) = read {
+            requests.error(&option.site, error.to_string());
         }
-        self.add(entry);
+        self.add(option);
     }
 
-    fn add(&mut self, entry: Entry) {
-        if entry.is_opts
-            && let Some(id) = entry.opts.id()
+    fn add(&mut self, option: ParsedOption) {
+        if option.is_opts
+            && let Some(id) = option.opts.id()
         {
             self.ids
-                .entry((group_of(entry.name), id.to_vec()))
-                .or_insert(self.entries.len());
+                .entry((group_of(option.name), id.to_vec()))
+                .or_insert(self.options.len());
         }
-        self.entries.push(entry);
+        self.options.push(option);
     }
 
-    fn config(
+    fn read_config(
         &mut self,
-        path: &OsString,
+        file: &ConfigFile,
         configs: &BTreeMap<OsString, Vec<u8>>,
-        word: usize,
-        required: bool,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) {
-        use crate::qemu::requests::Use;
-        use std::os::unix::ffi::OsStrExt;
-        let site = Site::new(word, "-readconfig");
-        let Some(file) = configs.get(path) else {
-            if required {
-                found.path(
+        let ConfigFile {
+            path,
+            required,
+            word,
+        } = file;
+        let site = Site::new(*word, "-readconfig");
+        let Some(text) = configs.get(path) else {
+            if *required {
+                requests.add_path(
                     site.origin("", None),
                     path.as_bytes(),
-                    Use::content("configuration file"),
+                    Usage::content("configuration file"),
                 );
                 let message = format!("cannot read {}", quoted(path));
-                found.error(&site, message);
+                requests.error(&site, message);
             }
             return;
         };
-        let how = if required {
-            Use::content("configuration file")
+        let how = if *required {
+            Usage::content("configuration file")
         } else {
-            Use::read_only("configuration file").optional()
+            Usage::read_only("configuration file").optional()
         };
-        found.path(site.origin("", None), path.as_bytes(), how);
-        let sections = match readconfig::parse(file) {
+        requests.add_path(site.origin("", None), path.as_bytes(), how);
+        let sections = match readconfig::parse(text) {
             Ok(sections) => sections,
             Err(error) => {
-                found.error(&site, format!("{}: {error}", quoted(path)));
+                requests.error(&site, format!("{}: {error}", quoted(path)));
                 return;
             }
         };
         for section in sections {
-            self.section(section, word, found);
+            self.read_section(section, *word, requests);
         }
     }
 
-    fn section(&mut self, section: readconfig::Section, word: usize, found: &mut Found<'_>) {
+    fn read_section(
+        &mut self,
+        section: readconfig::Section,
+        word: usize,
+        requests: &mut Requests<'_>,
+    ) {
         let group = bytes::show(&section.group);
         let renamed = GROUPS.iter().find(|(list, _)| *list == group);
         let name = renamed.map_or(group.as_str(), |(_, option)| option);
@@ -264,7 +237,7 @@ impl Reader {
         site.prefix = format!("{group}.");
         let Some(name) = CONFIG_GROUPS.iter().find(|known| **known == name) else {
             if !IDLE_GROUPS.contains(&group.as_str()) {
-                unknown::group(&site, &group, &section.pairs, found);
+                unknown::report_group(&site, &group, &section.pairs, requests);
             }
             return;
         };
@@ -275,24 +248,17 @@ impl Reader {
         for (key, value) in section.pairs {
             opts.push(key, value, None);
         }
-        let mut entry = Entry {
-            name,
-            site,
-            word: Vec::new(),
-            opts: Opts::default(),
-            tree: Tree::default(),
-            help: false,
-            // These become a QDict at once, where -set does not reach.
-            is_opts: !matches!(*name, "object" | "machine" | "audiodev" | "smp" | "boot"),
-        };
-        if let Err(message) = entry.take_opts(opts) {
-            found.error(&entry.site, message);
+        let mut option = ParsedOption::new(name, site, Vec::new());
+        // QEMU turns these into a QDict at once, which -set does not change.
+        option.is_opts = !matches!(*name, "object" | "machine" | "audiodev" | "smp" | "boot");
+        if let Err(error) = option.take_opts(opts) {
+            requests.error(&option.site, error.to_string());
         }
-        self.add(entry);
+        self.add(option);
     }
 
-    /// `GROUP.ID.KEY=VALUE` (`qemu_set_option`).
-    fn set(&mut self, word: usize, value: &[u8], found: &mut Found<'_>) {
+    /// Applies a `-set GROUP.ID.KEY=VALUE` (`qemu_set_option`).
+    fn apply_set(&mut self, word: usize, value: &[u8], requests: &mut Requests<'_>) {
         let site = Site::new(word, "-set");
         let parts = bytes::split_once(value, b'.').and_then(|(group, rest)| {
             let (id, rest) = bytes::split_once(rest, b'.')?;
@@ -300,78 +266,37 @@ impl Reader {
             Some((group, id, key, value))
         });
         let Some((group, id, key, value)) = parts else {
-            found.error(&site, "must be GROUP.ID.KEY=VALUE");
+            requests.error(&site, "must be GROUP.ID.KEY=VALUE");
             return;
         };
         let known = argv::OPTIONS
             .iter()
             .map(|spec| group_of(spec.name))
             .find(|name| name.as_bytes() == group);
-        let entry = known
+        let option = known
             .and_then(|group| self.ids.get(&(group, id.to_vec())))
-            .and_then(|at| self.entries.get_mut(*at));
-        let Some(entry) = entry else {
+            .and_then(|at| self.options.get_mut(*at));
+        let Some(option) = option else {
             let message = format!(
                 "there is no {} '{}' before this word",
                 bytes::show(group),
                 bytes::show(id)
             );
-            found.error(&site, message);
+            requests.error(&site, message);
             return;
         };
-        entry.site.set_path = format!("{}.{}.", bytes::show(group), bytes::show(id));
-        entry.opts.push(key.to_vec(), value.to_vec(), Some(word));
-        let insert = entry
+        option.site.set_path = format!("{}.{}.", bytes::show(group), bytes::show(id));
+        option.opts.push(key.to_vec(), value.to_vec(), Some(word));
+        let insert = option
             .tree
             .insert(key, Scalar::Text(value.to_vec()), Some(word));
         if let Err(error) = insert {
-            found.error(&site, error.to_string());
+            requests.error(&site, error.to_string());
         }
     }
 }
 
-impl Entry {
-    fn read_opts(&mut self, word: &[u8], implied: Option<&str>) -> Result<(), String> {
-        let opts = Opts::parse(word, implied);
-        self.is_opts = true;
-        self.help =
-            opts.help || implied.is_some_and(|key| opts.get(key).is_some_and(bytes::is_help));
-        self.take_opts(opts)
-    }
-
-    fn take_opts(&mut self, opts: Opts) -> Result<(), String> {
-        self.tree = Tree::from_opts(&opts).map_err(|error| error.to_string())?;
-        self.opts = opts;
-        Ok(())
-    }
-
-    fn read_keyval(&mut self, word: &[u8], implied: Option<&str>) -> Result<(), String> {
-        let keyval = keyval::parse(word, implied).map_err(|error| error.to_string())?;
-        self.tree = keyval.tree;
-        self.help = keyval.help;
-        Ok(())
-    }
-
-    fn read_json(&mut self, word: &[u8]) -> Result<(), String> {
-        let value = json::parse(word).map_err(|error| error.to_string())?;
-        self.tree = Tree::from_json(&value).map_err(|error| error.to_string())?;
-        Ok(())
-    }
-}
-
-fn is_json(word: &[u8]) -> bool {
-    word.starts_with(b"{")
-}
-
-/// `netdev_is_modern` (net/net.c): the type decides the parser.
-fn is_modern_netdev(word: &[u8]) -> bool {
-    matches!(
-        Opts::parse(word, Some("type")).get("type"),
-        Some(b"stream" | b"dgram")
-    )
-}
-
-/// The QemuOpts list an option fills.
+/// Returns the name of the QemuOpts list that an option fills.
 fn group_of(option: &'static str) -> &'static str {
     let virtfs = if option == "virtfs" { "fsdev" } else { option };
     GROUPS

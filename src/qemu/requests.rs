@@ -1,174 +1,45 @@
-//! Gathers what the option families find: requests, warnings, errors.
+//! Collects the requests for host resources, and warnings and errors.
 //!
 //! Pure.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
-use crate::model::resource::{Access, Class, Image, Origin, Request, Target};
+use crate::model::resource::{Image, Origin, Request, Target};
+use crate::qemu::invocation::{Diagnostic, Environment};
+use crate::qemu::site::Site;
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::Tree;
-use crate::qemu::{Diagnostic, Environment};
+use crate::qemu::usage::Usage;
 
-/// The place in the line that names things.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Site {
-    /// The word that holds the value.
-    pub word: usize,
-    /// The option with its dash, or `image`.
-    pub option: Cow<'static, str>,
-    /// Put before each key: `drive.` for a section of a config file.
-    pub prefix: String,
-    /// `group.id.`, for keys that a later `-set` changed; empty unless one did.
-    pub set_path: String,
-}
-
-impl Site {
-    /// A place without config file or `-set`.
-    pub fn new(word: usize, option: impl Into<Cow<'static, str>>) -> Self {
-        Site {
-            word,
-            option: option.into(),
-            prefix: String::new(),
-            set_path: String::new(),
-        }
-    }
-
-    /// The origin of a key's value; `set_by` is the word of the `-set` that changed it.
-    pub fn origin(&self, key: &str, set_by: Option<usize>) -> Origin {
-        match set_by {
-            Some(word) => Origin::Word {
-                word,
-                option: "-set".into(),
-                key: format!("{}{key}", self.set_path),
-            },
-            None => Origin::Word {
-                word: self.word,
-                option: self.option.clone(),
-                key: format!("{}{key}", self.prefix),
-            },
-        }
-    }
-}
-
-/// How QEMU uses what a key names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Use {
-    /// The label it needs.
-    pub class: Class,
-    /// What QEMU does.
-    pub access: Access,
-    /// In words.
-    pub reason: &'static str,
-    /// Whether QEMU stops without it.
-    pub required: bool,
-    /// Whether `/dev/fdset/N` works there (`qemu_open`), or is a path like any other.
-    pub fdset: bool,
-}
-
-impl Use {
-    const fn new(class: Class, access: Access, reason: &'static str) -> Self {
-        Use {
-            class,
-            access,
-            reason,
-            required: true,
-            fdset: false,
-        }
-    }
-
-    /// Read, the same for every guest.
-    pub const fn content(reason: &'static str) -> Self {
-        Use::new(Class::Content, Access::Read, reason)
-    }
-
-    /// Read, but nobody else's business: keys and secrets.
-    pub const fn secret(reason: &'static str) -> Self {
-        Use::new(Class::Exclusive, Access::Read, reason)
-    }
-
-    /// Opened for writing by this guest.
-    pub const fn write(reason: &'static str) -> Self {
-        Use::new(Class::Exclusive, Access::Write, reason)
-    }
-
-    /// A file that QEMU makes.
-    pub const fn create(reason: &'static str) -> Self {
-        Use::new(Class::Exclusive, Access::Create, reason)
-    }
-
-    /// A node that all guests of the host use.
-    pub const fn host(reason: &'static str) -> Self {
-        Use::new(Class::Keep, Access::Write, reason)
-    }
-
-    /// Looked at with the label it has.
-    pub const fn read_only(reason: &'static str) -> Self {
-        Use::new(Class::Keep, Access::Read, reason)
-    }
-
-    /// A socket that QEMU makes.
-    pub const fn bind(reason: &'static str) -> Self {
-        Use::new(Class::Keep, Access::Bind, reason)
-    }
-
-    /// A socket that somebody serves.
-    pub const fn connect(reason: &'static str) -> Self {
-        Use::new(Class::Keep, Access::Connect, reason)
-    }
-
-    /// A program.
-    pub const fn exec(reason: &'static str) -> Self {
-        Use::new(Class::Keep, Access::Exec, reason)
-    }
-
-    /// A directory and what is below it.
-    pub const fn tree(reason: &'static str) -> Self {
-        Use::new(Class::Keep, Access::Tree, reason)
-    }
-
-    /// QEMU goes on without it.
-    pub const fn optional(mut self) -> Self {
-        self.required = false;
-        self
-    }
-
-    /// `/dev/fdset/N` is understood there.
-    pub const fn fdset(mut self) -> Self {
-        self.fdset = true;
-        self
-    }
-}
-
-/// The members of an fd set, and whether something uses it.
+/// An fd set (`-add-fd`).
 #[derive(Debug, Default)]
 struct FdSet {
     members: Vec<(i32, Origin)>,
     used: bool,
 }
 
-/// What has been found so far.
-pub struct Found<'e> {
-    /// What pure code is told of the host.
+/// Everything that the option families have found so far.
+pub struct Requests<'e> {
+    /// The environment on which names depend.
     pub env: &'e Environment,
-    /// Resources.
-    pub requests: Vec<Request>,
-    /// Worth saying.
+    /// The requested resources.
+    pub list: Vec<Request>,
+    /// Warnings.
     pub warnings: Vec<Diagnostic>,
-    /// What no table knows.
+    /// What no table knows, so that nothing is labelled for it.
     pub unknown: Vec<Diagnostic>,
     /// Reasons not to launch.
     pub errors: Vec<Diagnostic>,
     fdsets: BTreeMap<i64, FdSet>,
 }
 
-impl<'e> Found<'e> {
-    /// Nothing yet.
+impl<'e> Requests<'e> {
+    /// Returns an empty collection.
     pub fn new(env: &'e Environment) -> Self {
-        Found {
+        Requests {
             env,
-            requests: Vec::new(),
+            list: Vec::new(),
             warnings: Vec::new(),
             unknown: Vec::new(),
             errors: Vec::new(),
@@ -177,25 +48,27 @@ impl<'e> Found<'e> {
     }
 
     /// Adds a request.
-    pub fn add(&mut self, origin: Origin, target: Target, how: Use, image: Option<Image>) {
-        self.requests.push(Request {
+    pub fn add(&mut self, origin: Origin, target: Target, how: Usage, image: Option<Image>) {
+        self.list.push(Request {
             target,
             class: how.class,
             access: how.access,
             origin,
             reason: how.reason,
+            mapped: how.mapped,
+            may_be_directory: how.may_be_directory,
             image,
             required: how.required,
         });
     }
 
-    /// Adds a path; the empty one names nothing.
-    pub fn path(&mut self, origin: Origin, path: &[u8], how: Use) {
-        self.image(origin, path, how, None);
+    /// Adds a path, unless it is empty.
+    pub fn add_path(&mut self, origin: Origin, path: &[u8], how: Usage) {
+        self.add_image(origin, path, how, None);
     }
 
     /// Adds a path whose header may name further files.
-    pub fn image(&mut self, origin: Origin, path: &[u8], how: Use, image: Option<Image>) {
+    pub fn add_image(&mut self, origin: Origin, path: &[u8], how: Usage, image: Option<Image>) {
         let path = bytes::c_string(path);
         if path.is_empty() {
             return;
@@ -204,12 +77,12 @@ impl<'e> Found<'e> {
             self.use_fdset(origin, set, how, image.as_ref());
             return;
         }
-        self.add(origin, Target::Path(bytes::os(path)), how, image);
+        self.add(origin, Target::Path(bytes::os_string(path)), how, image);
     }
 
-    /// `monitor_fdset_dup_fd_add` picks the member with the same access mode, which the line
-    /// does not tell: all members are listed.
-    fn use_fdset(&mut self, origin: Origin, set: &[u8], how: Use, image: Option<&Image>) {
+    /// Adds all members of an fd set. QEMU takes the one with the same access mode
+    /// (`monitor_fdset_dup_fd_add`), which the line does not tell.
+    fn use_fdset(&mut self, origin: Origin, set: &[u8], how: Usage, image: Option<&Image>) {
         let Some(set) = bytes::number::<i64>(set)
             .and_then(|set| self.fdsets.get_mut(&set))
             .filter(|set| !set.members.is_empty())
@@ -233,44 +106,45 @@ impl<'e> Found<'e> {
         }
     }
 
-    /// Adds the value of a key, where the tree has it; true when it does.
-    pub fn prop(&mut self, site: &Site, tree: &Tree, key: &str, how: Use) -> bool {
+    /// Adds the path that a key holds. Returns whether the tree has the key.
+    pub fn add_key(&mut self, site: &Site, tree: &Tree, key: &str, how: Usage) -> bool {
         match tree.leaf(key) {
             Some(leaf) if !leaf.text.is_empty() => {
-                self.path(site.origin(key, leaf.set_by), leaf.text, how);
+                self.add_path(site.origin(key, leaf.set_by), leaf.text, how);
                 true
             }
             _ => false,
         }
     }
 
-    /// A file that QEMU searches for in its data directories.
-    pub fn data_file(&mut self, origin: Origin, name: &[u8], how: Use) {
+    /// Adds a file that QEMU searches for in its data directories, unless the name is empty.
+    pub fn add_data_file(&mut self, origin: Origin, name: &[u8], how: Usage) {
         let name = bytes::c_string(name);
         if !name.is_empty() {
-            self.add(origin, Target::DataFile(bytes::os(name)), how, None);
+            self.add(origin, Target::DataFile(bytes::os_string(name)), how, None);
         }
     }
 
-    /// A name that QEMU completes itself.
-    pub fn template(&mut self, origin: Origin, start: &[u8], how: Use) {
-        self.add(origin, Target::Template(bytes::os(start)), how, None);
+    /// Adds a name of which QEMU chooses the end.
+    pub fn add_template(&mut self, origin: Origin, start: &[u8], how: Usage) {
+        self.add(origin, Target::Template(bytes::os_string(start)), how, None);
     }
 
-    /// The value of a key is the number of an inherited descriptor, or several with colons.
-    pub fn fds(&mut self, site: &Site, tree: &Tree, key: &str, reason: &'static str) -> bool {
+    /// Adds the inherited descriptors whose numbers a key holds, separated by colons. Returns
+    /// whether the tree has the key.
+    pub fn add_fds(&mut self, site: &Site, tree: &Tree, key: &str, reason: &'static str) -> bool {
         let Some(leaf) = tree.leaf(key).filter(|leaf| !leaf.text.is_empty()) else {
             return false;
         };
         let origin = site.origin(key, leaf.set_by);
         for part in leaf.text.split(|b| *b == b':') {
-            self.fd(origin.clone(), part, reason);
+            self.add_fd(origin.clone(), part, reason);
         }
         true
     }
 
-    /// An inherited descriptor by its number.
-    pub fn fd(&mut self, origin: Origin, number: &[u8], reason: &'static str) {
+    /// Adds an inherited descriptor by its number.
+    pub fn add_fd(&mut self, origin: Origin, number: &[u8], reason: &'static str) {
         match bytes::number::<i32>(number) {
             Some(fd) => self.add(origin, Target::Fd(fd), descriptor(reason), None),
             None => {
@@ -280,14 +154,14 @@ impl<'e> Found<'e> {
         }
     }
 
-    /// Notes a member of an fd set.
-    pub fn fdset_member(&mut self, set: i64, fd: i32, origin: Origin) {
+    /// Records a member of an fd set.
+    pub fn add_fdset_member(&mut self, set: i64, fd: i32, origin: Origin) {
         let set = self.fdsets.entry(set).or_default();
         set.members.push((fd, origin));
     }
 
-    /// Lists the members of sets that nothing on the line uses: a monitor may use them later.
-    pub fn unused_fdsets(&mut self) {
+    /// Adds the members of fd sets that nothing on the line uses; the monitor may use them later.
+    pub fn add_unused_fdsets(&mut self) {
         for set in std::mem::take(&mut self.fdsets).into_values() {
             for (fd, origin) in set.members {
                 if !set.used {
@@ -302,7 +176,7 @@ impl<'e> Found<'e> {
         }
     }
 
-    /// Something worth saying.
+    /// Adds a warning.
     pub fn warn(&mut self, site: &Site, message: impl Into<String>) {
         self.warnings.push(Diagnostic {
             word: site.word,
@@ -311,8 +185,8 @@ impl<'e> Found<'e> {
         });
     }
 
-    /// Something that is not known, and therefore not labelled.
-    pub fn unknown(&mut self, site: &Site, message: impl Into<String>) {
+    /// Adds a warning about something that no table knows, so that it is not labelled.
+    pub fn warn_unknown(&mut self, site: &Site, message: impl Into<String>) {
         self.unknown.push(Diagnostic {
             word: site.word,
             option: site.option.clone(),
@@ -320,7 +194,7 @@ impl<'e> Found<'e> {
         });
     }
 
-    /// A reason not to launch.
+    /// Adds a reason not to launch.
     pub fn error(&mut self, site: &Site, message: impl Into<String>) {
         self.errors.push(Diagnostic {
             word: site.word,
@@ -329,17 +203,18 @@ impl<'e> Found<'e> {
         });
     }
 
-    /// A reason not to launch, said by one key's value.
+    /// Adds a reason not to launch that one key's value gives.
     pub fn error_at(&mut self, origin: &Origin, message: impl Into<String>) {
         self.errors.push(diagnostic(origin, message.into()));
     }
 
-    /// Something worth saying of one value.
+    /// Adds a warning about one key's value.
     pub fn warn_at(&mut self, origin: &Origin, message: impl Into<String>) {
         self.warnings.push(diagnostic(origin, message.into()));
     }
 
-    /// glib's `g_get_tmp_dir`: TMPDIR as it stands, else /tmp.
+    /// Returns the directory for temporary files: `$TMPDIR` unchanged, else /tmp (glib's
+    /// `g_get_tmp_dir`).
     pub fn tmp_dir(&self) -> Vec<u8> {
         tmp_dir(self.env.tmpdir.as_ref())
     }
@@ -370,9 +245,40 @@ fn tmp_dir(tmpdir: Option<&OsString>) -> Vec<u8> {
     }
 }
 
-/// An inherited descriptor is there already: nothing to label or to create.
-const fn descriptor(reason: &'static str) -> Use {
-    Use::host(reason)
+/// Returns how an inherited descriptor is used: it is open already, so nothing is labelled or
+/// created.
+const fn descriptor(reason: &'static str) -> Usage {
+    Usage::host(reason)
+}
+
+/// Returns the requests sorted by word, identical ones once.
+pub fn sorted(mut requests: Vec<Request>) -> Vec<Request> {
+    requests.sort_by_key(|request| match request.origin {
+        Origin::Word { word, .. } => word,
+        Origin::BackingOf { .. }
+        | Origin::DataFileOf { .. }
+        | Origin::ExtentOf { .. }
+        | Origin::TreeOf { .. } => 0,
+    });
+    // Requests with an image have no order; their duplicates are neighbours.
+    requests.dedup();
+    let mut seen = BTreeSet::new();
+    let mut fresh = requests
+        .iter()
+        .map(|request| {
+            let Request {
+                target,
+                class,
+                access,
+                origin,
+                ..
+            } = request;
+            request.image.is_some() || seen.insert((target, class, access, origin))
+        })
+        .collect::<Vec<bool>>()
+        .into_iter();
+    requests.retain(|_| fresh.next().unwrap_or(true));
+    requests
 }
 
 #[cfg(test)]
@@ -382,27 +288,27 @@ mod tests {
     #[test]
     fn fd_sets_replace_paths_only_where_qemu_looks_for_them() {
         let env = Environment::default();
-        let mut found = Found::new(&env);
+        let mut requests = Requests::new(&env);
         let site = Site::new(3, "-x");
-        found.fdset_member(2, 11, site.origin("fd", None));
-        found.fdset_member(2, 12, site.origin("fd", None));
-        found.path(
+        requests.add_fdset_member(2, 11, site.origin("fd", None));
+        requests.add_fdset_member(2, 12, site.origin("fd", None));
+        requests.add_path(
             site.origin("", None),
             b"/dev/fdset/2",
-            Use::write("x").fdset(),
+            Usage::write("x").fdset(),
         );
-        found.path(site.origin("", None), b"/dev/fdset/2", Use::write("x"));
-        found.path(
+        requests.add_path(site.origin("", None), b"/dev/fdset/2", Usage::write("x"));
+        requests.add_path(
             site.origin("", None),
             b"/dev/fdset/3",
-            Use::write("x").fdset(),
+            Usage::write("x").fdset(),
         );
-        let targets: Vec<Target> = found.requests.iter().map(|r| r.target.clone()).collect();
+        let targets: Vec<Target> = requests.list.iter().map(|r| r.target.clone()).collect();
         let literal = Target::Path("/dev/fdset/2".into());
         assert_eq!(targets, [Target::Fd(11), Target::Fd(12), literal]);
-        assert_eq!(found.errors.len(), 1);
-        found.unused_fdsets();
-        assert_eq!(found.requests.len(), 3);
+        assert_eq!(requests.errors.len(), 1);
+        requests.add_unused_fdsets();
+        assert_eq!(requests.list.len(), 3);
     }
 
     #[test]
@@ -410,7 +316,7 @@ mod tests {
         for (tmpdir, want) in [
             (None, "/tmp"),
             (Some(""), "/tmp"),
-            // create_tmp_file compares with "/tmp": with a slash behind it, it is another.
+            // create_tmp_file compares with "/tmp": with a slash after it, it is another.
             (Some("/tmp/"), "/tmp/"),
             (Some("/x//"), "/x//"),
             (Some("/"), "/"),

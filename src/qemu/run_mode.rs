@@ -1,13 +1,13 @@
-//! Whether a line starts a guest at all: help, version, capability probes.
+//! Whether a line starts a guest, a capability probe, or only prints help or the version.
 //!
-//! Pure. Facts: system/vl.c of QEMU 10.0, seen with 10.0.2. Help that QEMU answers only
-//! after it has opened drives counts as a guest.
+//! Pure. Facts: system/vl.c of QEMU 10.0, checked with 10.0.2. Help that QEMU prints only after it
+//! has opened drives counts as a guest.
 
-use crate::qemu::Purpose;
-use crate::qemu::command_line::{Entry, IMAGE};
+use crate::qemu::invocation::RunMode;
+use crate::qemu::parsed_option::{IMAGE, ParsedOption};
 use crate::qemu::syntax::bytes;
 
-/// Options whose help is printed before any resource is opened.
+/// Options whose help QEMU prints before it opens any resource.
 const EARLY_HELP: &[&str] = &[
     "machine",
     "M",
@@ -30,10 +30,10 @@ const EARLY_HELP: &[&str] = &[
     "device",
 ];
 
-/// The same for options whose value is one word.
-const EARLY_HELP_WORDS: &[&str] = &["display", "cpu", "L", "d", "global"];
+/// The same for options whose value is not parsed.
+const EARLY_HELP_VERBATIM: &[&str] = &["display", "cpu", "L", "d", "global"];
 
-/// Options that give a machine something to work with: no probe.
+/// Options that give a machine resources, so that the line is no probe.
 const GUEST_OPTIONS: &[&str] = &[
     "drive",
     "blockdev",
@@ -67,38 +67,38 @@ const GUEST_OPTIONS: &[&str] = &[
     IMAGE,
 ];
 
-/// Why QEMU is started.
-pub fn judge(entries: &[Entry]) -> Purpose {
-    if entries.iter().any(asks_for_help) {
-        return Purpose::Information;
+/// Returns what QEMU is started for.
+pub fn detect(options: &[ParsedOption]) -> RunMode {
+    if options.iter().any(asks_for_help) {
+        return RunMode::Information;
     }
-    let machine = entries
+    let machine = options
         .iter()
-        .filter(|entry| matches!(entry.name, "machine" | "M"))
-        .filter_map(|entry| entry.text("type"))
+        .filter(|option| matches!(option.name, "machine" | "M"))
+        .filter_map(|option| option.text("type"))
         .next_back();
-    let has = |name: &str| entries.iter().any(|entry| entry.name == name);
-    let asked_over_stdio = entries.iter().any(|entry| {
-        matches!(entry.name, "monitor" | "qmp" | "qmp-pretty") && entry.word == b"stdio"
+    let has = |name: &str| options.iter().any(|option| option.name == name);
+    let asked_over_stdio = options.iter().any(|option| {
+        matches!(option.name, "monitor" | "qmp" | "qmp-pretty") && option.value == b"stdio"
     });
-    let idle = !entries
+    let idle = !options
         .iter()
-        .any(|entry| GUEST_OPTIONS.contains(&entry.name));
+        .any(|option| GUEST_OPTIONS.contains(&option.name));
     let probes =
         machine == Some(b"none") && idle && (asked_over_stdio || (has("S") && has("nodefaults")));
     if probes {
-        Purpose::Probe
+        RunMode::Probe
     } else {
-        Purpose::Guest
+        RunMode::Guest
     }
 }
 
-fn asks_for_help(entry: &Entry) -> bool {
-    match entry.name {
+fn asks_for_help(option: &ParsedOption) -> bool {
+    match option.name {
         "h" | "help" | "version" => true,
-        "audio" => entry.help || entry.text("model").is_some_and(bytes::is_help),
-        name if EARLY_HELP.contains(&name) => entry.help,
-        name if EARLY_HELP_WORDS.contains(&name) => bytes::is_help(&entry.word),
+        "audio" => option.help || option.text("model").is_some_and(bytes::is_help),
+        name if EARLY_HELP.contains(&name) => option.help,
+        name if EARLY_HELP_VERBATIM.contains(&name) => bytes::is_help(&option.value),
         _ => false,
     }
 }

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use svirt_exec::model::resource::{Access, Origin, Request, Target};
-use svirt_exec::qemu::{self, Environment, Purpose};
+use svirt_exec::qemu::{self, Environment, RunMode};
 
 /// Starts of paths that QEMU has built in.
 const BUILT_IN: &[&str] = &[
@@ -100,7 +100,7 @@ pub fn words_alone_name(words: &[OsString]) {
             .iter()
             .all(|word| (1..=words.len() + 1).contains(word))
     );
-    if line.purpose == Purpose::Information {
+    if line.run_mode == RunMode::Information {
         assert_eq!(line.requests, []);
     }
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();

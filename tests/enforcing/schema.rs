@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use svirt_exec::qemu::{self, Meaning, Words};
+use svirt_exec::qemu::{self, Meaning, ValueKind};
 
 use crate::tables::{
     Key, Qmp, heard, list, meaning_of_some_type, none_left, string, texts, unknown_keys,
@@ -335,12 +335,12 @@ fn every_object_and_every_listed_key_is_in_the_tables() {
             "smp-opts" => "smp",
             name => name,
         };
-        match qemu::words(name) {
+        match qemu::value_kind(name) {
             None => {
                 left.insert(format!("-{name}"));
             }
-            Some(Words::Resource | Words::Nothing) => {}
-            Some(Words::Keys) => {
+            Some(ValueKind::Resource | ValueKind::Nothing) => {}
+            Some(ValueKind::Keys) => {
                 let family = qemu::family(name).unwrap();
                 for parameter in list(&option["parameters"]) {
                     let key = string(parameter, "name");

@@ -13,7 +13,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 use svirt_exec::model::resource::{Origin, Target};
-use svirt_exec::qemu::{self, Environment, Meaning, Words};
+use svirt_exec::qemu::{self, Environment, Meaning, ValueKind};
 
 use crate::support::{QEMU, SVIRT_EXEC};
 
@@ -164,7 +164,7 @@ fn the_help_is_read_as_it_is_written() {
     assert_eq!(keys, ["sig", "data", "file", "id", "path", "logfile"]);
 }
 
-/// Words by which the help calls files, and keys that name some.
+/// ValueKind by which the help calls files, and keys that name some.
 const FILE_WORDS: &[&str] = &[
     "file", "path", "dir", "sock", "fd", "dev", "script", "helper", "node", "chroot",
 ];
@@ -186,12 +186,12 @@ fn every_option_of_the_help_is_in_the_tables() {
                 Some(takes) if takes != usage.takes_value => {
                     left.insert(format!("-{name} with a value: {}", usage.takes_value));
                 }
-                Some(true) if qemu::words(name).is_none() => {
+                Some(true) if qemu::value_kind(name).is_none() => {
                     left.insert(format!("-{name}: what its word is"));
                 }
                 Some(_) => {}
             }
-            if qemu::words(name) != Some(Words::Keys) {
+            if qemu::value_kind(name) != Some(ValueKind::Keys) {
                 continue;
             }
             let family = qemu::family(name).unwrap().name;

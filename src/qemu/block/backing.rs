@@ -1,20 +1,21 @@
-//! Names that stand in the headers of images.
+//! Names of backing files in the headers of images.
 //!
 //! Pure. Facts: `path_combine`, `bdrv_make_absolute_filename` and `bdrv_open_backing_file` in
-//! block.c (QEMU 10). The names are hostile: whoever wrote the image chose them.
+//! block.c (QEMU 10). The names are untrusted: whoever wrote the image chose them.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::model::resource::{Access, Format, Origin, Request};
-use crate::qemu::Environment;
+use crate::qemu::block::context::{KeyNames, NodeContext};
 use crate::qemu::block::graph::Graph;
-use crate::qemu::block::open::{Context, Keys};
-use crate::qemu::requests::{Found, Site};
+use crate::qemu::invocation::Environment;
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
 use crate::qemu::syntax::tree::{Scalar, Tree};
 use crate::qemu::syntax::{bytes, filename};
 
-/// Why a backing name leads nowhere.
+/// Why a backing file name cannot be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackingError {
     /// The name is relative, and the image above it was not opened by a path.
@@ -23,16 +24,20 @@ pub enum BackingError {
     /// QEMU cannot open such a name.
     #[error("the backing file '{name}' cannot be opened: {why}")]
     Refused {
-        /// As in the header.
+        /// The name in the header.
         name: String,
-        /// The reason.
+        /// Why QEMU cannot.
         why: String,
     },
 }
 
-/// What a backing name found in an image's header makes QEMU open. `overlay` is the name by
-/// which QEMU opened the image; `format` is the format that the header states; every request
-/// gets `origin`. An empty name means there is no backing file.
+/// Returns what a backing file name in an image's header makes QEMU open; nothing for an empty
+/// name. `overlay` is the name by which QEMU opened the image, `format` the format that the header
+/// states. Every request gets `origin`.
+///
+/// # Errors
+/// [`BackingError::NoDirectory`] for a relative name if the overlay was not opened by a path, and
+/// [`BackingError::Refused`] for a name or format that QEMU would refuse.
 pub fn backing_requests(
     overlay: &OsStr,
     name: &[u8],
@@ -59,11 +64,31 @@ pub fn backing_requests(
     }
     let env = Environment::default();
     let site = Site::new(0, "");
-    let mut found = Found::new(&env);
+    let mut requests = Requests::new(&env);
     let mut graph = Graph::default();
-    let context = Context {
-        filename: Some((&full, None)),
-        keys: Keys::Fixed(String::new(), None),
+    let context = backing_context(&full, access);
+    graph.open(&tree, &context, &site, &mut requests);
+    graph.finish(&mut requests);
+    // A driver that is newer than this program is refused in a header.
+    if let Some(error) = requests.errors.into_iter().chain(requests.unknown).next() {
+        return Err(refused(error.message));
+    }
+    let mut requests = requests.list;
+    for request in &mut requests {
+        request.origin = origin.clone();
+        let is_read_only_disk = request.image.is_some() && request.access == Access::Read;
+        if is_read_only_disk {
+            request.reason = "backing file";
+        }
+    }
+    Ok(requests)
+}
+
+/// Returns what a backing file has from the image above it.
+fn backing_context(name: &[u8], access: Access) -> NodeContext<'_> {
+    NodeContext {
+        filename: Some((name, None)),
+        keys: KeyNames::Fixed(String::new(), None),
         read_only: match access {
             Access::Read => true,
             Access::Write
@@ -79,34 +104,21 @@ pub fn backing_requests(
             add: "backing.driver=",
         },
         depth: 0,
-    };
-    graph.open(&tree, &context, &site, &mut found);
-    graph.finish(&mut found);
-    // A header is no place for drivers that are newer than this program.
-    if let Some(error) = found.errors.into_iter().chain(found.unknown).next() {
-        return Err(refused(error.message));
     }
-    let mut requests = found.requests;
-    for request in &mut requests {
-        request.origin = origin.clone();
-        if request.reason == "read-only disk" {
-            request.reason = "backing file";
-        }
-    }
-    Ok(requests)
 }
 
-/// `path_combine`: textual, next to the overlay's name; `..` and links are the kernel's to
-/// resolve.
+/// Returns a name relative to the directory of the overlay's name (`path_combine`). The names are
+/// only joined; the kernel resolves `..` and links.
 fn combine(overlay: &[u8], name: &[u8]) -> Result<Vec<u8>, BackingError> {
-    if name.starts_with(b"/") || filename::protocol(name).is_some() {
+    if name.starts_with(b"/") || filename::protocol_prefix(name).is_some() {
         return Ok(name.to_vec());
     }
     let no_directory = || BackingError::NoDirectory(bytes::show(name));
     if overlay.starts_with(b"json:") || overlay.starts_with(b"/dev/fdset/") {
         return Err(no_directory());
     }
-    let prefix = filename::protocol(overlay).map_or(0, |prefix| prefix.len().saturating_add(1));
+    let prefix =
+        filename::protocol_prefix(overlay).map_or(0, |prefix| prefix.len().saturating_add(1));
     let slash = overlay
         .iter()
         .rposition(|b| *b == b'/')

@@ -1,19 +1,19 @@
-//! The block drivers of QEMU 10: which children and which host paths each one has.
+//! The block drivers of QEMU 10, with their children and host paths.
 //!
 //! Pure data. Facts: qapi/block-core.json (`BlockdevOptions*`) and block/*.c.
 
-use crate::qemu::requests::Use;
+use crate::qemu::usage::Usage;
 
 /// What a driver does with its children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Passes its users' needs on to its file, whose bytes it does not interpret.
+    /// Does not interpret its file, and uses it as its own users use it.
     Raw,
-    /// Has a header of its own; wants to write its file whenever it is writable itself.
+    /// Has a header, and writes its file if it is writable itself.
     Format,
     /// A format that QEMU can only read.
     ReadOnlyFormat,
-    /// Passes everything on, the header above it included.
+    /// Passes everything on, including the header that is expected above it.
     Filter,
     /// Opens something outside QEMU.
     Protocol,
@@ -22,45 +22,45 @@ pub enum Kind {
 /// What a child is to its parent (`BdrvChildRole`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Holds the header of a format; never probed.
+    /// Contains the header of a format; never probed.
     Image,
-    /// What a filter passes on; probed where the filter would be.
+    /// The node below a filter; probed if the filter would be.
     Filtered,
-    /// Data beside the header; probed by default below filters only.
+    /// Data outside the image that has the header; probed by default below filters only.
     Data,
     /// A backing file: read-only unless it says otherwise.
     Cow,
-    /// Written whenever the parent works: a backup target or a log.
+    /// Always written: a backup target or a log.
     Target,
 }
 
-/// A child key; `legacy` is where a file name's own syntax puts it.
+/// A key that holds a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Child {
-    /// `file`, `backing`, …; a list when it ends in `.`.
+    /// `file`, `backing`, …; a list if it ends in `.`.
     pub key: &'static str,
-    /// What it is.
+    /// What the child is.
     pub role: Role,
-    /// A key that holds a file name instead.
+    /// The key that holds a file name instead, as the driver's file name syntax sets it.
     pub legacy: Option<&'static str>,
 }
 
 /// A path key of a protocol driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
-    /// The bytes of the disk: access follows the node.
+    /// The bytes of the disk; the graph decides the access.
     Disk(&'static str),
-    /// Something beside it.
-    Other(&'static str, Use),
-    /// A PCI address for the driver in user space.
+    /// Another file.
+    Other(&'static str, Usage),
+    /// The PCI address of a controller that QEMU drives itself.
     Pci(&'static str),
-    /// A sysfs directory of such a device.
+    /// The sysfs directory of such a device.
     Sysfs(&'static str),
-    /// `SocketAddress` below this key.
+    /// A `SocketAddress`.
     Socket(&'static str),
     /// A list of `SocketAddress`.
     Sockets(&'static str),
-    /// The directory of vvfat.
+    /// The directory that vvfat shows as a disk.
     Fat(&'static str),
 }
 
@@ -71,9 +71,9 @@ pub struct Driver {
     pub name: &'static str,
     /// What it does with its children.
     pub kind: Kind,
-    /// Them.
+    /// The keys that hold children.
     pub children: &'static [Child],
-    /// Its own host paths.
+    /// The keys that hold host paths.
     pub paths: &'static [Path],
 }
 
@@ -133,9 +133,9 @@ const fn protocol(name: &'static str, paths: &'static [Path]) -> Driver {
     }
 }
 
-const CONNECT: Use = Use::connect("block device server");
+const CONNECT: Usage = Usage::connect("block device server");
 
-/// Every driver.
+/// Every block driver.
 #[rustfmt::skip]
 pub const DRIVERS: &[Driver] = &[
     Driver { name: "raw", kind: Kind::Raw, children: &[FILE], paths: &[] },
@@ -164,7 +164,7 @@ pub const DRIVERS: &[Driver] = &[
     Driver {
         name: "blkdebug", kind: Kind::Filter,
         children: &[legacy("image", Role::Filtered, "x-image")],
-        paths: &[Path::Other("config", Use::content("rules of blkdebug"))],
+        paths: &[Path::Other("config", Usage::content("rules of blkdebug"))],
     },
     filter("blkverify", &[legacy("raw", Role::Filtered, "x-raw"), legacy("test", Role::Data, "x-image")]),
     protocol("file", &[Path::Disk("filename")]),
@@ -179,9 +179,9 @@ pub const DRIVERS: &[Driver] = &[
     protocol("nbd", &[Path::Socket("server"), Path::Other("path", CONNECT)]),
     protocol("gluster", &[
         Path::Sockets("server"),
-        Path::Other("logfile", Use::create("log of gluster")),
+        Path::Other("logfile", Usage::create("log of gluster")),
     ]),
-    protocol("rbd", &[Path::Other("conf", Use::content("configuration of ceph"))]),
+    protocol("rbd", &[Path::Other("conf", Usage::content("configuration of ceph"))]),
     protocol("nvme", &[Path::Pci("device")]),
     protocol("ssh", &[]),
     protocol("iscsi", &[]),
@@ -196,7 +196,7 @@ pub const DRIVERS: &[Driver] = &[
 ];
 
 impl Driver {
-    /// Whether a key names a host resource, or is a child that does.
+    /// Returns whether a key names a host resource, or holds a child that may.
     pub fn names_resource(&self, key: &str) -> bool {
         let paths = self.paths.iter().any(|path| match path {
             Path::Disk(known)
@@ -204,7 +204,7 @@ impl Driver {
             | Path::Pci(known)
             | Path::Sysfs(known)
             | Path::Fat(known) => *known == key,
-            // Their members are known to whoever knows addresses.
+            // `tables::keys` knows the members of a SocketAddress.
             Path::Socket(_) | Path::Sockets(_) => false,
         });
         paths
@@ -213,7 +213,7 @@ impl Driver {
             })
     }
 
-    /// The key below which a `SocketAddress`, or a list of them, stands.
+    /// Returns the key that holds a `SocketAddress` or a list of them.
     pub fn address(&self) -> Option<&'static str> {
         self.paths.iter().find_map(|path| match path {
             Path::Socket(key) | Path::Sockets(key) => Some(*key),
@@ -222,7 +222,7 @@ impl Driver {
     }
 }
 
-/// The driver of that name.
+/// Returns the driver of that name.
 pub fn lookup(name: &[u8]) -> Option<&'static Driver> {
     DRIVERS.iter().find(|driver| driver.name.as_bytes() == name)
 }

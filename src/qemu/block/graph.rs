@@ -1,34 +1,37 @@
-//! The graph of block nodes: what each one opens, and who uses it how.
+//! The graph of block nodes: what each node opens, and how it is used.
 //!
-//! Pure. Nodes are opened as `bdrv_open_inherit` does (block.c, QEMU 10): children before their
-//! parents, so that parents have the higher number and one pass downwards settles who writes.
+//! Pure. Children are opened before their parents, as `bdrv_open_inherit` does (block.c, QEMU 10),
+//! so that a parent has the higher index, and one pass from the last node to the first decides
+//! which files are written.
 
 use std::collections::BTreeMap;
 
 use crate::model::resource::{Access, Backing, Class, Format, Image};
 use crate::qemu::block::drivers::{Kind, Role};
-use crate::qemu::requests::{Found, Site, Use};
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
+use crate::qemu::usage::Usage;
 
 /// How a user of a node uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum User {
-    /// Only reads: a CD drive, an image above it.
+    /// Only reads: a CD drive, or an image whose backing file it is.
     Reader,
-    /// Writes, and nobody else may.
+    /// Writes; no other guest may.
     Writer,
-    /// Writes, and lets others write too (`share-rw=on`).
+    /// Writes, as other guests may (`share-rw=on`).
     SharedWriter,
 }
 
-/// All users of a node so far.
+/// How all users of a node use it.
 #[derive(Clone, Debug, Default)]
 struct Users {
     known: bool,
     writer: bool,
     shared: bool,
-    /// It backs another image.
+    /// True for the backing file of another image.
     backs: bool,
-    /// The headers that formats above it expect in it.
+    /// The headers that formats above the node expect in it.
     images: Vec<Image>,
 }
 
@@ -42,7 +45,8 @@ impl Users {
         }
     }
 
-    /// A node that nobody on the line uses may get a writer from the monitor.
+    /// Returns the strongest use. A node without a user on the line may get a writer from the
+    /// monitor.
     fn strongest(&self) -> User {
         if self.writer || !self.known {
             User::Writer
@@ -54,10 +58,10 @@ impl Users {
     }
 }
 
-/// The file or device that a protocol node reads and writes.
+/// The file or device whose bytes a protocol node has.
 #[derive(Clone, Debug)]
 pub struct Disk {
-    /// Its name.
+    /// Its path.
     pub path: Vec<u8>,
     /// The key that names it.
     pub key: String,
@@ -68,7 +72,7 @@ pub struct Disk {
 /// An open node.
 #[derive(Debug)]
 pub struct Node<'s> {
-    /// The option that made it.
+    /// The option that opened it.
     pub site: &'s Site,
     /// What it does with its children.
     pub kind: Kind,
@@ -76,19 +80,19 @@ pub struct Node<'s> {
     pub read_only: bool,
     /// `auto-read-only=on`, its own or inherited.
     pub auto_read_only: bool,
-    /// Its children.
+    /// The indexes of its children.
     pub edges: Vec<(usize, Role)>,
-    /// What it reads and writes, for protocols.
+    /// What it reads and writes; None unless it is a protocol node.
     pub disk: Option<Disk>,
-    /// It begins somewhere inside its file (`offset=` of raw).
+    /// True if it does not begin where its file begins (`offset=` of raw).
     pub shifted: bool,
-    /// What its header says, for formats.
+    /// The header that it expects; None unless it is a format node.
     pub image: Option<Image>,
     users: Users,
 }
 
 impl<'s> Node<'s> {
-    /// A node without children and users.
+    /// Returns a node without children and users.
     pub fn new(site: &'s Site, kind: Kind, read_only: bool, auto_read_only: bool) -> Self {
         Node {
             site,
@@ -102,6 +106,21 @@ impl<'s> Node<'s> {
             users: Users::default(),
         }
     }
+
+    /// Returns how the node uses the children that hold its data; `strongest` is its own strongest
+    /// user.
+    fn user_of_children(&self, strongest: User) -> User {
+        if self.read_only {
+            return User::Reader;
+        }
+        match self.kind {
+            Kind::Raw | Kind::Filter | Kind::Protocol => strongest,
+            Kind::ReadOnlyFormat => User::Reader,
+            // A writable format writes its metadata, whoever uses it.
+            Kind::Format if strongest == User::SharedWriter => User::SharedWriter,
+            Kind::Format => User::Writer,
+        }
+    }
 }
 
 /// All block nodes of the line.
@@ -112,19 +131,19 @@ pub struct Graph<'s> {
 }
 
 impl<'s> Graph<'s> {
-    /// Gives a node a name beside its node-name: the id of a drive.
+    /// Names a node, unless another has the name: its node-name, or the id of a drive.
     pub fn name(&mut self, name: &[u8], node: usize) {
         self.names.entry(name.to_vec()).or_insert(node);
     }
 
-    /// Takes a node in; its children are in already.
+    /// Adds a node whose children are added already; returns its index.
     pub fn add(&mut self, node: Node<'s>) -> usize {
         let at = self.nodes.len();
         self.nodes.push(node);
         at
     }
 
-    /// QEMU will probe what is in the node's file.
+    /// Marks a node whose format QEMU probes.
     pub fn leave_to_probing(&mut self, node: usize, unstated: &Format) {
         if let Some(node) = self.nodes.get_mut(node) {
             // A header that says anything but raw must not be followed (CVE-2008-2004), so the
@@ -136,85 +155,104 @@ impl<'s> Graph<'s> {
         }
     }
 
-    /// The node of that name.
+    /// Returns the index of the node of that name.
     pub fn lookup(&self, name: &[u8]) -> Option<usize> {
         self.names.get(name).copied()
     }
 
-    /// Notes a user of a node.
+    /// Records a user of a node.
     pub fn attach(&mut self, node: usize, user: User) {
         if let Some(node) = self.nodes.get_mut(node) {
             node.users.add(user);
         }
     }
 
-    /// Settles who writes what, from the top down, and lists the files.
-    pub fn finish(mut self, found: &mut Found<'_>) {
+    /// Decides, from parents to children, which files are written, and requests all files.
+    pub fn finish(mut self, requests: &mut Requests<'_>) {
         for at in (0..self.nodes.len()).rev() {
             let Some(node) = self.nodes.get_mut(at) else {
                 continue;
             };
             let users = std::mem::take(&mut node.users);
-            let strongest = users.strongest();
-            let below = if node.read_only {
-                User::Reader
-            } else {
-                match node.kind {
-                    Kind::Raw | Kind::Filter | Kind::Protocol => strongest,
-                    Kind::ReadOnlyFormat => User::Reader,
-                    // A writable format writes its metadata, whoever uses it.
-                    Kind::Format if strongest == User::SharedWriter => User::SharedWriter,
-                    Kind::Format => User::Writer,
-                }
-            };
-            let read_only = node.read_only;
-            let image = node.image.take();
-            // Who reads a header through a raw node reads it in the node's file.
-            let through = node.kind == Kind::Raw && !users.images.is_empty();
-            if through && node.shifted {
-                found.warn(
+            // A header that is read through a raw node is read in the node's file.
+            let is_read_through = node.kind == Kind::Raw && !users.images.is_empty();
+            if is_read_through && node.shifted {
+                requests.warn(
                     node.site,
                     "begins inside a file (offset=), where headers are not read: what they name \
                      is not labelled",
                 );
             }
-            let through = through && !node.shifted && image.as_ref().is_some_and(is_raw);
             if let Some(disk) = node.disk.take() {
-                let writes = !read_only && (!node.auto_read_only || strongest != User::Reader);
-                list_disk(disk, node.site, writes, &users, found);
+                let strongest = users.strongest();
+                let writes = !node.read_only && (!node.auto_read_only || strongest != User::Reader);
+                add_disk(disk, node.site, writes, &users, requests);
             }
-            let is_filter = node.kind == Kind::Filter;
+            let image = node.image.take();
+            let passed = Passed {
+                user: node.user_of_children(users.strongest()),
+                target: if node.read_only {
+                    User::Reader
+                } else {
+                    User::Writer
+                },
+                is_filter: node.kind == Kind::Filter,
+                is_read_through: is_read_through
+                    && !node.shifted
+                    && image.as_ref().is_some_and(is_raw),
+                image,
+                users,
+            };
             for (child, role) in std::mem::take(&mut node.edges) {
-                let Some(child) = self.nodes.get_mut(child) else {
-                    continue;
-                };
-                match role {
-                    Role::Image | Role::Filtered | Role::Data => child.users.add(below),
-                    Role::Cow => {
-                        child.users.add(User::Reader);
-                        child.users.backs = true;
-                    }
-                    Role::Target if read_only => child.users.add(User::Reader),
-                    Role::Target => child.users.add(User::Writer),
-                }
-                let handed = match role {
-                    Role::Image if through => users.images.as_slice(),
-                    Role::Image => image.as_slice(),
-                    Role::Filtered | Role::Data if is_filter => users.images.as_slice(),
-                    Role::Filtered | Role::Data | Role::Cow | Role::Target => &[],
-                };
-                child.users.backs |= matches!(role, Role::Image | Role::Filtered) && users.backs;
-                for image in handed {
-                    if !child.users.images.contains(image) {
-                        child.users.images.push(image.clone());
-                    }
+                if let Some(child) = self.nodes.get_mut(child) {
+                    passed.pass_to(&mut child.users, role);
                 }
             }
         }
     }
 }
 
-fn list_disk(disk: Disk, site: &Site, writes: bool, users: &Users, found: &mut Found<'_>) {
+/// What a node passes on to its children.
+struct Passed {
+    /// How it uses the children that hold its data.
+    user: User,
+    /// How it uses a backup target or a log.
+    target: User,
+    is_filter: bool,
+    /// True for a raw node if its users expect their headers in its file.
+    is_read_through: bool,
+    /// The header that it expects itself.
+    image: Option<Image>,
+    /// Its own users.
+    users: Users,
+}
+
+impl Passed {
+    fn pass_to(&self, child: &mut Users, role: Role) {
+        match role {
+            Role::Image | Role::Filtered | Role::Data => child.add(self.user),
+            Role::Cow => {
+                child.add(User::Reader);
+                child.backs = true;
+            }
+            Role::Target => child.add(self.target),
+        }
+        child.backs |= matches!(role, Role::Image | Role::Filtered) && self.users.backs;
+        let images = match role {
+            Role::Image if self.is_read_through => self.users.images.as_slice(),
+            Role::Image => self.image.as_slice(),
+            Role::Filtered | Role::Data if self.is_filter => self.users.images.as_slice(),
+            Role::Filtered | Role::Data | Role::Cow | Role::Target => &[],
+        };
+        for image in images {
+            if !child.images.contains(image) {
+                child.images.push(image.clone());
+            }
+        }
+    }
+}
+
+fn add_disk(disk: Disk, site: &Site, writes: bool, users: &Users, requests: &mut Requests<'_>) {
     let shared = users.shared && !users.writer;
     let (class, access, reason) = match (writes, shared) {
         (true, true) => (Class::Shared, Access::Write, "disk shared between guests"),
@@ -222,20 +260,14 @@ fn list_disk(disk: Disk, site: &Site, writes: bool, users: &Users, found: &mut F
         (false, _) if users.backs => (Class::Content, Access::Read, "backing file"),
         (false, _) => (Class::Content, Access::Read, "read-only disk"),
     };
-    let how = Use {
-        class,
-        access,
-        reason,
-        required: true,
-        fdset: true,
-    };
+    let how = Usage::new(class, access, reason).fdset();
     let origin = site.origin(&disk.key, disk.set_by);
     if users.images.is_empty() {
-        found.image(origin, &disk.path, how, Some(raw_image()));
+        requests.add_image(origin, &disk.path, how, Some(raw_image()));
         return;
     }
     for image in &users.images {
-        found.image(origin.clone(), &disk.path, how, Some(image.clone()));
+        requests.add_image(origin.clone(), &disk.path, how, Some(image.clone()));
     }
 }
 
@@ -243,7 +275,7 @@ fn is_raw(image: &Image) -> bool {
     matches!(&image.format, Format::Stated(format) if format == "raw")
 }
 
-/// Bytes that nobody interprets.
+/// Returns the image of bytes that QEMU does not interpret.
 fn raw_image() -> Image {
     Image {
         format: Format::Stated("raw".to_owned()),

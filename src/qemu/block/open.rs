@@ -1,123 +1,83 @@
-//! Opens block nodes: from options and file names to the graph.
+//! Opens block nodes: adds what options and file names describe to the graph.
 //!
 //! Pure. Facts: `bdrv_open_inherit`, `bdrv_fill_options`, `bdrv_inherited_options` and
 //! `bdrv_open_backing_file` in block.c (QEMU 10).
 
 use crate::model::resource::{Backing, Format, Image};
+use crate::qemu::block::context::{KeyNames, NodeContext};
 use crate::qemu::block::drivers::{self, Child, Driver, Kind, Role};
 use crate::qemu::block::graph::{Graph, Node};
 use crate::qemu::block::protocol;
-use crate::qemu::requests::{Found, Site};
-use crate::qemu::syntax::tree::{Leaf, Scalar, Tree};
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
+use crate::qemu::syntax::tree::{Scalar, Tree};
 use crate::qemu::syntax::{bytes, filename};
 use crate::qemu::tables::unknown;
 
-/// Deeper graphs are refused; libvirt's limit for backing chains.
+/// The deepest graph that is accepted; libvirt's limit for backing chains.
 const MAX_DEPTH: usize = 200;
 
-/// How the keys of a node are called in the line.
-#[derive(Clone, Debug)]
-pub enum Keys {
-    /// All stem from one value: a file name.
-    Fixed(String, Option<usize>),
-    /// They have this before them.
-    Below(String),
-}
-
-impl Keys {
-    /// The full name of a key.
-    pub fn key(&self, key: &str) -> String {
-        match self {
-            Keys::Fixed(name, _) => name.clone(),
-            Keys::Below(prefix) => format!("{prefix}{key}"),
-        }
-    }
-
-    /// The word of the `-set` that a value comes from.
-    pub fn set_by(&self, leaf: Leaf<'_>) -> Option<usize> {
-        match self {
-            Keys::Fixed(_, set_by) => *set_by,
-            Keys::Below(_) => leaf.set_by,
-        }
-    }
-
-    fn below(&self, key: &str) -> Keys {
-        match self {
-            Keys::Fixed(name, set_by) => Keys::Fixed(name.clone(), *set_by),
-            Keys::Below(prefix) => Keys::Below(format!("{prefix}{key}.")),
-        }
-    }
-}
-
-/// What a node has from its surroundings.
-#[derive(Clone, Debug)]
-pub struct Context<'c> {
-    /// A legacy file name, in which prefixes count.
-    pub filename: Option<(&'c [u8], Option<usize>)>,
-    /// The names of its keys.
-    pub keys: Keys,
-    /// Inherited.
-    pub read_only: bool,
-    /// Inherited.
-    pub auto_read_only: bool,
-    /// A name without driver means a file, not a format to probe (`BDRV_O_PROTOCOL`).
-    pub protocol: bool,
-    /// What to say of a format that is not stated.
-    pub unstated: Format,
-    /// Levels above.
-    pub depth: usize,
-}
-
 impl<'s> Graph<'s> {
-    /// Opens a node with all its children; errors go to `found`.
+    /// Opens a node with all its children and returns its index; None after an error.
     pub fn open(
         &mut self,
         tree: &Tree,
-        context: &Context<'_>,
+        context: &NodeContext<'_>,
         site: &'s Site,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) -> Option<usize> {
         if context.depth > MAX_DEPTH {
-            found.error(site, "block devices are nested too deeply");
+            requests.error(site, "block devices are nested too deeply");
             return None;
         }
         if let Some((name, set_by)) = context.filename
-            && let Some(resolved) = self.resolve(tree, name, context, site, found)?
+            && let Some(resolved) = self.resolve(tree, name, context, site, requests)?
         {
-            // Options given directly beat the ones in the name.
+            // Options that are given directly override those in the name.
             let keys = match &context.keys {
-                Keys::Fixed(name, set_by) => Keys::Fixed(name.clone(), *set_by),
-                Keys::Below(prefix) if prefix.is_empty() => Keys::Fixed("file".to_owned(), set_by),
-                Keys::Below(prefix) => Keys::Fixed(prefix.trim_end_matches('.').to_owned(), set_by),
+                KeyNames::Fixed(name, set_by) => KeyNames::Fixed(name.clone(), *set_by),
+                KeyNames::Below(prefix) if prefix.is_empty() => {
+                    KeyNames::Fixed("file".to_owned(), set_by)
+                }
+                KeyNames::Below(prefix) => {
+                    KeyNames::Fixed(prefix.trim_end_matches('.').to_owned(), set_by)
+                }
             };
-            let context = Context {
+            let context = NodeContext {
                 filename: None,
                 keys,
                 depth: context.depth.saturating_add(1),
                 ..context.clone()
             };
-            return self.open(&resolved, &context, site, found);
+            return self.open(&resolved, &context, site, requests);
         }
         match tree.text("driver") {
             Some(name) => match drivers::lookup(name) {
-                Some(driver) => self.open_driver(driver, tree, context, site, found),
+                Some(driver) => self.open_driver(driver, tree, context, site, requests),
                 None => {
                     let kind = context.keys.key("driver");
-                    unknown::kind(site, &kind, name, found);
+                    unknown::report_type(site, &kind, name, requests);
                     if let Some((file, _)) = context.filename {
-                        unknown::key_unknown(site, &context.keys.key("file"), file, found);
+                        unknown::report_key(site, &context.keys.key("file"), file, requests);
                     }
-                    unknown::keys(site, "blockdev", name, tree, &context.keys.key(""), found);
+                    unknown::report_keys(
+                        site,
+                        "blockdev",
+                        name,
+                        tree,
+                        &context.keys.key(""),
+                        requests,
+                    );
                     Some(self.open_unknown(tree, context, site))
                 }
             },
-            None if context.protocol => self.open_by_name(tree, context, site, found),
-            None => self.open_probed(tree, context, site, found),
+            None if context.protocol => self.open_by_name(tree, context, site, requests),
+            None => self.open_probed(tree, context, site, requests),
         }
     }
 
-    /// A driver that no table has: a node that others can name, of which nothing else is known.
-    fn open_unknown(&mut self, tree: &Tree, context: &Context<'_>, site: &'s Site) -> usize {
+    /// Opens a node whose driver no table has: other nodes can name it, and nothing else is known.
+    fn open_unknown(&mut self, tree: &Tree, context: &NodeContext<'_>, site: &'s Site) -> usize {
         let read_only = tree.boolean("read-only").unwrap_or(context.read_only);
         let node = Node::new(site, Kind::Protocol, read_only, context.auto_read_only);
         let at = self.add(node);
@@ -127,15 +87,15 @@ impl<'s> Graph<'s> {
         at
     }
 
-    /// What a legacy name stands for, if it is to be replaced by options here.
-    /// None: an error; Some(None): the name goes on to the file child.
+    /// Returns the options that a file name stands for; Some(None) if the name belongs to the
+    /// `file` child, None after an error.
     fn resolve(
         &self,
         tree: &Tree,
         name: &[u8],
-        context: &Context<'_>,
+        context: &NodeContext<'_>,
         site: &Site,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) -> Option<Option<Tree>> {
         let driver = tree.text("driver").and_then(drivers::lookup);
         let takes_name = match driver {
@@ -147,8 +107,10 @@ impl<'s> Graph<'s> {
             return Some(None);
         }
         let options = match driver {
-            Some(driver) if !name.starts_with(b"json:") => filename::parse(driver.name, name),
-            Some(_) | None => filename::options(name),
+            Some(driver) if !name.starts_with(b"json:") => {
+                filename::driver_options(driver.name, name)
+            }
+            Some(_) | None => filename::options_of(name),
         };
         match options {
             Ok(mut options) => {
@@ -156,44 +118,44 @@ impl<'s> Graph<'s> {
                 Some(Some(options))
             }
             Err(error) => {
-                found.error(site, error.to_string());
+                requests.error(site, error.to_string());
                 None
             }
         }
     }
 
-    /// `file.filename=` without driver: a plain path, no prefixes.
+    /// Opens a node that has `filename` and no driver: a plain path, in which no prefix counts.
     fn open_by_name(
         &mut self,
         tree: &Tree,
-        context: &Context<'_>,
+        context: &NodeContext<'_>,
         site: &'s Site,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) -> Option<usize> {
         if tree.text("filename").is_none() {
-            found.error(site, "a block device needs a driver or a file name");
+            requests.error(site, "a block device needs a driver or a file name");
             return None;
         }
         let driver = drivers::lookup(b"file")?;
-        self.open_driver(driver, tree, context, site, found)
+        self.open_driver(driver, tree, context, site, requests)
     }
 
-    /// No driver: QEMU probes what the `file` child holds.
+    /// Opens a node without driver: QEMU probes the format of its `file` child.
     fn open_probed(
         &mut self,
         tree: &Tree,
-        context: &Context<'_>,
+        context: &NodeContext<'_>,
         site: &'s Site,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) -> Option<usize> {
         let has_file = context.filename.is_some() || tree.child("file").is_some();
         if !has_file {
-            found.error(site, "a block device needs a driver or a file name");
+            requests.error(site, "a block device needs a driver or a file name");
             return None;
         }
         // qcow2 has all the children that a probed format can have.
         let driver = drivers::lookup(b"qcow2")?;
-        let node = self.open_driver(driver, tree, context, site, found)?;
+        let node = self.open_driver(driver, tree, context, site, requests)?;
         self.leave_to_probing(node, &context.unstated);
         Some(node)
     }
@@ -202,15 +164,15 @@ impl<'s> Graph<'s> {
         &mut self,
         driver: &'static Driver,
         tree: &Tree,
-        context: &Context<'_>,
+        context: &NodeContext<'_>,
         site: &'s Site,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) -> Option<usize> {
         let read_only = tree.boolean("read-only").unwrap_or(context.read_only);
         let auto_read_only = tree
             .boolean("auto-read-only")
             .unwrap_or(context.auto_read_only);
-        unknown::node(driver, tree, &context.keys, site, found);
+        unknown::report_node_keys(driver, tree, &context.keys, site, requests);
         let mut node = Node::new(site, driver.kind, read_only, auto_read_only);
         // block/raw-format.c
         node.shifted = driver.kind == Kind::Raw
@@ -223,10 +185,10 @@ impl<'s> Graph<'s> {
             data_file_given: false,
         };
         for child in driver.children {
-            self.open_children(*child, tree, context, &mut node, &mut image, found)?;
+            self.open_children(*child, tree, context, &mut node, &mut image, requests)?;
         }
         for path in driver.paths {
-            protocol::open(*path, tree, context, &mut node, found);
+            protocol::open(*path, tree, context, &mut node, requests);
         }
         match driver.kind {
             Kind::Raw | Kind::Format | Kind::ReadOnlyFormat => node.image = Some(image),
@@ -239,28 +201,29 @@ impl<'s> Graph<'s> {
         Some(at)
     }
 
-    /// One child key of a driver: nothing, a reference, an inline node, or a list of those.
+    /// Opens what a child key holds: nothing, a reference, an inline node, or a list of these. None
+    /// after an error.
     fn open_children(
         &mut self,
         child: Child,
         tree: &Tree,
-        context: &Context<'_>,
+        context: &NodeContext<'_>,
         node: &mut Node<'s>,
         image: &mut Image,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) -> Option<()> {
         if let Some(list) = child.key.strip_suffix('.') {
             let members = tree.child(list).into_iter().flat_map(Tree::children);
             for (key, member) in members {
                 let name = format!("{list}.{}", bytes::show(key));
-                let edge = self.open_child(child, &name, member, None, context, node, found)?;
+                let edge = self.open_child(child, &name, member, None, context, node, requests)?;
                 node.edges.push((edge, child.role));
             }
             return Some(());
         }
         let empty = Tree::default();
         let given = tree.child(child.key);
-        // The top level's legacy file name, or the one inside a prefix such as blkdebug:.
+        // The file name of the node itself, or the one after a prefix such as blkdebug:.
         let legacy = child.legacy.and_then(|key| tree.leaf(key));
         let name = match legacy {
             Some(leaf) => Some((leaf.text, leaf.set_by)),
@@ -269,14 +232,14 @@ impl<'s> Graph<'s> {
         if child.role == Role::Cow {
             image.backing = backing(given);
             if image.backing != Backing::NotFromHeader {
-                return self.open_further_down(child, given, context, node, found);
+                return self.open_further_down(child, given, context, node, requests);
             }
         }
         let member = match (given, name) {
             (None, None) => {
                 if matches!(child.role, Role::Image | Role::Filtered) {
                     let message = format!("a block device must be given for '{}'", child.key);
-                    found.error(node.site, message);
+                    requests.error(node.site, message);
                     return None;
                 }
                 return Some(());
@@ -284,7 +247,7 @@ impl<'s> Graph<'s> {
             (Some(given), None) if is_nothing(given) => return Some(()),
             (given, _) => given.unwrap_or(&empty),
         };
-        let edge = self.open_child(child, child.key, member, name, context, node, found)?;
+        let edge = self.open_child(child, child.key, member, name, context, node, requests)?;
         node.edges.push((edge, child.role));
         if child.key == "data-file" {
             image.data_file_given = true;
@@ -292,14 +255,14 @@ impl<'s> Graph<'s> {
         Some(())
     }
 
-    /// `backing.backing…`, which can name a file although the header names the one above it.
+    /// Opens `backing.backing…`, which may name a file although the header names the one above it.
     fn open_further_down(
         &mut self,
         child: Child,
         given: Option<&Tree>,
-        context: &Context<'_>,
+        context: &NodeContext<'_>,
         node: &mut Node<'s>,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) -> Option<()> {
         let mut key = child.key.to_owned();
         let mut above = given;
@@ -307,14 +270,15 @@ impl<'s> Graph<'s> {
             let message = format!(
                 "takes data-file= of a backing file only where {key}.file.filename= names that file"
             );
-            found.error(node.site, message);
+            requests.error(node.site, message);
             return None;
         }
         while let Some(member) = above.and_then(|tree| tree.child(child.key)) {
             key = format!("{key}.{}", child.key);
             if backing(Some(member)) == Backing::NotFromHeader {
                 if !is_nothing(member) {
-                    let edge = self.open_child(child, &key, member, None, context, node, found)?;
+                    let edge =
+                        self.open_child(child, &key, member, None, context, node, requests)?;
                     node.edges.push((edge, child.role));
                 }
                 break;
@@ -334,11 +298,11 @@ impl<'s> Graph<'s> {
         key: &str,
         member: &Tree,
         name: Option<(&[u8], Option<usize>)>,
-        context: &Context<'_>,
+        context: &NodeContext<'_>,
         node: &Node<'s>,
-        found: &mut Found<'_>,
+        requests: &mut Requests<'_>,
     ) -> Option<usize> {
-        // A string is the name of a node, unless it is the file name of -drive.
+        // A string is the name of a node, unless it is the file name of a -drive.
         if let (None, Some(Scalar::Text(reference))) = (name, &member.value) {
             let target = self.lookup(reference);
             if target.is_none() {
@@ -346,56 +310,67 @@ impl<'s> Graph<'s> {
                     "there is no block node '{}' before this word",
                     bytes::show(reference)
                 );
-                found.error(node.site, message);
+                requests.error(node.site, message);
             }
             return target;
         }
-        let is_format = matches!(node.kind, Kind::Raw | Kind::Format | Kind::ReadOnlyFormat);
-        // bdrv_inherited_options: which children are probed when they state no driver.
-        let protocol = match child.role {
-            Role::Image => true,
-            Role::Cow => false,
-            // blkdebug and blkverify are protocols themselves, and take names as those do.
-            Role::Filtered => context.protocol || child.key == "file" || child.legacy.is_some(),
-            Role::Data => is_format,
-            Role::Target => child.key == "log",
-        };
-        let (read_only, auto_read_only) = match child.role {
-            Role::Cow => (true, false),
-            Role::Image | Role::Filtered | Role::Data | Role::Target => {
-                (node.read_only, node.auto_read_only)
-            }
-        };
-        let keys = match (&context.keys, name) {
-            (Keys::Below(prefix), Some((_, set_by))) if child.legacy.is_some() => {
-                Keys::Fixed(prefix.trim_end_matches('.').to_owned(), set_by)
-            }
-            (keys, _) => keys.below(key),
-        };
-        let unstated = match child.role {
-            Role::Cow => Format::Unstated {
-                add: "backing.driver=",
-            },
-            Role::Image | Role::Filtered if context.filename.is_some() => context.unstated.clone(),
-            Role::Image | Role::Filtered | Role::Data | Role::Target => {
-                Format::Unstated { add: "driver=" }
-            }
-        };
-        let context = Context {
-            filename: name,
-            keys,
-            read_only,
-            auto_read_only,
-            protocol,
-            unstated,
-            depth: context.depth.saturating_add(1),
-        };
-        self.open(member, &context, node.site, found)
+        let context = child_context(child, key, name, context, node);
+        self.open(member, &context, node.site, requests)
     }
 }
 
-/// Whether a data file is stated for a backing file that a header names: the header's own would
-/// be followed instead.
+/// Returns what a child has from its parent (`bdrv_inherited_options`).
+fn child_context<'c>(
+    child: Child,
+    key: &str,
+    name: Option<(&'c [u8], Option<usize>)>,
+    context: &NodeContext<'_>,
+    node: &Node<'_>,
+) -> NodeContext<'c> {
+    let is_format = matches!(node.kind, Kind::Raw | Kind::Format | Kind::ReadOnlyFormat);
+    // Which children are probed if they state no driver.
+    let protocol = match child.role {
+        Role::Image => true,
+        Role::Cow => false,
+        // blkdebug and blkverify are protocols themselves, and take names as those do.
+        Role::Filtered => context.protocol || child.key == "file" || child.legacy.is_some(),
+        Role::Data => is_format,
+        Role::Target => child.key == "log",
+    };
+    let (read_only, auto_read_only) = match child.role {
+        Role::Cow => (true, false),
+        Role::Image | Role::Filtered | Role::Data | Role::Target => {
+            (node.read_only, node.auto_read_only)
+        }
+    };
+    let keys = match (&context.keys, name) {
+        (KeyNames::Below(prefix), Some((_, set_by))) if child.legacy.is_some() => {
+            KeyNames::Fixed(prefix.trim_end_matches('.').to_owned(), set_by)
+        }
+        (keys, _) => keys.below(key),
+    };
+    let unstated = match child.role {
+        Role::Cow => Format::Unstated {
+            add: "backing.driver=",
+        },
+        Role::Image | Role::Filtered if context.filename.is_some() => context.unstated.clone(),
+        Role::Image | Role::Filtered | Role::Data | Role::Target => {
+            Format::Unstated { add: "driver=" }
+        }
+    };
+    NodeContext {
+        filename: name,
+        keys,
+        read_only,
+        auto_read_only,
+        protocol,
+        unstated,
+        depth: context.depth.saturating_add(1),
+    }
+}
+
+/// Returns whether the line states a data file for a backing file that a header names; the one in
+/// the backing file's own header would be followed instead.
 fn states_data_file(tree: &Tree, backing_key: &str) -> bool {
     let mut next = Some(tree);
     while let Some(tree) = next.filter(|tree| backing(Some(tree)) != Backing::NotFromHeader) {
@@ -407,7 +382,7 @@ fn states_data_file(tree: &Tree, backing_key: &str) -> bool {
     false
 }
 
-/// JSON's null or the empty string: explicitly nothing.
+/// Returns whether a value explicitly names nothing: JSON's null or the empty string.
 fn is_nothing(tree: &Tree) -> bool {
     !tree.has_children()
         && match &tree.value {
@@ -421,8 +396,8 @@ fn has_legacy_name(driver: &Driver) -> bool {
     driver.children.iter().any(|child| child.legacy.is_some())
 }
 
-/// Who decides on the backing file (`bdrv_open_backing_file`): the header, unless the line
-/// names a node or a file, or says there is none.
+/// Returns what decides the backing file (`bdrv_open_backing_file`): the header, unless the line
+/// names a node or a file, or says that there is none.
 fn backing(given: Option<&Tree>) -> Backing {
     let Some(given) = given else {
         return Backing::FromHeader {

@@ -1,14 +1,19 @@
-//! Which accelerators QEMU tries, in which order (`configure_accelerators`, system/vl.c,
-//! QEMU 10), and what they open.
+//! `-accel`, `-enable-kvm` and `-machine accel=`: which accelerators QEMU tries, and what they
+//! open.
 //!
-//! Pure.
+//! Pure. Facts: `configure_accelerators` in system/vl.c (QEMU 10).
 
-use crate::qemu::command_line::Entry;
-use crate::qemu::requests::{Found, Site, Use};
+use std::ffi::OsString;
+
+use crate::qemu::invocation::Accelerator;
+use crate::qemu::parsed_option::ParsedOption;
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
 use crate::qemu::syntax::bytes;
-use crate::qemu::{Accelerator, Invocation};
+use crate::qemu::usage::Usage;
 
-/// `vmsr_open_socket` in target/i386/kvm/vmsr_energy.c.
+/// The default socket of the helper for energy counters (`vmsr_open_socket`,
+/// target/i386/kvm/vmsr_energy.c).
 const RAPL_SOCKET: &[u8] = b"/var/run/qemu-vmsr-helper.sock";
 
 impl Accelerator {
@@ -21,35 +26,72 @@ impl Accelerator {
     }
 }
 
-/// Whether a key of `-accel` names a host resource.
+/// Returns whether a key of `-accel` names a host resource.
 pub fn names_resource(kind: &[u8], key: &str) -> bool {
     kind == b"kvm" && matches!(key, "device" | "rapl-helper-socket")
 }
 
-/// Fills `accelerators` and `kvm_device`, and lists what is opened for them.
-pub fn list(program: &[u8], entries: &[Entry], line: &mut Invocation, found: &mut Found<'_>) {
+/// The accelerators of a line.
+pub struct Accelerators {
+    /// The accelerators, in the order in which QEMU tries them.
+    pub tried: Vec<Accelerator>,
+    /// `-accel kvm,device=`.
+    pub kvm_device: Option<OsString>,
+}
+
+/// Returns the accelerators, and requests what QEMU opens for them.
+pub fn add_requests(
+    program: &[u8],
+    options: &[ParsedOption],
+    requests: &mut Requests<'_>,
+) -> Accelerators {
+    let tried = tried(program, options, requests);
+    let mut kvm_device = None;
+    for option in options.iter().filter(|option| is_kvm(option)) {
+        if let Some(device) = option.text("device") {
+            kvm_device = Some(bytes::os_string(device));
+        }
+        add_rapl_helper(option, requests);
+    }
+    add_kvm(&tried, kvm_device.is_some(), options, requests);
+    Accelerators {
+        tried: tried.into_iter().map(|(name, _)| name).collect(),
+        kvm_device,
+    }
+}
+
+fn is_kvm(option: &ParsedOption) -> bool {
+    option.name == "accel" && option.text("accel") == Some(b"kvm")
+}
+
+/// Returns the accelerators that QEMU tries, each with the place that names it.
+fn tried(
+    program: &[u8],
+    options: &[ParsedOption],
+    requests: &mut Requests<'_>,
+) -> Vec<(Accelerator, Site)> {
     let mut tried: Vec<(Accelerator, Site)> = Vec::new();
-    for entry in entries.iter().filter(|entry| entry.name == "accel") {
-        if let Some(name) = entry.text("accel") {
+    for option in options.iter().filter(|option| option.name == "accel") {
+        if let Some(name) = option.text("accel") {
             if name.contains(&b':') {
-                // Lists are for -machine accel= only (do_configure_accelerator's caller).
-                found.error(&entry.site, "takes one accelerator; repeat it for more");
+                // Only -machine accel= takes a list (the caller of do_configure_accelerator).
+                requests.error(&option.site, "takes one accelerator; repeat it for more");
             }
-            tried.push((Accelerator::from_name(name), entry.site.clone()));
+            tried.push((Accelerator::from_name(name), option.site.clone()));
         }
     }
     // -machine accel= and -enable-kvm write the same key; the last one counts.
-    let from_machine = entries
+    let from_machine = options
         .iter()
-        .filter_map(|entry| match entry.name {
-            "enable-kvm" => Some((&b"kvm"[..], &entry.site)),
-            "machine" | "M" => entry.text("accel").map(|list| (list, &entry.site)),
+        .filter_map(|option| match option.name {
+            "enable-kvm" => Some((&b"kvm"[..], &option.site)),
+            "machine" | "M" => option.text("accel").map(|list| (list, &option.site)),
             _ => None,
         })
         .next_back();
     match from_machine {
         Some((_, site)) if !tried.is_empty() => {
-            found.error(site, "-accel and -machine accel= cannot both be given");
+            requests.error(site, "-accel and -machine accel= cannot both be given");
         }
         Some((list, site)) => {
             for name in list.split(|b| *b == b':').filter(|name| !name.is_empty()) {
@@ -67,25 +109,15 @@ pub fn list(program: &[u8], entries: &[Entry], line: &mut Invocation, found: &mu
         }
         None => {}
     }
-    let properties = entries
-        .iter()
-        .filter(|entry| entry.name == "accel" && entry.text("accel") == Some(b"kvm"));
-    for entry in properties {
-        if let Some(device) = entry.text("device") {
-            line.kvm_device = Some(bytes::os(device));
-        }
-        rapl(entry, found);
-    }
-    open_kvm(&tried, line, entries, found);
-    line.accelerators = tried.into_iter().map(|(name, _)| name).collect();
+    tried
 }
 
-/// KVM is opened unless TCG comes first, which never fails.
-fn open_kvm(
+/// Requests the KVM node, unless QEMU tries TCG first, which never fails.
+fn add_kvm(
     tried: &[(Accelerator, Site)],
-    line: &Invocation,
-    entries: &[Entry],
-    found: &mut Found<'_>,
+    names_device: bool,
+    options: &[ParsedOption],
+    requests: &mut Requests<'_>,
 ) {
     let Some(at) = tried.iter().position(|(name, _)| *name == Accelerator::Kvm) else {
         return;
@@ -99,27 +131,27 @@ fn open_kvm(
     let Some((_, site)) = rest.first() else {
         return;
     };
-    let mut how = Use::host("KVM");
-    // A later accelerator takes over when KVM cannot be opened.
+    let mut how = Usage::host("KVM");
+    // If KVM cannot be opened, QEMU tries a later accelerator.
     how.required = rest.len() == 1 && before.is_empty();
-    let device = entries
+    let device = options
         .iter()
-        .filter(|entry| entry.name == "accel" && line.kvm_device.is_some())
-        .find_map(|entry| entry.tree.leaf("device").map(|leaf| (entry, leaf)));
+        .filter(|option| option.name == "accel" && names_device)
+        .find_map(|option| option.tree.leaf("device").map(|leaf| (option, leaf)));
     match device {
-        Some((entry, leaf)) => {
-            found.path(entry.site.origin("device", leaf.set_by), leaf.text, how);
+        Some((option, leaf)) => {
+            requests.add_path(option.site.origin("device", leaf.set_by), leaf.text, how);
         }
-        None => found.path(site.origin("", None), b"/dev/kvm", how),
+        None => requests.add_path(site.origin("", None), b"/dev/kvm", how),
     }
 }
 
-fn rapl(entry: &Entry, found: &mut Found<'_>) {
-    if entry.tree.boolean("rapl") != Some(true) {
+fn add_rapl_helper(option: &ParsedOption, requests: &mut Requests<'_>) {
+    if option.tree.boolean("rapl") != Some(true) {
         return;
     }
-    let how = Use::connect("helper for energy counters").optional();
-    if !found.prop(&entry.site, &entry.tree, "rapl-helper-socket", how) {
-        found.path(entry.site.origin("rapl", None), RAPL_SOCKET, how);
+    let how = Usage::connect("helper for energy counters").optional();
+    if !requests.add_key(&option.site, &option.tree, "rapl-helper-socket", how) {
+        requests.add_path(option.site.origin("rapl", None), RAPL_SOCKET, how);
     }
 }

@@ -4,14 +4,15 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use crate::qemu::command_line::Entry;
-use crate::qemu::requests::{Found, Use};
+use crate::qemu::parsed_option::ParsedOption;
+use crate::qemu::requests::Requests;
 use crate::qemu::syntax::bytes;
+use crate::qemu::usage::Usage;
 
-/// Sound servers: driver, the socket below `$XDG_RUNTIME_DIR`.
+/// Sound servers: driver, socket in `$XDG_RUNTIME_DIR`.
 const SERVERS: &[(&str, &str)] = &[("pa", "pulse/native"), ("pipewire", "pipewire-0")];
 
-/// Whether a key of a driver names a host resource.
+/// Returns whether a key of a driver names a host resource.
 pub fn names_resource(kind: &[u8], key: &str) -> bool {
     match key {
         "path" => kind == b"wav",
@@ -21,49 +22,49 @@ pub fn names_resource(kind: &[u8], key: &str) -> bool {
     }
 }
 
-/// All audio backends.
-pub fn list(entries: &[Entry], found: &mut Found<'_>) {
-    for entry in entries {
-        if matches!(entry.name, "audiodev" | "audio") {
-            one(entry, found);
+/// Requests everything that this family names.
+pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
+    for option in options {
+        if matches!(option.name, "audiodev" | "audio") {
+            add_backend(option, requests);
         }
     }
 }
 
-fn one(entry: &Entry, found: &mut Found<'_>) {
-    let (site, tree) = (&entry.site, &entry.tree);
+fn add_backend(option: &ParsedOption, requests: &mut Requests<'_>) {
+    let (site, tree) = (&option.site, &option.tree);
     let driver = tree.text("driver").unwrap_or_default();
     match driver {
         b"wav" => {
-            let how = Use::create("sound recording");
-            if !found.prop(site, tree, "path", how) {
-                found.path(site.origin("driver", None), b"qemu.wav", how);
+            let how = Usage::create("sound recording");
+            if !requests.add_key(site, tree, "path", how) {
+                requests.add_path(site.origin("driver", None), b"qemu.wav", how);
             }
         }
         b"oss" => {
-            let how = Use::host("sound device");
+            let how = Usage::host("sound device");
             for key in ["in.dev", "out.dev"] {
-                if !found.prop(site, tree, key, how) {
-                    found.path(site.origin("driver", None), b"/dev/dsp", how);
+                if !requests.add_key(site, tree, key, how) {
+                    requests.add_path(site.origin("driver", None), b"/dev/dsp", how);
                 }
             }
         }
         b"alsa" => {
-            let how = Use::tree("sound devices").optional();
-            found.path(site.origin("driver", None), b"/dev/snd", how);
+            let how = Usage::tree("sound devices").optional();
+            requests.add_path(site.origin("driver", None), b"/dev/snd", how);
         }
         _ => {}
     }
     let server = SERVERS.iter().find(|(name, _)| name.as_bytes() == driver);
     let Some((_, socket)) = server else { return };
-    let how = Use::connect("sound server").optional();
+    let how = Usage::connect("sound server").optional();
     if let Some(leaf) = tree.leaf("server") {
         let path = leaf.text.strip_prefix(b"unix:").unwrap_or(leaf.text);
         if path.starts_with(b"/") {
-            found.path(site.origin("server", leaf.set_by), path, how);
+            requests.add_path(site.origin("server", leaf.set_by), path, how);
         }
-    } else if let Some(dir) = &found.env.xdg_runtime_dir {
+    } else if let Some(dir) = &requests.env.xdg_runtime_dir {
         let path = bytes::join(dir.as_bytes(), socket.as_bytes());
-        found.path(site.origin("driver", None), &path, how);
+        requests.add_path(site.origin("driver", None), &path, how);
     }
 }

@@ -3,27 +3,28 @@
 //! Pure. Facts: system/vl.c, hw/core/loader.c, hw/nvram/fw_cfg.c, hw/acpi/core.c,
 //! hw/smbios/smbios.c, hw/i386/multiboot.c (QEMU 10).
 
-use crate::qemu::command_line::{Entry, is_last};
-use crate::qemu::requests::{Found, Use};
+use crate::qemu::parsed_option::{ParsedOption, is_last};
+use crate::qemu::requests::Requests;
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::Leaf;
+use crate::qemu::usage::Usage;
 
-/// The reason of the initial ramdisk, which QEMU maps (`g_mapped_file_new`, hw/i386/x86-common.c).
-pub const INITIAL_RAMDISK: &str = "initial ramdisk";
+/// The usage of the initial ramdisk, which QEMU maps (`g_mapped_file_new`, hw/i386/x86-common.c).
+const INITIAL_RAMDISK: Usage = Usage::content("initial ramdisk").mapped();
 
-/// Keys of the machine, the option that sets the same key, and what it is. The last word on the
-/// line counts (`qemu_apply_machine_options` and `qdict` merging in system/vl.c).
-const MACHINE_FILES: &[(&str, &str, Use)] = &[
-    ("kernel", "kernel", Use::content("kernel")),
-    ("dtb", "dtb", Use::content("device tree")),
-    ("shim", "shim", Use::content("boot shim")),
-    ("firmware", "bios", Use::content("firmware")),
-    ("initrd", "initrd", Use::content(INITIAL_RAMDISK)),
-    ("dumpdtb", "", Use::create("device tree to write")),
-    ("signature", "", Use::create("signature to write")),
+/// Keys of `-machine` that hold paths: key, option that sets the same key, usage. The last one on
+/// the line counts (`qemu_apply_machine_options` and the merging of QDicts in system/vl.c).
+const MACHINE_FILES: &[(&str, &str, Usage)] = &[
+    ("kernel", "kernel", Usage::content("kernel")),
+    ("dtb", "dtb", Usage::content("device tree")),
+    ("shim", "shim", Usage::content("boot shim")),
+    ("firmware", "bios", Usage::content("firmware")),
+    ("initrd", "initrd", INITIAL_RAMDISK),
+    ("dumpdtb", "", Usage::create("device tree to write")),
+    ("signature", "", Usage::create("signature to write")),
 ];
 
-/// Whether a key of one of the family's options names a host resource.
+/// Returns whether a key of one of the family's options names a host resource.
 pub fn names_resource(option: &str, key: &str) -> bool {
     match option {
         "machine" => key == "boot.splash" || MACHINE_FILES.iter().any(|row| row.0 == key),
@@ -36,98 +37,85 @@ pub fn names_resource(option: &str, key: &str) -> bool {
     }
 }
 
-/// Lists everything of this family.
-pub fn list(program: &[u8], entries: &[Entry], found: &mut Found<'_>) {
-    for (key, option, how) in MACHINE_FILES {
-        let last = entries
+/// Requests everything that this family names.
+pub fn add_requests(program: &[u8], options: &[ParsedOption], requests: &mut Requests<'_>) {
+    for (key, short_form, how) in MACHINE_FILES {
+        let last = options
             .iter()
-            .filter_map(|entry| match entry.name {
-                "machine" | "M" => entry.tree.leaf(key).map(|leaf| (entry, *key, leaf)),
-                name if name == *option => {
-                    let text = entry.word.as_slice();
-                    Some((entry, "", Leaf { text, set_by: None }))
+            .filter_map(|option| match option.name {
+                "machine" | "M" => option.tree.leaf(key).map(|leaf| (option, *key, leaf)),
+                name if name == *short_form => {
+                    let text = option.value.as_slice();
+                    Some((option, "", Leaf { text, set_by: None }))
                 }
                 _ => None,
             })
             .next_back();
-        let Some((entry, key_written, leaf)) = last else {
+        let Some((option, key_written, leaf)) = last else {
             continue;
         };
-        let origin = entry.site.origin(key_written, leaf.set_by);
+        let origin = option.site.origin(key_written, leaf.set_by);
         match *key {
             "firmware" => {
-                // RISC-V has two words that are no files (hw/riscv/boot.c).
+                // For RISC-V two values are no files (hw/riscv/boot.c).
                 let no_file = matches!(leaf.text, b"none" | b"default");
                 if !(no_file && bytes::contains(program, b"riscv")) {
-                    found.data_file(origin, leaf.text, *how);
+                    requests.add_data_file(origin, leaf.text, *how);
                 }
             }
-            "initrd" => initrd(entry, key_written, leaf, found),
-            _ => found.path(origin, leaf.text, *how),
+            "initrd" => add_initrd(option, key_written, leaf, requests),
+            _ => requests.add_path(origin, leaf.text, *how),
         }
     }
-    // -boot is the machine's key `boot` (`machine_parse_property_opt`): again the last counts.
-    let mut splash = entries.iter().filter_map(|entry| {
-        let key = match entry.name {
+    // -boot sets the machine's key `boot` (`machine_parse_property_opt`); the last one counts.
+    let mut splash = options.iter().filter_map(|option| {
+        let key = match option.name {
             "machine" | "M" => "boot.splash",
             "boot" => "splash",
             _ => return None,
         };
-        Some((entry, key, entry.tree.leaf(key)?))
+        Some((option, key, option.tree.leaf(key)?))
     });
-    if let Some((entry, key, leaf)) = splash.next_back() {
-        let how = Use::content("boot splash picture").optional();
-        found.data_file(entry.site.origin(key, leaf.set_by), leaf.text, how);
+    if let Some((option, key, leaf)) = splash.next_back() {
+        let how = Usage::content("boot splash picture").optional();
+        requests.add_data_file(option.site.origin(key, leaf.set_by), leaf.text, how);
     }
-    for entry in entries {
-        one(entry, entries, found);
+    for option in options {
+        add_option_files(option, options, requests);
     }
 }
 
-/// One file for Linux. A multiboot kernel splits the word at commas and each part at the first
-/// space; which one it is only the kernel's header tells, so a word that can be read both ways
-/// is listed both ways.
-fn initrd(entry: &Entry, key: &str, leaf: Leaf<'_>, found: &mut Found<'_>) {
-    let origin = entry.site.origin(key, leaf.set_by);
-    let how = Use::content(INITIAL_RAMDISK);
+/// Requests the initial ramdisk. For Linux the value is one file name; a multiboot kernel splits it
+/// at commas, and each part at the first space. Only the kernel's header tells which it is, so a
+/// value that can be read both ways is requested both ways.
+fn add_initrd(option: &ParsedOption, key: &str, leaf: Leaf<'_>, requests: &mut Requests<'_>) {
+    let origin = option.site.origin(key, leaf.set_by);
+    let how = INITIAL_RAMDISK;
     if !leaf.text.iter().any(|b| matches!(b, b',' | b' ')) {
-        found.path(origin, leaf.text, how);
+        requests.add_path(origin, leaf.text, how);
         return;
     }
-    found.path(origin.clone(), leaf.text, how.optional());
-    let how = Use::content("multiboot module").optional();
+    requests.add_path(origin.clone(), leaf.text, how.optional());
+    let how = Usage::content("multiboot module").optional();
     let mut rest = leaf.text;
     while !rest.is_empty() {
-        let mut module = Vec::new();
-        loop {
-            let (head, tail) = bytes::until(rest, b",");
-            module.extend_from_slice(head);
-            match tail.strip_prefix(b",,") {
-                Some(tail) => {
-                    module.push(b',');
-                    rest = tail;
-                }
-                None => {
-                    rest = tail.strip_prefix(b",").unwrap_or(tail);
-                    break;
-                }
-            }
-        }
-        found.path(origin.clone(), bytes::until(&module, b" ").0, how);
+        let (module, tail) = bytes::until_comma(rest);
+        rest = tail.strip_prefix(b",").unwrap_or(tail);
+        requests.add_path(origin.clone(), bytes::until(&module, b" ").0, how);
     }
 }
 
-fn one(entry: &Entry, entries: &[Entry], found: &mut Found<'_>) {
-    let (site, tree) = (&entry.site, &entry.tree);
-    match entry.name {
-        "L" if !bytes::is_help(&entry.word) => {
-            let how = Use::tree("directory of firmware").optional();
-            found.path(site.origin("", None), &entry.word, how);
+fn add_option_files(option: &ParsedOption, options: &[ParsedOption], requests: &mut Requests<'_>) {
+    let (site, tree) = (&option.site, &option.tree);
+    match option.name {
+        "L" if !bytes::is_help(&option.value) => {
+            let how = Usage::tree("directory of firmware").optional();
+            requests.add_path(site.origin("", None), &option.value, how);
         }
         "option-rom" => {
             if let Some(leaf) = tree.leaf("romfile") {
                 let origin = site.origin("romfile", leaf.set_by);
-                found.data_file(origin, leaf.text, Use::content("option ROM"));
+                requests.add_data_file(origin, leaf.text, Usage::content("option ROM"));
             }
         }
         "acpitable" => {
@@ -135,37 +123,37 @@ fn one(entry: &Entry, entries: &[Entry], found: &mut Found<'_>) {
                 let Some(leaf) = tree.leaf(key) else { continue };
                 for path in leaf.text.split(|b| *b == b':') {
                     let origin = site.origin(key, leaf.set_by);
-                    found.path(origin, path, Use::content("ACPI table"));
+                    requests.add_path(origin, path, Usage::content("ACPI table"));
                 }
             }
         }
         "smbios" => {
             for key in ["file", "path"] {
-                for pair in entry.opts.all(key) {
-                    let how = Use::content("SMBIOS table").fdset();
-                    found.path(site.origin(key, pair.set_by), &pair.value, how);
+                for pair in option.opts.all(key) {
+                    let how = Usage::content("SMBIOS table").fdset();
+                    requests.add_path(site.origin(key, pair.set_by), &pair.value, how);
                 }
             }
         }
         "fw_cfg" => {
-            found.prop(
+            requests.add_key(
                 site,
                 tree,
                 "file",
-                Use::content("firmware configuration blob"),
+                Usage::content("firmware configuration blob"),
             );
         }
-        "k" if is_last(entries, entry) => {
-            // Looked up as it is, then among the keymaps (ui/keymaps.c).
-            let how = Use::content("keyboard layout").optional();
-            found.data_file(site.origin("", None), &entry.word, how);
-            let name = [b"keymaps/", entry.word.as_slice()].concat();
-            found.data_file(site.origin("", None), &name, how);
+        "k" if is_last(options, option) => {
+            // QEMU looks for the name itself, then for the keymap (ui/keymaps.c).
+            let how = Usage::content("keyboard layout").optional();
+            requests.add_data_file(site.origin("", None), &option.value, how);
+            let name = [b"keymaps/", option.value.as_slice()].concat();
+            requests.add_data_file(site.origin("", None), &name, how);
         }
-        "machine" | "M" if entry.text("type") == Some(b"nitro-enclave") => {
-            let start = bytes::join(&found.tmp_dir(), b"");
-            let how = Use::create("parts of an enclave image");
-            found.template(site.origin("type", None), &start, how);
+        "machine" | "M" if option.text("type") == Some(b"nitro-enclave") => {
+            let start = bytes::join(&requests.tmp_dir(), b"");
+            let how = Usage::create("parts of an enclave image");
+            requests.add_template(site.origin("type", None), &start, how);
         }
         _ => {}
     }

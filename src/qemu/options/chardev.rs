@@ -1,17 +1,19 @@
-//! Character devices: `-chardev`, and the one-word syntax of `-serial`, `-monitor`, `-qmp`,
-//! `-gdb` and their like.
+//! Character devices: `-chardev`, and the older syntax of `-serial`, `-monitor`, `-qmp`, `-gdb` and
+//! others, here "compat" as in `qemu_chr_parse_compat`.
 //!
 //! Pure. Facts: chardev/char-*.c, `qemu_chr_parse_compat` in chardev/char.c, qapi/char.json,
 //! util/qemu-sockets.c (QEMU 10).
 
-use crate::qemu::command_line::Entry;
-use crate::qemu::requests::{Found, Site, Use};
+use crate::qemu::parsed_option::ParsedOption;
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
 use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::opts::Opts;
 use crate::qemu::syntax::tree::{Scalar, Tree};
+use crate::qemu::usage::Usage;
 
-/// Options whose word is in the one-word syntax, and words of their own that open nothing.
-const MINI_OPTIONS: &[(&str, &[&str])] = &[
+/// Options whose value is in the compat syntax, and further values of each that open nothing.
+const COMPAT_OPTIONS: &[(&str, &[&str])] = &[
     ("serial", &["none"]),
     ("parallel", &["none"]),
     ("monitor", &["none"]),
@@ -23,10 +25,10 @@ const MINI_OPTIONS: &[(&str, &[&str])] = &[
     ("virtioconsole", &[]),
 ];
 
-/// One-word forms that open no file. braille talks to brltty over its own library.
+/// Compat values that open no file. `braille` reaches brltty by its own library.
 const NO_FILE: &[&str] = &["null", "msmouse", "wctablet", "testdev", "braille", "vc"];
 
-/// The same, followed by more.
+/// Prefixes of compat values that open no file.
 const NO_FILE_PREFIXES: &[&str] = &[
     "vc:",
     "tcp:",
@@ -38,124 +40,129 @@ const NO_FILE_PREFIXES: &[&str] = &[
     "chardev:",
 ];
 
-/// Backends, their path keys (with names older QEMUs used), and what the paths are.
-const PATHS: &[(&str, &[&str], Use)] = &[
+/// Keys that hold paths: backend, keys (with names that older QEMUs used), usage.
+const PATHS: &[(&str, &[&str], Usage)] = &[
     (
         "file",
         &["path"],
-        Use::create("character device log").fdset(),
+        Usage::create("character device log").fdset(),
     ),
     (
         "file",
         &["input-path"],
-        Use::content("character device input").fdset(),
+        Usage::content("character device input").fdset(),
     ),
     (
         "serial",
         &["path", "tty"],
-        Use::write("host serial port").fdset(),
+        Usage::write("host serial port").fdset(),
     ),
     (
         "parallel",
         &["path", "parport"],
-        Use::write("host parallel port"),
+        Usage::write("host parallel port"),
     ),
-    ("tty", &["path"], Use::write("host serial port").fdset()),
-    ("parport", &["path"], Use::write("host parallel port")),
-    ("pty", &["path"], Use::create("link to a pseudo terminal")),
+    ("tty", &["path"], Usage::write("host serial port").fdset()),
+    ("parport", &["path"], Usage::write("host parallel port")),
+    ("pty", &["path"], Usage::create("link to a pseudo terminal")),
 ];
 
-/// Keys that functions of this file read without a row above.
-const READ: &[(&str, &str)] = &[("pipe", "path"), ("socket", "fd"), ("socket", "path")];
+/// Keys that name resources and are read in code: backend, key.
+const KEYS_READ_IN_CODE: &[(&str, &str)] =
+    &[("pipe", "path"), ("socket", "fd"), ("socket", "path")];
 
-/// Whether a key of a backend names a host resource.
+/// Returns whether a key of a backend names a host resource.
 pub fn names_resource(kind: &[u8], key: &str) -> bool {
     let is = |name: &str| name.as_bytes() == kind;
     key == "logfile"
         || PATHS.iter().any(|row| is(row.0) && row.1.contains(&key))
-        || READ.iter().any(|row| is(row.0) && row.1 == key)
+        || KEYS_READ_IN_CODE
+            .iter()
+            .any(|row| is(row.0) && row.1 == key)
 }
 
-/// `-chardev` and all one-word options.
-pub fn list(entries: &[Entry], found: &mut Found<'_>) {
-    for entry in entries {
-        if entry.name == "chardev" {
-            backend(&entry.site, "", &entry.tree, found);
-        } else if let Some((_, none)) = MINI_OPTIONS.iter().find(|(name, _)| *name == entry.name) {
-            let opens_nothing = none.iter().any(|word| match entry.name {
+/// Requests everything that this family names.
+pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
+    for option in options {
+        if option.name == "chardev" {
+            add_backend(&option.site, "", &option.tree, requests);
+        } else if let Some((_, none)) = COMPAT_OPTIONS.iter().find(|(name, _)| *name == option.name)
+        {
+            let opens_nothing = none.iter().any(|none| match option.name {
                 // strncmp(optarg, "none", 4)
-                "monitor" => entry.word.starts_with(word.as_bytes()),
-                _ => entry.word == word.as_bytes(),
+                "monitor" => option.value.starts_with(none.as_bytes()),
+                _ => option.value == none.as_bytes(),
             });
             if !opens_nothing {
-                mini(&entry.site, "", &entry.word, found);
+                add_compat(&option.site, "", &option.value, requests);
             }
         }
     }
 }
 
-/// One word (`qemu_chr_parse_compat`). `key` is the key it stands in, for the origin.
-pub fn mini(site: &Site, key: &str, word: &[u8], found: &mut Found<'_>) {
-    let word = word.strip_prefix(b"mon:").unwrap_or(word);
+/// Requests what a compat value names (`qemu_chr_parse_compat`). `key` is the key that holds the
+/// value, for the origin.
+pub fn add_compat(site: &Site, key: &str, value: &[u8], requests: &mut Requests<'_>) {
+    let value = value.strip_prefix(b"mon:").unwrap_or(value);
     let mut tree = Tree::default();
     let mut put = |key: &str, value: &[u8]| {
         // One fragment is never too deep.
         let _ = tree.insert(key.as_bytes(), Scalar::Text(value.to_vec()), None);
     };
-    if word == b"stdio" {
+    if value == b"stdio" {
         put("backend", b"stdio");
-    } else if let Some(path) = word.strip_prefix(b"file:") {
+    } else if let Some(path) = value.strip_prefix(b"file:") {
         put("backend", b"file");
         put("path", path);
-    } else if let Some(path) = word.strip_prefix(b"pipe:") {
+    } else if let Some(path) = value.strip_prefix(b"pipe:") {
         put("backend", b"pipe");
         put("path", path);
-    } else if let Some(path) = word.strip_prefix(b"pty") {
+    } else if let Some(path) = value.strip_prefix(b"pty") {
         if !path.is_empty() && !path.starts_with(b":") {
-            refuse(site, word, found);
+            refuse(site, value, requests);
             return;
         }
         put("backend", b"pty");
         put("path", path.strip_prefix(b":").unwrap_or(path));
-    } else if let Some(rest) = word.strip_prefix(b"unix:") {
+    } else if let Some(rest) = value.strip_prefix(b"unix:") {
         match Tree::from_opts(&Opts::parse(rest, Some("path"))) {
             Ok(opts) => tree = opts,
-            Err(error) => found.error(site, error.to_string()),
+            Err(error) => requests.error(site, error.to_string()),
         }
         let _ = tree.insert(b"backend", Scalar::Text(b"socket".to_vec()), None);
-    } else if word.starts_with(b"/dev/parport") || word.starts_with(b"/dev/ppi") {
+    } else if value.starts_with(b"/dev/parport") || value.starts_with(b"/dev/ppi") {
         put("backend", b"parallel");
-        put("path", word);
-    } else if word.starts_with(b"/dev/") || word.starts_with(b"COM") {
+        put("path", value);
+    } else if value.starts_with(b"/dev/") || value.starts_with(b"COM") {
         put("backend", b"serial");
-        put("path", word);
+        put("path", value);
     } else {
-        let known = NO_FILE.iter().any(|name| name.as_bytes() == word)
+        let known = NO_FILE.iter().any(|name| name.as_bytes() == value)
             || NO_FILE_PREFIXES
                 .iter()
-                .any(|prefix| word.starts_with(prefix.as_bytes()));
+                .any(|prefix| value.starts_with(prefix.as_bytes()));
         if !known {
-            refuse(site, word, found);
+            refuse(site, value, requests);
         }
         return;
     }
-    // All of it comes from one word, so all of it has that word's key.
+    // Everything comes from one value, and has the origin of that.
     let mut inner = site.clone();
     inner.prefix = String::new();
-    let before = found.requests.len();
-    backend(&inner, "", &tree, found);
-    for request in found.requests.iter_mut().skip(before) {
+    let before = requests.list.len();
+    add_backend(&inner, "", &tree, requests);
+    for request in requests.list.iter_mut().skip(before) {
         request.origin = site.origin(key, None);
     }
 }
 
-fn refuse(site: &Site, word: &[u8], found: &mut Found<'_>) {
-    let message = format!("'{}' is no character device", bytes::show(word));
-    found.error(site, message);
+fn refuse(site: &Site, value: &[u8], requests: &mut Requests<'_>) {
+    let message = format!("'{}' is no character device", bytes::show(value));
+    requests.error(site, message);
 }
 
-/// A backend with its keys, which stand below `prefix` in the line.
-pub fn backend(site: &Site, prefix: &str, tree: &Tree, found: &mut Found<'_>) {
+/// Requests what a backend names; the line writes `prefix` before its keys.
+pub fn add_backend(site: &Site, prefix: &str, tree: &Tree, requests: &mut Requests<'_>) {
     let site = &Site {
         prefix: format!("{}{prefix}", site.prefix),
         ..site.clone()
@@ -164,21 +171,21 @@ pub fn backend(site: &Site, prefix: &str, tree: &Tree, found: &mut Found<'_>) {
     for (name, keys, how) in PATHS {
         if name.as_bytes() == kind {
             for key in *keys {
-                found.prop(site, tree, key, *how);
+                requests.add_key(site, tree, key, *how);
             }
         }
     }
     match kind {
         b"socket" => {
             let server = tree.boolean("server").unwrap_or(false);
-            if !found.fds(site, tree, "fd", "socket of a character device") {
-                unix_socket(site, "path", tree, "", server, found);
+            if !requests.add_fds(site, tree, "fd", "socket of a character device") {
+                add_unix_socket(site, "path", tree, "", server, requests);
             }
         }
-        b"pipe" => pipe(site, tree, found),
+        b"pipe" => add_pipe(site, tree, requests),
         b"stdio" => {
             for fd in [&b"0"[..], b"1"] {
-                found.fd(
+                requests.add_fd(
                     site.origin("backend", None),
                     fd,
                     "standard input and output",
@@ -188,35 +195,37 @@ pub fn backend(site: &Site, prefix: &str, tree: &Tree, found: &mut Found<'_>) {
         _ => {}
     }
     // Every backend can log (qapi/char.json, ChardevCommon).
-    found.prop(
+    requests.add_key(
         site,
         tree,
         "logfile",
-        Use::create("character device log").fdset(),
+        Usage::create("character device log").fdset(),
     );
 }
 
-/// `PATH.in` with `PATH.out` is tried first, then PATH for both ways (chardev/char-pipe.c);
-/// which one it is only the host can tell.
-fn pipe(site: &Site, tree: &Tree, found: &mut Found<'_>) {
+/// Requests the files of a pipe: QEMU tries `PATH.in` with `PATH.out`, then PATH for both
+/// directions (chardev/char-pipe.c). Only the host can tell which exist.
+fn add_pipe(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     let Some(leaf) = tree.leaf("path").filter(|leaf| !leaf.text.is_empty()) else {
         return;
     };
-    let how = Use::write("pipe of a character device").optional().fdset();
+    let how = Usage::write("pipe of a character device")
+        .optional()
+        .fdset();
     let origin = site.origin("path", leaf.set_by);
     for end in [&b".in"[..], b".out", b""] {
-        found.path(origin.clone(), &[leaf.text, end].concat(), how);
+        requests.add_path(origin.clone(), &[leaf.text, end].concat(), how);
     }
 }
 
-/// A Unix socket at `key`; `below` is where `abstract` is looked for.
-pub fn unix_socket(
+/// Requests the Unix socket that a key holds; `below` is the prefix of the key `abstract`.
+pub fn add_unix_socket(
     site: &Site,
     key: &str,
     tree: &Tree,
     below: &str,
     server: bool,
-    found: &mut Found<'_>,
+    requests: &mut Requests<'_>,
 ) {
     let Some(leaf) = tree.leaf(key) else { return };
     if tree.boolean(&format!("{below}abstract")) == Some(true) {
@@ -225,24 +234,30 @@ pub fn unix_socket(
     let origin = site.origin(key, leaf.set_by);
     match (server, leaf.text.is_empty()) {
         (true, true) => {
-            // unix_listen_saddr makes up a name.
-            let start = bytes::join(&found.tmp_dir(), b"qemu-socket-");
-            found.template(origin, &start, Use::bind("socket of its own making"));
+            // unix_listen_saddr chooses a name.
+            let start = bytes::join(&requests.tmp_dir(), b"qemu-socket-");
+            requests.add_template(origin, &start, Usage::bind("socket of its own making"));
         }
-        (true, false) => found.path(origin, leaf.text, Use::bind("socket to listen on")),
-        (false, _) => found.path(origin, leaf.text, Use::connect("socket to connect to")),
+        (true, false) => requests.add_path(origin, leaf.text, Usage::bind("socket to listen on")),
+        (false, _) => requests.add_path(origin, leaf.text, Usage::connect("socket to connect to")),
     }
 }
 
-/// A `SocketAddress` below `key` (qapi/sockets.json).
-pub fn address(site: &Site, key: &str, tree: &Tree, server: bool, found: &mut Found<'_>) {
+/// Requests what a `SocketAddress` in a key names (qapi/sockets.json).
+pub fn add_socket_address(
+    site: &Site,
+    key: &str,
+    tree: &Tree,
+    server: bool,
+    requests: &mut Requests<'_>,
+) {
     match tree.text(&format!("{key}.type")) {
         Some(b"unix") => {
             let (path, below) = (format!("{key}.path"), format!("{key}."));
-            unix_socket(site, &path, tree, &below, server, found);
+            add_unix_socket(site, &path, tree, &below, server, requests);
         }
         Some(b"fd") => {
-            found.fds(site, tree, &format!("{key}.str"), "inherited socket");
+            requests.add_fds(site, tree, &format!("{key}.str"), "inherited socket");
         }
         _ => {}
     }
@@ -252,17 +267,17 @@ pub fn address(site: &Site, key: &str, tree: &Tree, server: bool, found: &mut Fo
 mod tests {
     use super::*;
     use crate::model::resource::Target;
-    use crate::qemu::Environment;
+    use crate::qemu::invocation::Environment;
 
     fn show(word: &str) -> Result<Vec<String>, String> {
         let env = Environment::default();
-        let mut found = Found::new(&env);
-        mini(&Site::new(2, "-serial"), "", word.as_bytes(), &mut found);
-        if let Some(error) = found.errors.first() {
+        let mut requests = Requests::new(&env);
+        add_compat(&Site::new(2, "-serial"), "", word.as_bytes(), &mut requests);
+        if let Some(error) = requests.errors.first() {
             return Err(error.message.clone());
         }
-        Ok(found
-            .requests
+        Ok(requests
+            .list
             .iter()
             .map(|request| {
                 let target = match &request.target {

@@ -1,199 +1,207 @@
 //! `-device` and `-global`: properties that name host resources.
 //!
-//! Pure. The table was made by scanning every string property of every device class of QEMU
-//! 10.0.
+//! Pure. The tables are from a scan of every string property of every device class of QEMU 10.0.
 
 use crate::model::resource::{HostDevice, Target, UsbMatch, Vfio};
-use crate::qemu::block::protocol::{pci, sysfs};
-use crate::qemu::command_line::Entry;
 use crate::qemu::options::chardev;
-use crate::qemu::requests::{Found, Site, Use};
-use crate::qemu::syntax::bytes;
+use crate::qemu::options::hostdev;
+use crate::qemu::parsed_option::ParsedOption;
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
+use crate::qemu::syntax::bytes::{self, matches};
 use crate::qemu::syntax::opts::Opts;
-use crate::qemu::syntax::tree::{Leaf, Tree};
-use crate::qemu::tables::{keys, unknown};
+use crate::qemu::syntax::tree::{Scalar, Tree};
+use crate::qemu::usage::Usage;
 
-/// Device (`*` at the end: all that start so), property, what it is.
-const PATHS: &[(&str, &str, Use)] = &[
-    ("usb-*", "pcap", Use::create("USB capture")),
-    ("u2f-*", "pcap", Use::create("USB capture")),
-    ("canokey", "pcap", Use::create("USB capture")),
-    ("usb-mtp", "rootdir", Use::tree("directory shared by MTP")),
-    ("usb-host", "hostdevice", Use::write("USB device").fdset()),
-    ("u2f-passthru", "hidraw", Use::write("security key").fdset()),
+/// A row of a table: device (`*` at the end for all that start so), property, usage.
+type Row = (&'static str, &'static str, Usage);
+
+/// Properties that hold paths.
+const PATHS: &[Row] = &[
+    ("usb-*", "pcap", Usage::create("USB capture")),
+    ("u2f-*", "pcap", Usage::create("USB capture")),
+    ("canokey", "pcap", Usage::create("USB capture")),
+    ("usb-mtp", "rootdir", Usage::tree("directory shared by MTP")),
+    ("usb-host", "hostdevice", Usage::write("USB device").fdset()),
+    (
+        "u2f-passthru",
+        "hidraw",
+        Usage::write("security key").fdset(),
+    ),
     (
         "u2f-emulated",
         "dir",
-        Use::tree("keys of an emulated U2F token"),
+        Usage::tree("keys of an emulated U2F token"),
     ),
-    ("u2f-emulated", "cert", Use::secret("U2F certificate")),
-    ("u2f-emulated", "privkey", Use::secret("U2F key")),
-    ("u2f-emulated", "entropy", Use::secret("U2F entropy")),
-    ("u2f-emulated", "counter", Use::write("U2F counter")),
+    ("u2f-emulated", "cert", Usage::secret("U2F certificate")),
+    ("u2f-emulated", "privkey", Usage::secret("U2F key")),
+    ("u2f-emulated", "entropy", Usage::secret("U2F entropy")),
+    ("u2f-emulated", "counter", Usage::write("U2F counter")),
     (
         "canokey",
         "file",
-        Use::write("state of a security key").optional(),
+        Usage::write("state of a security key").optional(),
     ),
     (
         "vhost-vdpa-device*",
         "vhostdev",
-        Use::write("vDPA device").fdset(),
+        Usage::write("vDPA device").fdset(),
     ),
-    ("virtio-input-host*", "evdev", Use::write("input device")),
+    ("virtio-input-host*", "evdev", Usage::write("input device")),
     (
         "virtio-gpu-rutabaga*",
         "wayland-socket-path",
-        Use::connect("Wayland"),
+        Usage::connect("Wayland"),
     ),
     (
         "virtio-vga-rutabaga*",
         "wayland-socket-path",
-        Use::connect("Wayland"),
+        Usage::connect("Wayland"),
     ),
-    ("loader", "file", Use::content("file loaded into memory")),
+    ("loader", "file", Usage::content("file loaded into memory")),
     (
         "guest-loader",
         "kernel",
-        Use::content("kernel of an inner guest"),
+        Usage::content("kernel of an inner guest"),
     ),
     (
         "guest-loader",
         "initrd",
-        Use::content("initial ramdisk of an inner guest"),
+        Usage::content("initial ramdisk of an inner guest"),
     ),
-    // Made by the machine from -kernel and -initrd; -global reaches it.
-    ("s390-ipl", "kernel", Use::content("kernel")),
-    ("s390-ipl", "initrd", Use::content("initial ramdisk")),
-    ("ipmi-bmc-sim", "sdrfile", Use::content("IPMI sensor data")),
+    // The machine creates it for -kernel and -initrd; -global can set its properties.
+    ("s390-ipl", "kernel", Usage::content("kernel")),
+    (
+        "s390-ipl",
+        "initrd",
+        Usage::content("initial ramdisk").mapped(),
+    ),
+    (
+        "ipmi-bmc-sim",
+        "sdrfile",
+        Usage::content("IPMI sensor data"),
+    ),
     (
         "ipmi-bmc-sim",
         "frudatafile",
-        Use::content("IPMI inventory data"),
+        Usage::content("IPMI inventory data"),
     ),
-    ("cxl-*", "cdat", Use::content("CXL attributes")),
+    ("cxl-*", "cdat", Usage::content("CXL attributes")),
     (
         "uefi-vars*",
         "jsonfile",
-        Use::write("UEFI variables").optional().fdset(),
+        Usage::write("UEFI variables").optional().fdset(),
     ),
     // Since 11.1.
     (
         "uefi-vars*",
         "pcapfile",
-        Use::create("capture of UEFI variable requests"),
+        Usage::create("capture of UEFI variable requests"),
     ),
-    ("spapr-tpm-proxy", "host-path", Use::write("TPM")),
-    ("ds1225y", "filename", Use::write("NVRAM").optional()),
+    ("spapr-tpm-proxy", "host-path", Usage::write("TPM")),
+    ("ds1225y", "filename", Usage::write("NVRAM").optional()),
 ];
 
-/// Names searched for in the data directories.
-const DATA_FILES: &[(&str, &str, Use)] = &[
-    ("*", "romfile", Use::content("option ROM")),
-    ("raven*", "bios-name", Use::content("firmware")),
-    ("s390-ipl", "firmware", Use::content("firmware")),
+/// Properties that hold names of files in the data directories.
+const DATA_FILES: &[Row] = &[
+    ("*", "romfile", Usage::content("option ROM")),
+    ("raven*", "bios-name", Usage::content("firmware")),
+    ("s390-ipl", "firmware", Usage::content("firmware")),
 ];
 
-/// Devices that open a host-wide node unless a property gives a descriptor for it.
-const NODES: &[(&str, &str, &str, Use)] = &[
+/// Devices that open a node of the whole host unless a property holds a descriptor for it: device,
+/// property, node, usage.
+const NODES: &[(&str, &str, &str, Usage)] = &[
     (
         "vhost-vsock*",
         "vhostfd",
         "/dev/vhost-vsock",
-        Use::host("vsock"),
+        Usage::host("vsock"),
     ),
     (
         "vhost-scsi*",
         "vhostfd",
         "/dev/vhost-scsi",
-        Use::host("SCSI target"),
+        Usage::host("SCSI target"),
     ),
 ];
 
-/// Other properties that hold the number of a descriptor.
+/// Other properties that hold the number of a descriptor: device, property.
 const FDS: &[(&str, &str)] = &[
     ("vfio-*", "fd"),
     ("vhost-vdpa-device*", "vhostfd"),
     ("x-pci-proxy-dev", "fd"),
 ];
 
-/// All devices and defaults.
-pub fn list(entries: &[Entry], found: &mut Found<'_>) {
-    for entry in entries {
-        match entry.name {
-            "device" => device(entry, found),
-            "global" => global(entry, found),
+/// Requests everything that this family names.
+pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
+    for option in options {
+        match option.name {
+            "device" => add_device(option, requests),
+            "global" => add_global(option, requests),
             _ => {}
         }
     }
 }
 
-/// Properties that functions of this file read without a row above.
-const READ: &[(&str, &str)] = &[
+/// Properties that name resources and are read in code: device, property.
+const KEYS_READ_IN_CODE: &[(&str, &str)] = &[
     ("ccid-card-emulated", "db"),
     ("vfio-*", "host"),
     ("vfio-*", "sysfsdev"),
 ];
 
-/// Whether a property names a host resource, of a device or of the class of a `-global`.
+/// Returns whether a property of a device, or of the class of a `-global`, names a host resource.
 pub fn names_resource(name: &[u8], property: &str) -> bool {
     let rows = PATHS.iter().chain(DATA_FILES).map(|row| (row.0, row.1));
     let nodes = NODES.iter().map(|row| (row.0, row.1));
-    let others = FDS.iter().chain(READ).copied();
+    let others = FDS.iter().chain(KEYS_READ_IN_CODE).copied();
     rows.chain(nodes)
         .chain(others)
         .any(|(pattern, key)| key == property && matches(pattern, name))
 }
 
-/// `name*` for all names that start so, else the name itself.
-pub fn matches(pattern: &str, name: &[u8]) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(start) => name.starts_with(start.as_bytes()),
-        None => name == pattern.as_bytes(),
-    }
-}
-
-fn device(entry: &Entry, found: &mut Found<'_>) {
-    let (site, tree) = (&entry.site, &entry.tree);
+fn add_device(option: &ParsedOption, requests: &mut Requests<'_>) {
+    let (site, tree) = (&option.site, &option.tree);
     let Some(name) = tree.text("driver") else {
         return;
     };
     for (_, key, how) in PATHS.iter().filter(|row| matches(row.0, name)) {
-        found.prop(site, tree, key, *how);
+        requests.add_key(site, tree, key, *how);
     }
     for (_, key, how) in DATA_FILES.iter().filter(|row| matches(row.0, name)) {
         if let Some(leaf) = tree.leaf(key) {
-            found.data_file(site.origin(key, leaf.set_by), leaf.text, *how);
+            requests.add_data_file(site.origin(key, leaf.set_by), leaf.text, *how);
         }
     }
     for (_, key, node, how) in NODES.iter().filter(|row| matches(row.0, name)) {
-        if !found.fds(site, tree, key, "vhost descriptor") {
-            found.path(site.origin("driver", None), node.as_bytes(), *how);
+        if !requests.add_fds(site, tree, key, "vhost descriptor") {
+            requests.add_path(site.origin("driver", None), node.as_bytes(), *how);
         }
     }
     let mut inherited = false;
     for (_, key) in FDS.iter().filter(|row| matches(row.0, name)) {
-        inherited |= found.fds(site, tree, key, "descriptor of a device");
+        inherited |= requests.add_fds(site, tree, key, "descriptor of a device");
     }
     if name.starts_with(b"vfio-") && !inherited {
-        vfio(site, name, tree, found);
+        add_vfio_device(site, name, tree, requests);
     }
     match name {
-        b"usb-host" => usb_host(site, tree, found),
-        // A peer that emulates the device (hw/vfio-user/pci.c, since 10.1).
-        b"vfio-user-pci" => chardev::address(site, "socket", tree, false, found),
+        b"usb-host" => add_usb_host(site, tree, requests),
+        // Another process emulates the device (hw/vfio-user/pci.c, since 10.1).
+        b"vfio-user-pci" => chardev::add_socket_address(site, "socket", tree, false, requests),
         b"u2f-passthru" if tree.text("hidraw").is_none() => {
-            found.warn(site, "takes the first security key it finds; add hidraw=");
+            requests.warn(site, "takes the first security key it finds; add hidraw=");
         }
         b"ccid-card-emulated" if tree.text("backend") == Some(b"certificates") => {
-            nss_database(site, tree, found);
+            add_nss_database(site, tree, requests);
         }
         _ if draws_with_blobs(name, tree) => {
-            let how = Use::host("shared graphics buffers");
-            found.path(site.origin("blob", None), b"/dev/udmabuf", how);
+            let how = Usage::host("shared graphics buffers");
+            requests.add_path(site.origin("blob", None), b"/dev/udmabuf", how);
         }
         _ if matches("xen-*", name) => {
-            found.warn(
+            requests.warn(
                 site,
                 "opens the Xen nodes below /dev/xen, which are not listed",
             );
@@ -207,90 +215,63 @@ fn draws_with_blobs(name: &[u8], tree: &Tree) -> bool {
         && tree.boolean("blob") == Some(true)
 }
 
-/// hw/usb/ccid-card-emulated.c.
-fn nss_database(site: &Site, tree: &Tree, found: &mut Found<'_>) {
-    let how = Use::tree("NSS database");
+/// Requests the NSS database of an emulated smartcard (hw/usb/ccid-card-emulated.c).
+fn add_nss_database(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
+    let how = Usage::tree("NSS database");
     match tree.leaf("db") {
         Some(leaf) => {
             let path = leaf.text.strip_prefix(b"sql:").unwrap_or(leaf.text);
-            found.path(site.origin("db", leaf.set_by), path, how);
+            requests.add_path(site.origin("db", leaf.set_by), path, how);
         }
-        None => found.path(site.origin("driver", None), b"/etc/pki/nssdb", how),
+        None => requests.add_path(site.origin("driver", None), b"/etc/pki/nssdb", how),
     }
 }
 
-/// hw/vfio: by group, or by the device's own node with iommufd; sysfsdev= before host=.
-fn vfio(site: &Site, name: &[u8], tree: &Tree, found: &mut Found<'_>) {
+/// Requests the node of a VFIO device (hw/vfio): that of its group, or its own with `iommufd=`.
+/// `sysfsdev=` counts before `host=`.
+fn add_vfio_device(site: &Site, name: &[u8], tree: &Tree, requests: &mut Requests<'_>) {
     let how = match tree.leaf("iommufd") {
         Some(_) => Vfio::Cdev,
         None => Vfio::Group,
     };
     let (leaf, key, device) = if let Some(leaf) = tree.leaf("sysfsdev") {
-        let device = match leaf.text {
-            b"" => Err("sysfsdev= must be a directory below /sys".to_owned()),
-            dir => Ok(sysfs(dir, how)),
-        };
-        (leaf, "sysfsdev", device)
+        (leaf, "sysfsdev", hostdev::sysfs(leaf.text, how))
     } else if let Some(leaf) = tree.leaf("host") {
-        let device = if PLATFORM.iter().any(|pattern| matches(pattern, name)) {
-            platform(leaf.text, how)
-        } else {
-            pci(leaf.text, how)
-        };
-        (leaf, "host", device)
+        (leaf, "host", hostdev::vfio_host(name, leaf.text, how))
     } else {
         return;
     };
     let origin = site.origin(key, leaf.set_by);
     match device {
-        Ok(device) => found.vfio(&origin, device, "passed-through device"),
-        Err(message) => found.error_at(&origin, message),
+        Ok(device) => hostdev::add_vfio(requests, &origin, device, "passed-through device"),
+        Err(error) => requests.error_at(&origin, error.to_string()),
     }
 }
 
-/// Devices whose host= is the name of a platform device (hw/vfio/platform.c and its children).
-const PLATFORM: &[&str] = &["vfio-platform", "vfio-amd-xgbe", "vfio-calxeda-xgmac"];
-
-/// `vfio_base_device_init`, hw/vfio/platform.c, refuses names with a slash too.
-fn platform(name: &[u8], how: Vfio) -> Result<HostDevice, String> {
-    match name {
-        b"" | b"." | b".." => {}
-        name if name.iter().any(|b| matches!(b, b'/' | b'\0')) => {}
-        name => {
-            let dir = bytes::join(b"/sys/bus/platform/devices", name);
-            return Ok(sysfs(&dir, how));
-        }
-    }
-    Err(format!(
-        "'{}' is no platform device: it must be a name in /sys/bus/platform/devices",
-        bytes::show(name)
-    ))
-}
-
-/// hw/usb/host-libusb.c (`usb_host_realize`): by node, by bus and address, or by a search that is
-/// repeated for as long as the guest runs.
-fn usb_host(site: &Site, tree: &Tree, found: &mut Found<'_>) {
+/// Requests the node of `usb-host`, named by bus and address, or by conditions that QEMU checks for
+/// as long as the guest runs (`usb_host_realize`, hw/usb/host-libusb.c).
+fn add_usb_host(site: &Site, tree: &Tree, requests: &mut Requests<'_>) {
     if tree.text("hostdevice").is_some_and(|path| !path.is_empty()) {
         return;
     }
-    let (wanted, key) = match usb_match(tree) {
-        Ok(Some(found)) => found,
+    let (wanted, key) = match hostdev::usb_match(tree) {
+        Ok(Some(wanted)) => wanted,
         Ok(None) => {
-            found.warn(
+            requests.warn(
                 site,
                 "takes the first USB device it finds, which is not labelled; add vendorid= and \
                  productid=, or hostbus= and hostport=",
             );
             return;
         }
-        Err(message) => {
-            found.error(site, message);
+        Err(error) => {
+            requests.error(site, error.to_string());
             return;
         }
     };
     let set_by = tree.leaf(key).and_then(|leaf| leaf.set_by);
     let origin = site.origin(key, set_by);
-    let how = Use::write("USB device");
+    let how = Usage::write("USB device");
     if let UsbMatch {
         bus: Some(bus),
         address: Some(address),
@@ -300,138 +281,130 @@ fn usb_host(site: &Site, tree: &Tree, found: &mut Found<'_>) {
     } = wanted
     {
         let path = format!("/dev/bus/usb/{bus:03}/{address:03}");
-        found.path(origin, path.as_bytes(), how);
+        requests.add_path(origin, path.as_bytes(), how);
     } else {
-        // QEMU starts without it and waits.
+        // QEMU starts without the device and waits for it.
         let target = Target::Device(HostDevice::Usb(wanted));
-        found.add(origin, target, how.optional(), None);
+        requests.add(origin, target, how.optional(), None);
     }
 }
 
-/// What is asked of a USB device, and the key that asks most; nothing where nothing is asked.
-/// 0 asks nothing.
-fn usb_match(tree: &Tree) -> Result<Option<(UsbMatch, &'static str)>, String> {
-    let number = |key: &str, most: u16| match tree.text(key) {
-        None => Ok(None),
-        Some(text) => match bytes::c_number::<u16>(text).filter(|n| *n <= most) {
-            Some(0) => Ok(None),
-            Some(number) => Ok(Some(number)),
-            None => Err(format!(
-                "{key}= must be a number of at most {most} (0x{most:x}), not '{}'",
-                bytes::show(text)
-            )),
-        },
-    };
-    let port = match tree.text("hostport") {
-        None => None,
-        Some(text) => Some(usb_port(text).ok_or_else(|| {
-            format!(
-                "hostport= must be ports on the way from the root hub, such as 2 or 1.4, not '{}'",
-                bytes::show(text)
-            )
-        })?),
-    };
-    let wanted = UsbMatch {
-        bus: number("hostbus", 255)?,
-        address: number("hostaddr", 127)?,
-        port,
-        vendor: number("vendorid", u16::MAX)?,
-        product: number("productid", u16::MAX)?,
-    };
-    let keys = [
-        ("hostaddr", wanted.address.is_some()),
-        ("hostport", wanted.port.is_some()),
-        ("productid", wanted.product.is_some()),
-        ("vendorid", wanted.vendor.is_some()),
-        ("hostbus", wanted.bus.is_some()),
-    ];
-    let key = keys.iter().find(|(_, given)| *given).map(|(key, _)| *key);
-    Ok(key.map(|key| (wanted, key)))
+/// A `-global`: the default of a property for a class of devices.
+pub struct Global {
+    /// The class, which may be a parent of the devices' class.
+    pub driver: Vec<u8>,
+    /// The property.
+    pub property: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
 }
 
-/// Numbers with dots between; at most six hubs deep (USB 2.0, 4.1.1), and QEMU compares 15 bytes.
-fn usb_port(text: &[u8]) -> Option<String> {
-    let fits = text.len() < 16
-        && text
-            .split(|b| *b == b'.')
-            .all(|part| bytes::number::<u8>(part).is_some());
-    fits.then(|| bytes::show(text))
-}
+impl Global {
+    /// Parses `DRIVER.PROPERTY=VALUE`, which QEMU tries first (`qemu_global_option`), or
+    /// `driver=,property=,value=`.
+    pub fn parse(option: &ParsedOption) -> Option<Self> {
+        let global = |driver: &[u8], property: &[u8], value: &[u8]| Self {
+            driver: driver.to_vec(),
+            property: property.to_vec(),
+            value: value.to_vec(),
+        };
+        if let Some((name, value)) = bytes::split_once(&option.value, b'=')
+            && let Some((driver, property)) = bytes::split_once(name, b'.')
+        {
+            return Some(global(driver, property, value));
+        }
+        let parsed = Opts::parse(&option.value, None);
+        // A section of a config file is parsed already.
+        let opts = if option.value.is_empty() {
+            &option.opts
+        } else {
+            &parsed
+        };
+        Some(global(
+            opts.get("driver")?,
+            opts.get("property")?,
+            opts.get("value")?,
+        ))
+    }
 
-/// `DRIVER.PROP=VALUE` or `driver=,property=,value=`: a default for a class of devices, which
-/// may be a parent class, so the driver is not compared.
-fn global(entry: &Entry, found: &mut Found<'_>) {
-    let word = bytes::split_once(&entry.word, b'=').and_then(|(name, value)| {
-        let (driver, property) = bytes::split_once(name, b'.')?;
-        Some((driver, property, value))
-    });
-    let parsed = Opts::parse(&entry.word, None);
-    // A section of a config file comes as pairs already.
-    let opts = if entry.word.is_empty() {
-        &entry.opts
-    } else {
-        &parsed
-    };
-    let keys = || {
-        let get = |key| opts.get(key);
-        Some((get("driver")?, get("property")?, get("value")?))
-    };
-    let (driver, property, value) = match word {
-        // QEMU tries this form first (qemu_global_option).
-        Some(word) => word,
-        None => match keys() {
-            Some(keys) => keys,
-            None => {
-                found.error(&entry.site, "must be DRIVER.PROPERTY=VALUE");
-                return;
-            }
-        },
-    };
-    let leaf = Leaf {
-        text: value,
-        set_by: None,
-    };
-    let origin = entry.site.origin(&bytes::show(property), leaf.set_by);
-    let fits = |row: &&(&str, &str, Use)| row.1.as_bytes() == property;
-    let best = |rows: &'static [(&str, &str, Use)]| {
+    /// Returns the row of the property in a table: that of this class, else that of any class,
+    /// which may be a child of this one.
+    fn best_row(&self, rows: &'static [Row]) -> Option<&'static Row> {
+        let fits = |row: &&Row| row.1.as_bytes() == self.property;
         rows.iter()
             .filter(fits)
-            .find(|row| matches(row.0, driver))
+            .find(|row| matches(row.0, &self.driver))
             .or_else(|| rows.iter().find(fits))
-    };
-    if let Some((_, _, how)) = best(DATA_FILES) {
-        found.data_file(origin, value, how.optional());
-    } else if driver.starts_with(b"vfio-") && matches!(property, b"host" | b"sysfsdev") {
-        let mut tree = Tree::default();
-        let value = crate::qemu::syntax::tree::Scalar::Text(value.to_vec());
-        // One fragment is never too deep.
-        let _ = tree.insert(property, value, None);
-        vfio(&entry.site, driver, &tree, found);
-    } else if let Some((_, _, how)) =
-        best(PATHS).filter(|row| matches(row.0, driver) || is_path_property(property))
-    {
-        found.path(origin, value, how.optional());
-    } else if holds_descriptor(driver, property) {
-        for part in value.split(|b| *b == b':') {
-            found.fd(origin.clone(), part, "descriptor of a device");
+    }
+
+    /// Returns what the value names; None if it is no host resource.
+    fn resource(&self) -> Option<GlobalResource> {
+        if let Some((_, _, how)) = self.best_row(DATA_FILES) {
+            return Some(GlobalResource::DataFile(how.optional()));
         }
-    } else if unknown::looks_like_path(value)
-        && keys::of("device", driver, &bytes::show(property)).is_none()
-    {
-        let key = format!("{}.{}", bytes::show(driver), bytes::show(property));
-        unknown::key_unknown(&entry.site, &key, value, found);
+        if self.driver.starts_with(b"vfio-") && matches!(&*self.property, b"host" | b"sysfsdev") {
+            return Some(GlobalResource::Vfio);
+        }
+        let is_path = |row: &&Row| matches(row.0, &self.driver) || is_path_property(&self.property);
+        if let Some((_, _, how)) = self.best_row(PATHS).filter(is_path) {
+            return Some(GlobalResource::Path(how.optional()));
+        }
+        let nodes = NODES.iter().map(|row| (row.0, row.1));
+        nodes
+            .chain(FDS.iter().copied())
+            .any(|(pattern, key)| key.as_bytes() == self.property && matches(pattern, &self.driver))
+            .then_some(GlobalResource::Descriptors)
+    }
+
+    /// Returns whether the value names a host resource.
+    pub fn names_resource(&self) -> bool {
+        self.resource().is_some()
     }
 }
 
-/// Whether a property of a class holds the number of a descriptor.
-fn holds_descriptor(driver: &[u8], property: &[u8]) -> bool {
-    let nodes = NODES.iter().map(|row| (row.0, row.1));
-    nodes
-        .chain(FDS.iter().copied())
-        .any(|(pattern, key)| key.as_bytes() == property && matches(pattern, driver))
+/// What the value of a `-global` names.
+enum GlobalResource {
+    /// A file in the data directories.
+    DataFile(Usage),
+    /// A VFIO device.
+    Vfio,
+    /// A path.
+    Path(Usage),
+    /// Inherited descriptors, by their numbers.
+    Descriptors,
 }
 
-/// Property names that no other device class uses for something else.
+/// Requests what a `-global` names.
+fn add_global(option: &ParsedOption, requests: &mut Requests<'_>) {
+    let Some(global) = Global::parse(option) else {
+        requests.error(&option.site, "must be DRIVER.PROPERTY=VALUE");
+        return;
+    };
+    let Global {
+        driver,
+        property,
+        value,
+    } = &global;
+    let origin = option.site.origin(&bytes::show(property), None);
+    match global.resource() {
+        Some(GlobalResource::DataFile(how)) => requests.add_data_file(origin, value, how),
+        Some(GlobalResource::Path(how)) => requests.add_path(origin, value, how),
+        Some(GlobalResource::Vfio) => {
+            let mut tree = Tree::default();
+            // One fragment is never too deep.
+            let _ = tree.insert(property, Scalar::Text(value.clone()), None);
+            add_vfio_device(&option.site, driver, &tree, requests);
+        }
+        Some(GlobalResource::Descriptors) => {
+            for part in value.split(|b| *b == b':') {
+                requests.add_fd(origin.clone(), part, "descriptor of a device");
+            }
+        }
+        None => {}
+    }
+}
+
+/// Returns whether all device classes that have a property of that name use it for a path.
 fn is_path_property(property: &[u8]) -> bool {
     !matches!(
         property,

@@ -1,17 +1,18 @@
-//! `-fsdev` and `-virtfs`: directories handed to the guest over 9p.
+//! `-fsdev` and `-virtfs`: directories that the guest gets over 9p.
 //!
 //! Pure. Facts: fsdev/qemu-fsdev.c, hw/9pfs/9p-local.c (QEMU 10).
 
-use crate::qemu::command_line::Entry;
-use crate::qemu::requests::{Found, Use};
+use crate::qemu::parsed_option::ParsedOption;
+use crate::qemu::requests::Requests;
+use crate::qemu::usage::Usage;
 
-/// Drivers, their keys, what they are. `proxy` is gone since 9.2.
-const PATHS: &[(&str, &str, Use)] = &[
-    ("local", "path", Use::tree("directory shared by 9p")),
-    ("proxy", "socket", Use::connect("9p proxy")),
+/// Keys that hold paths: driver, key, usage. QEMU has no `proxy` since 9.2.
+const PATHS: &[(&str, &str, Usage)] = &[
+    ("local", "path", Usage::tree("directory shared by 9p")),
+    ("proxy", "socket", Usage::connect("9p proxy")),
 ];
 
-/// Whether a key of a driver names a host resource.
+/// Returns whether a key of a driver names a host resource.
 pub fn names_resource(kind: &[u8], key: &str) -> bool {
     PATHS
         .iter()
@@ -19,20 +20,21 @@ pub fn names_resource(kind: &[u8], key: &str) -> bool {
         || (kind == b"proxy" && key == "sock_fd")
 }
 
-/// All exports, referenced by a device or not: a device may come later.
-pub fn list(entries: &[Entry], found: &mut Found<'_>) {
-    for entry in entries {
-        if !matches!(entry.name, "fsdev" | "virtfs") {
+/// Requests everything that this family names, even if no device refers to it: one may be added
+/// later.
+pub fn add_requests(options: &[ParsedOption], requests: &mut Requests<'_>) {
+    for option in options {
+        if !matches!(option.name, "fsdev" | "virtfs") {
             continue;
         }
-        let driver = entry.text("fsdriver").unwrap_or_default();
+        let driver = option.text("fsdriver").unwrap_or_default();
         for (name, key, how) in PATHS {
             if name.as_bytes() == driver {
-                found.prop(&entry.site, &entry.tree, key, *how);
+                requests.add_key(&option.site, &option.tree, key, *how);
             }
         }
         if driver == b"proxy" {
-            found.fds(&entry.site, &entry.tree, "sock_fd", "9p proxy");
+            requests.add_fds(&option.site, &option.tree, "sock_fd", "9p proxy");
         }
     }
 }

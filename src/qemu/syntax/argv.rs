@@ -1,5 +1,5 @@
-//! Splits QEMU's argument vector into options and values, as `lookup_opt` does
-//! (QEMU 10, system/vl.c), with one table of every option and its syntax.
+//! Splits QEMU's argument vector into options and values, as `lookup_opt` does (system/vl.c, QEMU
+//! 10). One table has every option and its syntax.
 //!
 //! Pure. Facts: `qemu-options.hx` of QEMU 10.0 and `docs/about/removed-features.rst`.
 
@@ -9,17 +9,17 @@ use std::os::unix::ffi::OsStrExt;
 /// How the value of an option is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Syntax {
-    /// No value: the option stands alone.
+    /// The option takes no value.
     Flag,
-    /// The word as it is, or a syntax of the option's own.
+    /// Verbatim, or in a syntax of the option's own.
     Verbatim,
-    /// `util/qemu-option.c`, with the key that a first item without `=` belongs to.
+    /// QemuOpts (util/qemu-option.c), with the key of a first item without `=`.
     Opts(Option<&'static str>),
-    /// `util/keyval.c`, never JSON.
+    /// keyval (util/keyval.c), never JSON, with the key of a first item without `=`.
     Keyval(&'static str),
-    /// JSON when the word starts with `{`, else keyval.
+    /// JSON if the value starts with `{`, else keyval.
     KeyvalOrJson(Option<&'static str>),
-    /// JSON when the word starts with `{`, else QemuOpts.
+    /// JSON if the value starts with `{`, else QemuOpts.
     OptsOrJson(&'static str),
     /// `-netdev`: JSON, keyval for `stream` and `dgram`, else QemuOpts (`netdev_is_modern`).
     Netdev,
@@ -47,47 +47,47 @@ pub struct Spec {
     pub age: Age,
 }
 
-/// One option or positional word, with its place.
+/// One option or positional word, with the number of its word; QEMU itself is word 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item<'a> {
-    /// A word that does not start with a dash: a disk image.
+    /// A disk image: a word that does not start with a dash.
     Image {
-        /// Its word number.
+        /// The number of the word.
         word: usize,
         /// The name.
         value: &'a [u8],
     },
-    /// An option QEMU knows.
+    /// An option in the table.
     Option {
-        /// The word that holds the value, or the option itself for a flag.
+        /// The number of the word that holds the value; for a flag, of the option itself.
         word: usize,
         /// Which one.
         spec: &'static Spec,
         /// Its value; empty for a flag.
         value: &'a [u8],
     },
-    /// An option that ends the line although it needs a value.
+    /// An option in the table that needs a value and is the last word.
     NoValue {
-        /// The option's word number.
+        /// The number of the option's word.
         word: usize,
         /// Which one.
         spec: &'static Spec,
     },
-    /// An option that is not in the table. A QEMU that has it takes the next word as its value
-    /// or not; which one cannot be known here.
+    /// An option that is not in the table. Whether a QEMU that has it takes the next word as its
+    /// value is not known.
     Unknown {
-        /// Its word number.
+        /// The number of the word.
         word: usize,
-        /// As written.
+        /// The word as written.
         option: &'a [u8],
-        /// The word after it, unless that is an option or the line ends.
+        /// The next word; None if that is an option, or there is none.
         next: Option<&'a [u8]>,
     },
-    /// No QEMU has such an option.
+    /// A word that no QEMU can have as an option.
     Malformed {
-        /// Its word number.
+        /// The number of the word.
         word: usize,
-        /// As written.
+        /// The word as written.
         value: &'a [u8],
     },
 }
@@ -267,7 +267,7 @@ pub const OPTIONS: &[Spec] = &[
     row!("xen-domid-restrict", Flag, Current),
 ];
 
-/// The option of that name (without dashes), exactly: QEMU takes no abbreviations.
+/// Returns the option of that name (without dashes); QEMU takes no abbreviations.
 pub fn lookup(name: &[u8]) -> Option<&'static Spec> {
     let at = OPTIONS
         .binary_search_by(|spec| spec.name.as_bytes().cmp(name))
@@ -275,8 +275,8 @@ pub fn lookup(name: &[u8]) -> Option<&'static Spec> {
     OPTIONS.get(at)
 }
 
-/// Whether some QEMU could have an option of that name: a letter first, then letters, digits and
-/// `-_` as in qemu-options.hx. QEMU compares whole words, so `name=value` is never one.
+/// Returns whether some QEMU could have an option of that name: a letter, then letters, digits and
+/// `-_` as in qemu-options.hx. QEMU compares whole words, so `name=value` is no option.
 fn is_name(name: &[u8]) -> bool {
     name.first().is_some_and(u8::is_ascii_alphabetic)
         && name
@@ -284,14 +284,15 @@ fn is_name(name: &[u8]) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
-/// Whether an option of QEMU 10 takes the next word as its value; None where it has no such option.
+/// Returns whether an option of QEMU 10 takes the next word as its value; None if QEMU 10 has no
+/// such option.
 pub fn takes_value(option: &str) -> Option<bool> {
     lookup(option.as_bytes())
         .filter(|spec| spec.age == Age::Current)
         .map(|spec| spec.syntax != Syntax::Flag)
 }
 
-/// Walks the words after the program's name. QEMU itself is word 1.
+/// Splits the words after the program's name.
 pub fn split(args: &[OsString]) -> Vec<Item<'_>> {
     let mut items = Vec::new();
     let mut words = (2_usize..)
@@ -302,7 +303,7 @@ pub fn split(args: &[OsString]) -> Vec<Item<'_>> {
             items.push(Item::Image { word, value });
             continue;
         };
-        // lookup_opt strips one more dash and nothing else: "---x" is unknown.
+        // lookup_opt strips one more dash only: "---x" is unknown.
         let name = rest.strip_prefix(b"-").unwrap_or(rest);
         items.push(match lookup(name) {
             None if is_name(name) => Item::Unknown {

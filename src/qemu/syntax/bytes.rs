@@ -1,27 +1,27 @@
 //! Small operations on bytes that the standard library has only for `str`.
 //!
-//! Pure. Words of a command line are bytes; nothing here assumes UTF-8.
+//! Pure. Words of a command line are bytes, which need not be UTF-8.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::text::escape;
 
-/// The parts before and after the first `byte`.
+/// Returns the parts before and after the first `byte`.
 pub fn split_once(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|b| *b == byte)?;
     let (head, rest) = text.split_at_checked(at)?;
     Some((head, rest.split_first()?.1))
 }
 
-/// The parts before and after the last `byte`.
+/// Returns the parts before and after the last `byte`.
 pub fn rsplit_once(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     let at = text.iter().rposition(|b| *b == byte)?;
     let (head, rest) = text.split_at_checked(at)?;
     Some((head, rest.split_first()?.1))
 }
 
-/// The text up to the first byte of `stops`, and the rest with that byte.
+/// Returns the text up to the first byte of `stops`, and the rest with that byte.
 pub fn until<'a>(text: &'a [u8], stops: &[u8]) -> (&'a [u8], &'a [u8]) {
     let at = text
         .iter()
@@ -30,27 +30,62 @@ pub fn until<'a>(text: &'a [u8], stops: &[u8]) -> (&'a [u8], &'a [u8]) {
     text.split_at_checked(at).unwrap_or((text, b""))
 }
 
-/// Whether `needle` occurs in `text`.
+/// Returns the text up to the first single comma, with `,,` read as one comma, and the rest with
+/// that comma (`get_opt_value`, util/qemu-option.c).
+pub fn until_comma(mut rest: &[u8]) -> (Vec<u8>, &[u8]) {
+    let mut value = Vec::new();
+    loop {
+        let (head, tail) = until(rest, b",");
+        value.extend_from_slice(head);
+        match tail.strip_prefix(b",,") {
+            Some(after) => {
+                value.push(b',');
+                rest = after;
+            }
+            None => return (value, tail),
+        }
+    }
+}
+
+/// Returns the text before the first `needle`; all of it if there is none.
+pub fn before<'a>(text: &'a [u8], needle: &[u8]) -> &'a [u8] {
+    let end = text
+        .windows(needle.len().max(1))
+        .position(|part| part == needle)
+        .unwrap_or(text.len());
+    text.get(..end).unwrap_or(text)
+}
+
+/// Returns whether `needle` occurs in `text`.
 pub fn contains(text: &[u8], needle: &[u8]) -> bool {
     text.windows(needle.len().max(1)).any(|part| part == needle)
 }
 
-/// What C code sees of the text: all before the first NUL.
+/// Returns whether a name matches a pattern: `start*` for all names that start so, else the name
+/// itself.
+pub fn matches(pattern: &str, name: &[u8]) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start.as_bytes()),
+        None => name == pattern.as_bytes(),
+    }
+}
+
+/// Returns the text before the first NUL, which is all that C code sees.
 pub fn c_string(text: &[u8]) -> &[u8] {
     until(text, b"\0").0
 }
 
-/// The bytes as a word of the operating system.
-pub fn os(text: &[u8]) -> OsString {
+/// Returns the bytes as an operating system string.
+pub fn os_string(text: &[u8]) -> OsString {
     OsStr::from_bytes(text).to_os_string()
 }
 
-/// For messages, and for names that only count where they are plain.
+/// Returns the bytes escaped, for messages, and for comparing with plain names.
 pub fn show(text: &[u8]) -> String {
     escape::escaped(text)
 }
 
-/// `dir/name`, with the slash only where it is missing.
+/// Returns `dir/name`; a slash is added only if `dir` does not end with one.
 pub fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     let mut path = dir.to_vec();
     if !path.is_empty() && !path.ends_with(b"/") {
@@ -60,7 +95,7 @@ pub fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     path
 }
 
-/// A decimal number and nothing else.
+/// Returns the value of a decimal number; None for any other text.
 pub fn number<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
@@ -68,9 +103,9 @@ pub fn number<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// A number as `strtoull(3)` with base 0 reads it, and nothing else: hexadecimal after `0x`, octal
-/// after `0`. QEMU's integer properties are read so (`qemu_strtou64`, util/cutils.c); blanks and
-/// signs, which it takes too, are not.
+/// Returns the value of a number as strtoull(3) with base 0 reads it: hexadecimal after `0x`, octal
+/// after `0`. QEMU reads integer properties so (`qemu_strtou64`, util/cutils.c). Blanks and signs,
+/// which strtoull takes, are not accepted.
 pub fn c_number<N: TryFrom<u64>>(text: &[u8]) -> Option<N> {
     let text = std::str::from_utf8(text).ok()?;
     let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
@@ -84,7 +119,7 @@ pub fn c_number<N: TryFrom<u64>>(text: &[u8]) -> Option<N> {
     u64::from_str_radix(digits, radix).ok()?.try_into().ok()
 }
 
-/// QEMU's booleans, lower case only (`qapi_bool_parse`, qapi/qapi-util.c).
+/// Returns the value of a QEMU boolean, lower case only (`qapi_bool_parse`, qapi/qapi-util.c).
 pub fn boolean(text: &[u8]) -> Option<bool> {
     match text {
         b"on" | b"yes" | b"true" | b"y" => Some(true),
@@ -93,7 +128,7 @@ pub fn boolean(text: &[u8]) -> Option<bool> {
     }
 }
 
-/// `is_help_option` (include/qemu/help_option.h).
+/// Returns whether the text asks for help (`is_help_option`, include/qemu/help_option.h).
 pub fn is_help(text: &[u8]) -> bool {
     text == b"help" || text == b"?"
 }

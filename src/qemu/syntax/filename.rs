@@ -1,11 +1,10 @@
-//! File names that are more than a path: `json:` and protocol prefixes
-//! (`bdrv_find_protocol`, `path_has_protocol` in block.c and the `*_parse_filename` of each
-//! driver, QEMU 10).
+//! File names that are more than a path: `json:` and protocol prefixes.
 //!
-//! Pure. The result is a tree of block options, as the driver makes it.
+//! Pure. The result is a tree of block options. Facts: `bdrv_find_protocol` and `path_has_protocol`
+//! in block.c, and the `*_parse_filename` of each driver (QEMU 10).
 
 use crate::qemu::syntax::bytes;
-use crate::qemu::syntax::json;
+use crate::qemu::syntax::json::{self, JsonError};
 use crate::qemu::syntax::tree::{Scalar, TooDeep, Tree};
 
 /// Why a file name cannot be opened.
@@ -14,18 +13,21 @@ pub enum FilenameError {
     /// QEMU has no driver for the prefix.
     #[error("unknown protocol '{0}'; write ./ before a file name that contains a colon")]
     Protocol(String),
-    /// The text after `json:` is no object.
+    /// The text after `json:` is no JSON.
     #[error("json: {0}")]
-    Json(String),
-    /// Something the driver's own syntax requires is missing.
+    Json(#[from] JsonError),
+    /// The text after `json:` is no object.
+    #[error("json: not an object")]
+    NotAnObject,
+    /// A part that the driver's syntax requires is missing.
     #[error("'{0}' is not a valid name for its protocol")]
     Malformed(String),
-    /// Nested beyond reason.
+    /// A key has too many fragments.
     #[error(transparent)]
     Depth(#[from] TooDeep),
 }
 
-/// Prefixes and the driver each one selects.
+/// Protocol prefixes, and the driver that each selects.
 const PROTOCOLS: &[(&str, &str)] = &[
     ("blkdebug", "blkdebug"),
     ("blkverify", "blkverify"),
@@ -54,21 +56,23 @@ const PROTOCOLS: &[(&str, &str)] = &[
     ("ssh", "ssh"),
 ];
 
-/// The protocol prefix: everything before a colon that comes before any slash.
-pub fn protocol(name: &[u8]) -> Option<&[u8]> {
+/// Returns the protocol prefix: the text before a colon that precedes any slash.
+pub fn protocol_prefix(name: &[u8]) -> Option<&[u8]> {
     let (head, tail) = bytes::until(name, b":/");
     (tail.starts_with(b":")).then_some(head)
 }
 
-/// The options that a legacy file name stands for, `driver` included.
-pub fn options(name: &[u8]) -> Result<Tree, FilenameError> {
+/// Returns the options that a file name stands for, including `driver`.
+///
+/// # Errors
+/// Any [`FilenameError`].
+pub fn options_of(name: &[u8]) -> Result<Tree, FilenameError> {
     if let Some(json) = name.strip_prefix(b"json:") {
         return from_json(json);
     }
-    // A name starting with /dev/cdrom, or an existing device, comes before the prefix; both are
-    // absolute, so they have none.
-    let Some(prefix) = protocol(name) else {
-        return Ok(plain(name)?);
+    // QEMU looks for /dev/cdrom and existing devices first; these are absolute and have no prefix.
+    let Some(prefix) = protocol_prefix(name) else {
+        return Ok(plain_path(name)?);
     };
     let known = PROTOCOLS
         .iter()
@@ -76,124 +80,124 @@ pub fn options(name: &[u8]) -> Result<Tree, FilenameError> {
     let Some((_, driver)) = known else {
         return Err(FilenameError::Protocol(bytes::show(prefix)));
     };
-    let mut tree = parse(driver, name)?;
-    set(&mut tree, "driver", driver.as_bytes())?;
+    let mut tree = driver_options(driver, name)?;
+    set_text(&mut tree, "driver", driver.as_bytes())?;
     Ok(tree)
 }
 
-/// What `driver` makes of a file name with its prefix still on; a driver without file-name
-/// syntax of its own takes the name as it is.
-pub fn parse(driver: &str, name: &[u8]) -> Result<Tree, FilenameError> {
+/// Returns the options that a driver makes of a file name that still has its prefix. A driver
+/// without a file name syntax takes the name verbatim.
+///
+/// # Errors
+/// [`FilenameError::Malformed`] and [`FilenameError::Depth`].
+pub fn driver_options(driver: &str, name: &[u8]) -> Result<Tree, FilenameError> {
     let mut tree = Tree::default();
     match driver {
         "file" | "host_device" | "host_cdrom" => {
             let prefix = [driver.as_bytes(), b":"].concat();
             let path = name.strip_prefix(prefix.as_slice()).unwrap_or(name);
-            set(&mut tree, "filename", path)?;
+            set_text(&mut tree, "filename", path)?;
         }
         "vvfat" => {
-            // The directory is what follows the last colon; flags stand anywhere before.
+            // The directory follows the last colon; flags may be anywhere before it.
             let Some((flags, dir)) = bytes::rsplit_once(name, b':') else {
                 return Err(FilenameError::Malformed(bytes::show(name)));
             };
-            set(&mut tree, "dir", dir)?;
+            set_text(&mut tree, "dir", dir)?;
             let flags = [flags, b":"].concat();
             if bytes::contains(&flags, b":rw:") {
-                set(&mut tree, "rw", b"on")?;
+                set_text(&mut tree, "rw", b"on")?;
             }
         }
         "nbd" => nbd(name, &mut tree)?,
         "gluster" => gluster(name, &mut tree)?,
         "rbd" => rbd(name, &mut tree)?,
         "blkdebug" => {
-            let rest = name.strip_prefix(b"blkdebug:").unwrap_or(name);
-            let Some((config, image)) = bytes::split_once(rest, b':') else {
-                return Err(FilenameError::Malformed(bytes::show(name)));
-            };
-            set(&mut tree, "config", config)?;
-            set(&mut tree, "x-image", image)?;
+            let (config, image) = two_names(b"blkdebug:", name)?;
+            set_text(&mut tree, "config", config)?;
+            set_text(&mut tree, "x-image", image)?;
         }
         "blkverify" => {
-            let rest = name.strip_prefix(b"blkverify:").unwrap_or(name);
-            let Some((raw, image)) = bytes::split_once(rest, b':') else {
-                return Err(FilenameError::Malformed(bytes::show(name)));
-            };
-            set(&mut tree, "x-raw", raw)?;
-            set(&mut tree, "x-image", image)?;
+            let (raw, image) = two_names(b"blkverify:", name)?;
+            set_text(&mut tree, "x-raw", raw)?;
+            set_text(&mut tree, "x-image", image)?;
         }
         "nvme" => {
             let rest = name.strip_prefix(b"nvme://").unwrap_or(name);
-            set(&mut tree, "device", bytes::until(rest, b"/").0)?;
+            set_text(&mut tree, "device", bytes::until(rest, b"/").0)?;
         }
         "ftp" | "ftps" | "http" | "https" | "iscsi" | "iser" | "nfs" | "null-aio" | "null-co"
         | "ssh" => {}
-        _ => set(&mut tree, "filename", name)?,
+        _ => set_text(&mut tree, "filename", name)?,
     }
     Ok(tree)
 }
 
+/// Splits `PREFIX:NAME:NAME` at the colon between the two names.
+fn two_names<'a>(prefix: &[u8], name: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), FilenameError> {
+    let rest = name.strip_prefix(prefix).unwrap_or(name);
+    bytes::split_once(rest, b':').ok_or_else(|| FilenameError::Malformed(bytes::show(name)))
+}
+
 fn from_json(text: &[u8]) -> Result<Tree, FilenameError> {
-    let value = json::parse(text).map_err(|error| FilenameError::Json(error.to_string()))?;
+    let value = json::parse(text)?;
     match value {
         json::Value::Map(_) => Ok(Tree::from_json(&value)?),
         json::Value::Null
         | json::Value::Bool(_)
         | json::Value::Number(_)
         | json::Value::Text(_)
-        | json::Value::List(_) => Err(FilenameError::Json("not an object".to_owned())),
+        | json::Value::List(_) => Err(FilenameError::NotAnObject),
     }
 }
 
-/// A name without prefix. A device node gets another driver, but the same path.
-pub fn plain(name: &[u8]) -> Result<Tree, TooDeep> {
+/// Returns the options of a name without prefix. For a device node QEMU takes another driver, with
+/// the same path.
+pub fn plain_path(name: &[u8]) -> Result<Tree, TooDeep> {
     let mut tree = Tree::default();
-    set(&mut tree, "driver", b"file")?;
-    set(&mut tree, "filename", name)?;
+    set_text(&mut tree, "driver", b"file")?;
+    set_text(&mut tree, "filename", name)?;
     Ok(tree)
 }
 
-fn set(tree: &mut Tree, key: &str, value: &[u8]) -> Result<(), TooDeep> {
+fn set_text(tree: &mut Tree, key: &str, value: &[u8]) -> Result<(), TooDeep> {
     tree.insert(key.as_bytes(), Scalar::Text(value.to_vec()), None)
 }
 
-/// `nbd:unix:PATH[:exportname=N]`, `nbd+unix:///N?socket=PATH` (block/nbd.c).
+/// Reads `nbd:unix:PATH[:exportname=N]` and `nbd+unix:///N?socket=PATH` (block/nbd.c).
 fn nbd(name: &[u8], tree: &mut Tree) -> Result<(), FilenameError> {
     if let Some(rest) = name.strip_prefix(b"nbd:unix:") {
-        let end = rest
-            .windows(b":exportname=".len())
-            .position(|part| part == b":exportname=")
-            .unwrap_or(rest.len());
-        let path = rest.split_at_checked(end).map_or(rest, |(path, _)| path);
-        set(tree, "server.type", b"unix")?;
-        set(tree, "server.path", path)?;
+        let path = bytes::before(rest, b":exportname=");
+        set_text(tree, "server.type", b"unix")?;
+        set_text(tree, "server.path", path)?;
     } else if name.starts_with(b"nbd+unix:") {
         let Some(socket) = query(name, b"socket") else {
             return Err(FilenameError::Malformed(bytes::show(name)));
         };
-        set(tree, "server.type", b"unix")?;
-        set(tree, "server.path", &socket)?;
+        set_text(tree, "server.type", b"unix")?;
+        set_text(tree, "server.path", &socket)?;
     } else {
-        set(tree, "server.type", b"inet")?;
+        set_text(tree, "server.type", b"inet")?;
     }
     Ok(())
 }
 
-/// `gluster+unix:///VOL/IMG?socket=PATH&logfile=F` (block/gluster.c).
+/// Reads `gluster+unix:///VOL/IMG?socket=PATH&logfile=F` (block/gluster.c).
 fn gluster(name: &[u8], tree: &mut Tree) -> Result<(), FilenameError> {
     if let Some(logfile) = query(name, b"logfile") {
-        set(tree, "logfile", &logfile)?;
+        set_text(tree, "logfile", &logfile)?;
     }
     if name.starts_with(b"gluster+unix:") {
         let Some(socket) = query(name, b"socket") else {
             return Err(FilenameError::Malformed(bytes::show(name)));
         };
-        set(tree, "server.0.type", b"unix")?;
-        set(tree, "server.0.path", &socket)?;
+        set_text(tree, "server.0.type", b"unix")?;
+        set_text(tree, "server.0.path", &socket)?;
     }
     Ok(())
 }
 
-/// `rbd:POOL/IMG:conf=F:…`, `\` taking the next byte as it is (block/rbd.c).
+/// Reads `rbd:POOL/IMG:conf=F:…`, where `\` escapes the next byte (block/rbd.c).
 fn rbd(name: &[u8], tree: &mut Tree) -> Result<(), FilenameError> {
     let mut parts = vec![Vec::new()];
     let mut bytes = name.iter().skip(b"rbd:".len());
@@ -212,13 +216,13 @@ fn rbd(name: &[u8], tree: &mut Tree) -> Result<(), FilenameError> {
     }
     for part in &parts {
         if let Some(conf) = part.strip_prefix(b"conf=") {
-            set(tree, "conf", conf)?;
+            set_text(tree, "conf", conf)?;
         }
     }
     Ok(())
 }
 
-/// A parameter of a URI's query, percent-decoded.
+/// Returns a parameter of a URI's query, percent-decoded.
 fn query(uri: &[u8], key: &[u8]) -> Option<Vec<u8>> {
     let (_, query) = bytes::split_once(uri, b'?')?;
     query
@@ -258,7 +262,7 @@ mod tests {
     use super::*;
 
     fn get(name: &str, key: &str) -> String {
-        options(name.as_bytes())
+        options_of(name.as_bytes())
             .unwrap()
             .text(key)
             .map(bytes::show)
@@ -322,7 +326,7 @@ mod tests {
             "nbd+unix:///e",
             "gluster+unix:///v/i",
         ] {
-            assert!(options(bad.as_bytes()).is_err(), "{bad}");
+            assert!(options_of(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 }

@@ -1,17 +1,20 @@
-//! JSON as QEMU's own parser reads it (`qobject/json-lexer.c`, `json-parser.c`, QEMU 10):
-//! strings in double or single quotes, at most 1024 levels, valid UTF-8, no key twice.
+//! JSON as QEMU's own parser reads it: strings in double or single quotes, at most 1024 levels,
+//! valid UTF-8, no key twice.
 //!
-//! Pure. Works without recursion, so that a deep word cannot exhaust the stack.
+//! Pure. It does not recurse, so that a deep value cannot exhaust the stack. Facts:
+//! qobject/json-lexer.c, json-parser.c (QEMU 10).
+
+use std::collections::BTreeSet;
 
 use crate::qemu::syntax::bytes;
 
 /// `MAX_NESTING` in qobject/json-streamer.c.
 const MAX_NESTING: usize = 1024;
 
-/// Why a word is no JSON for QEMU.
+/// Why QEMU refuses a value as JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// A character where none of its kind may stand, or the end of the word.
+    /// An unexpected character, or the end of the value.
     #[error("invalid JSON at byte {0}")]
     Syntax(usize),
     /// Nested too deeply.
@@ -38,21 +41,25 @@ pub enum Value {
     Text(Vec<u8>),
     /// `[…]`
     List(Vec<Value>),
-    /// `{…}` in the order of the text.
+    /// `{…}`, in the order of the text.
     Map(Vec<(Vec<u8>, Value)>),
 }
 
-/// A container that is still open.
+/// A container that is not closed yet.
 enum Frame {
     List(Vec<Value>),
-    Map(
-        Vec<(Vec<u8>, Value)>,
-        std::collections::BTreeSet<Vec<u8>>,
-        Vec<u8>,
-    ),
+    Map {
+        members: Vec<(Vec<u8>, Value)>,
+        seen: BTreeSet<Vec<u8>>,
+        /// The key of the member that is being read.
+        key: Vec<u8>,
+    },
 }
 
 /// Parses one value; nothing but white space may follow it.
+///
+/// # Errors
+/// Any [`JsonError`].
 pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
     let mut reader = Reader {
         rest: text,
@@ -60,73 +67,21 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
     };
     let mut stack: Vec<Frame> = Vec::new();
     loop {
-        // One value starts here, or an empty container ends.
-        let mut value = match reader.start()? {
-            Start::Value(value) => value,
-            Start::List => {
-                if stack.len() >= MAX_NESTING {
-                    return Err(JsonError::Depth);
-                }
-                if reader.eat(b']') {
-                    Value::List(Vec::new())
-                } else {
-                    stack.push(Frame::List(Vec::new()));
-                    continue;
-                }
-            }
-            Start::Map => {
-                if stack.len() >= MAX_NESTING {
-                    return Err(JsonError::Depth);
-                }
-                if reader.eat(b'}') {
-                    Value::Map(Vec::new())
-                } else {
-                    let key = reader.key()?;
-                    let seen = std::iter::once(key.clone()).collect();
-                    stack.push(Frame::Map(Vec::new(), seen, key));
-                    continue;
-                }
-            }
+        let Some(value) = reader.begin(&mut stack)? else {
+            continue;
         };
-        // The value is complete; it may complete its containers too.
-        loop {
-            match stack.pop() {
-                None => {
-                    reader.space();
-                    return if reader.rest.is_empty() {
-                        Ok(value)
-                    } else {
-                        Err(reader.syntax())
-                    };
-                }
-                Some(Frame::List(mut list)) => {
-                    list.push(value);
-                    if reader.eat(b',') {
-                        stack.push(Frame::List(list));
-                        break;
-                    }
-                    reader.expect(b']')?;
-                    value = Value::List(list);
-                }
-                Some(Frame::Map(mut map, mut seen, key)) => {
-                    map.push((key, value));
-                    if reader.eat(b',') {
-                        let key = reader.key()?;
-                        if !seen.insert(key.clone()) {
-                            return Err(JsonError::Duplicate(reader.at()));
-                        }
-                        stack.push(Frame::Map(map, seen, key));
-                        break;
-                    }
-                    reader.expect(b'}')?;
-                    value = Value::Map(map);
-                }
-            }
+        if let Some(value) = reader.complete(value, &mut stack)? {
+            reader.space();
+            return if reader.rest.is_empty() {
+                Ok(value)
+            } else {
+                Err(reader.syntax())
+            };
         }
     }
 }
 
-/// What a value begins with.
+/// The start of a value.
 enum Start {
     Value(Value),
     List,
@@ -179,6 +134,70 @@ impl Reader<'_> {
         Ok(key)
     }
 
+    /// Reads the start of a value. Returns a scalar or an empty container; any other container goes
+    /// on the stack.
+    fn begin(&mut self, stack: &mut Vec<Frame>) -> Result<Option<Value>, JsonError> {
+        let start = self.start()?;
+        if matches!(start, Start::List | Start::Map) && stack.len() >= MAX_NESTING {
+            return Err(JsonError::Depth);
+        }
+        match start {
+            Start::Value(value) => return Ok(Some(value)),
+            Start::List if self.eat(b']') => return Ok(Some(Value::List(Vec::new()))),
+            Start::List => stack.push(Frame::List(Vec::new())),
+            Start::Map if self.eat(b'}') => return Ok(Some(Value::Map(Vec::new()))),
+            Start::Map => {
+                let key = self.key()?;
+                stack.push(Frame::Map {
+                    members: Vec::new(),
+                    seen: BTreeSet::from([key.clone()]),
+                    key,
+                });
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts a complete value into its container, which may be complete then too. Returns the value
+    /// that has no container.
+    fn complete(
+        &mut self,
+        mut value: Value,
+        stack: &mut Vec<Frame>,
+    ) -> Result<Option<Value>, JsonError> {
+        loop {
+            match stack.pop() {
+                None => return Ok(Some(value)),
+                Some(Frame::List(mut list)) => {
+                    list.push(value);
+                    if self.eat(b',') {
+                        stack.push(Frame::List(list));
+                        return Ok(None);
+                    }
+                    self.expect(b']')?;
+                    value = Value::List(list);
+                }
+                Some(Frame::Map {
+                    mut members,
+                    mut seen,
+                    key,
+                }) => {
+                    members.push((key, value));
+                    if self.eat(b',') {
+                        let key = self.key()?;
+                        if !seen.insert(key.clone()) {
+                            return Err(JsonError::Duplicate(self.at()));
+                        }
+                        stack.push(Frame::Map { members, seen, key });
+                        return Ok(None);
+                    }
+                    self.expect(b'}')?;
+                    value = Value::Map(members);
+                }
+            }
+        }
+    }
+
     fn start(&mut self) -> Result<Start, JsonError> {
         self.space();
         let Some(first) = self.rest.first() else {
@@ -195,21 +214,21 @@ impl Reader<'_> {
             }
             b'"' | b'\'' => Value::Text(self.string()?),
             b'-' | b'0'..=b'9' => Value::Number(self.number()?),
-            b'a'..=b'z' => self.word()?,
+            b'a'..=b'z' => self.literal()?,
             _ => return Err(self.syntax()),
         };
         Ok(Start::Value(value))
     }
 
-    /// `true`, `false`, `null`.
-    fn word(&mut self) -> Result<Value, JsonError> {
+    /// Reads `true`, `false` or `null`.
+    fn literal(&mut self) -> Result<Value, JsonError> {
         let end = self
             .rest
             .iter()
             .position(|b| !b.is_ascii_lowercase())
             .unwrap_or(self.rest.len());
-        let (word, rest) = self.rest.split_at_checked(end).ok_or(self.syntax())?;
-        let value = match word {
+        let (literal, rest) = self.rest.split_at_checked(end).ok_or(self.syntax())?;
+        let value = match literal {
             b"true" => Value::Bool(true),
             b"false" => Value::Bool(false),
             b"null" => Value::Null,
@@ -359,7 +378,8 @@ impl Reader<'_> {
     }
 }
 
-/// Noncharacters are refused (`mod_utf8_codepoint`, util/unicode.c).
+/// Returns whether a code point is a character; QEMU refuses noncharacters (`mod_utf8_codepoint`,
+/// util/unicode.c).
 fn is_character(character: char) -> bool {
     let code = u32::from(character);
     !(0xfdd0..=0xfdef).contains(&code) && code & 0xfffe != 0xfffe

@@ -1,45 +1,47 @@
-//! keyval: the strict `a.b.0=value` syntax of `util/keyval.c` (QEMU 10).
+//! keyval: the strict `a.b.0=value` syntax of util/keyval.c (QEMU 10).
 //!
 //! Pure.
 
 use crate::qemu::syntax::bytes;
-use crate::qemu::syntax::json;
 use crate::qemu::syntax::tree::{Scalar, Tree};
 
-/// Longest key fragment in bytes (`key_in_cur[128]` in `keyval_parse_one`).
+/// The longest key fragment, in bytes (`key_in_cur[128]` in `keyval_parse_one`).
 const MAX_FRAGMENT: usize = 127;
 
-/// Why QEMU would refuse a word.
+/// Why QEMU refuses a value as keyval.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyvalError {
-    /// Empty or malformed key.
+    /// An empty or malformed key.
     #[error("invalid parameter '{0}'")]
     Key(String),
-    /// An item that is only a key.
+    /// A key without a value.
     #[error("expected '=' after parameter '{0}'")]
     NoValue(String),
-    /// A key that is a value here and a group there, or a list with gaps.
+    /// A key that has both a value and members, or a list with gaps.
     #[error("parameter '{0}' is used inconsistently")]
     Mixed(String),
-    /// Nested beyond reason.
+    /// A key has too many fragments.
     #[error("parameter '{0}' is nested too deeply")]
     Depth(String),
 }
 
-/// What a word says.
+/// A parsed value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keyval {
-    /// Its values.
+    /// The values by key.
     pub tree: Tree,
-    /// `help` or `?` stood where a key may stand.
+    /// True if `help` or `?` is written instead of a key.
     pub help: bool,
 }
 
-/// Parses a word; `implied` is the key of a first item without `=`.
-pub fn parse(word: &[u8], implied: Option<&str>) -> Result<Keyval, KeyvalError> {
+/// Parses a value; `implied` is the key of a first item without `=`.
+///
+/// # Errors
+/// Any [`KeyvalError`].
+pub fn parse(text: &[u8], implied: Option<&str>) -> Result<Keyval, KeyvalError> {
     let mut keyval = Keyval::default();
     let mut implied = implied;
-    let mut rest = word;
+    let mut rest = text;
     while !rest.is_empty() {
         let (key, tail) = bytes::until(rest, b"=,");
         let bare = !key.is_empty() && !tail.starts_with(b"=");
@@ -49,14 +51,14 @@ pub fn parse(word: &[u8], implied: Option<&str>) -> Result<Keyval, KeyvalError> 
             rest = tail.strip_prefix(b",").unwrap_or(tail);
             continue;
         } else if let (true, Some(implied)) = (bare, implied) {
-            // The implied value is taken as it is: no ",," here.
+            // The implied value is verbatim: ",," is not one comma here.
             (implied.as_bytes(), key.to_vec(), tail)
         } else {
             check_key(key)?;
             let Some(tail) = tail.strip_prefix(b"=") else {
                 return Err(KeyvalError::NoValue(bytes::show(key)));
             };
-            let (value, after) = take_value(tail);
+            let (value, after) = bytes::until_comma(tail);
             (key, value, after)
         };
         implied = None;
@@ -70,7 +72,7 @@ pub fn parse(word: &[u8], implied: Option<&str>) -> Result<Keyval, KeyvalError> 
     Ok(keyval)
 }
 
-/// Fragments are QAPI names, or numbers anywhere but first.
+/// Checks that the fragments of a key are QAPI names, or numbers except for the first.
 fn check_key(key: &[u8]) -> Result<(), KeyvalError> {
     for (depth, fragment) in key.split(|b| *b == b'.').enumerate() {
         let index = depth > 0 && !fragment.is_empty() && fragment.iter().all(u8::is_ascii_digit);
@@ -85,7 +87,8 @@ fn check_key(key: &[u8]) -> Result<(), KeyvalError> {
     Ok(())
 }
 
-/// No key may be a value and a group; numbered members form a list without gaps.
+/// Checks that no key has both a value and members, and that numbered members are a list without
+/// gaps.
 fn check_tree(tree: &Tree, path: &str) -> Result<(), KeyvalError> {
     let mixed = || KeyvalError::Mixed(path.to_owned());
     if tree.value.is_some() && tree.has_children() {
@@ -111,34 +114,6 @@ fn check_tree(tree: &Tree, path: &str) -> Result<(), KeyvalError> {
         return Err(mixed());
     }
     Ok(())
-}
-
-/// Up to the first single comma, `,,` meaning one.
-fn take_value(mut rest: &[u8]) -> (Vec<u8>, &[u8]) {
-    let mut value = Vec::new();
-    loop {
-        let (head, tail) = bytes::until(rest, b",");
-        value.extend_from_slice(head);
-        match tail.strip_prefix(b",,") {
-            Some(after) => {
-                value.push(b',');
-                rest = after;
-            }
-            None => return (value, tail),
-        }
-    }
-}
-
-/// A word that is JSON where it begins with a brace, and keyval elsewhere; the error in words.
-pub fn parse_or_json(word: &[u8], implied: &str) -> Result<Tree, String> {
-    if word.starts_with(b"{") {
-        let value = json::parse(word).map_err(|error| error.to_string())?;
-        Tree::from_json(&value).map_err(|error| error.to_string())
-    } else {
-        parse(word, Some(implied))
-            .map(|keyval| keyval.tree)
-            .map_err(|error| error.to_string())
-    }
 }
 
 #[cfg(test)]

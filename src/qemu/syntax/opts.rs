@@ -1,50 +1,50 @@
-//! QemuOpts: `key=value,key=value` as `util/qemu-option.c` reads it (QEMU 10).
+//! QemuOpts: `key=value,key=value` as util/qemu-option.c reads it (QEMU 10).
 //!
-//! Pure. The list stays in order, because most keys count once (the last one wins) while some
-//! are lists (`guestfwd`, `vnc`), and of several `id` the first one wins.
+//! Pure. The pairs stay in order: the last value of a key counts, except that some keys are lists
+//! (`guestfwd`, `vnc`), and the first `id` counts.
 
 use crate::qemu::syntax::bytes;
 
-/// One `key=value` of a word.
+/// One `key=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// Left of the `=`; may be dotted.
+    /// The key; it may be dotted.
     pub key: Vec<u8>,
-    /// Right of it, with `,,` undone.
+    /// The value, with `,,` read as one comma.
     pub value: Vec<u8>,
-    /// The word of the `-set` that gave it, when it does not come from the option itself.
+    /// The word of the `-set` that gave it; None if the option itself did.
     pub set_by: Option<usize>,
 }
 
-/// The parsed word.
+/// A parsed value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Opts {
-    /// In the order of the line.
+    /// The pairs in the order of the line.
     pub pairs: Vec<Pair>,
-    /// A bare `help` or `?` stood where a flag may stand.
+    /// True if `help` or `?` is written as a flag.
     pub help: bool,
 }
 
 impl Opts {
-    /// Every word is valid QemuOpts; what it means is for the option to say.
-    /// `implied` is the key of a first item without `=` (`opts_do_parse`).
-    pub fn parse(word: &[u8], implied: Option<&str>) -> Self {
+    /// Parses a value (`opts_do_parse`); every text is valid. `implied` is the key of a first item
+    /// without `=`.
+    pub fn parse(text: &[u8], implied: Option<&str>) -> Self {
         let mut opts = Opts::default();
         let mut implied = implied;
-        let mut rest = word;
+        let mut rest = text;
         while !rest.is_empty() {
             let (head, tail) = bytes::until(rest, b"=,");
             let (key, value, after) = match (tail.split_first(), implied) {
                 (Some((b'=', tail)), _) => {
-                    let (value, after) = take_value(tail);
+                    let (value, after) = bytes::until_comma(tail);
                     (head.to_vec(), value, after)
                 }
                 (_, Some(key)) => {
-                    let (value, after) = take_value(rest);
+                    let (value, after) = bytes::until_comma(rest);
                     (key.as_bytes().to_vec(), value, after)
                 }
                 (_, None) => {
-                    // A flag. Deprecated spelling: "nowait" is wait=off, and so is "nodelay".
+                    // A flag. In the deprecated spelling "nowait" is wait=off.
                     let (key, value) = match head.strip_prefix(b"no") {
                         Some(key) => (key, &b"off"[..]),
                         None => (head, &b"on"[..]),
@@ -65,40 +65,24 @@ impl Opts {
         self.pairs.push(Pair { key, value, set_by });
     }
 
-    /// The value that counts for a key that is no list: the last one.
+    /// Returns the value of a key that is no list: the last one.
     pub fn get(&self, key: &str) -> Option<&[u8]> {
         let mut pairs = self.pairs.iter().rev();
         let pair = pairs.find(|pair| pair.key == key.as_bytes())?;
         Some(&pair.value)
     }
 
-    /// All pairs with that key, in order.
+    /// Returns all pairs with that key, in order.
     pub fn all<'a>(&'a self, key: &'a str) -> impl DoubleEndedIterator<Item = &'a Pair> {
         self.pairs
             .iter()
             .filter(move |pair| pair.key == key.as_bytes())
     }
 
-    /// The id: of several the first (`opts_parse_id`).
+    /// Returns the id: the first one (`opts_parse_id`).
     pub fn id(&self) -> Option<&[u8]> {
         let pair = self.pairs.iter().find(|pair| pair.key == b"id")?;
         Some(&pair.value)
-    }
-}
-
-/// Up to the first single comma, `,,` meaning one (`get_opt_value`).
-fn take_value(mut rest: &[u8]) -> (Vec<u8>, &[u8]) {
-    let mut value = Vec::new();
-    loop {
-        let (head, tail) = bytes::until(rest, b",");
-        value.extend_from_slice(head);
-        match tail.strip_prefix(b",,") {
-            Some(after) => {
-                value.push(b',');
-                rest = after;
-            }
-            None => return (value, tail),
-        }
     }
 }
 

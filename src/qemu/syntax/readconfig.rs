@@ -1,31 +1,34 @@
-//! The files of `-readconfig` and the default `qemu.conf` (`util/qemu-config.c`, QEMU 10).
+//! The files of `-readconfig` and the default `qemu.conf` (util/qemu-config.c, QEMU 10).
 //!
-//! Pure: the caller hands in the text.
+//! Pure: the caller passes the text.
 
 use crate::qemu::syntax::bytes;
 
-/// Longest line that `fgets` takes in one go, in bytes without the terminator.
+/// The longest line that QEMU's fgets(3) reads at once, in bytes without the NUL.
 const MAX_LINE: usize = 1023;
-/// Longest group, id and key, in bytes (`%63s`).
+/// The longest group, id or key, in bytes (`%63s`).
 const MAX_NAME: usize = 63;
 
-/// `[group "id"]` and the lines below it.
+/// `[group "id"]` and the lines after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// Name of a QemuOpts list.
+    /// The name of a QemuOpts list.
     pub group: Vec<u8>,
-    /// The id, where there is one.
+    /// The id, if there is one.
     pub id: Option<Vec<u8>>,
-    /// `key = "value"`, literally: no escapes, no `,,`.
+    /// `key = "value"`, verbatim: without escapes, and `,,` stays.
     pub pairs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// QEMU stops at the first line it does not understand.
+/// The number of the first line that QEMU does not understand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {0} is neither a [group] nor a key = \"value\"")]
 pub struct ConfigError(pub usize);
 
-/// Reads a whole file.
+/// Parses a whole file.
+///
+/// # Errors
+/// [`ConfigError`] at the first line that QEMU does not understand.
 pub fn parse(file: &[u8]) -> Result<Vec<Section>, ConfigError> {
     let mut sections: Vec<Section> = Vec::new();
     for (number, whole) in (1_usize..).zip(file.split_inclusive(|b| *b == b'\n')) {
@@ -48,15 +51,15 @@ pub fn parse(file: &[u8]) -> Result<Vec<Section>, ConfigError> {
     Ok(sections)
 }
 
-/// `[%63s "%63[^"]"]` or `[%63[^]]]`; what follows is not looked at.
+/// Reads `[%63s "%63[^"]"]` or `[%63[^]]]`; the rest of the line is ignored.
 fn header(line: &[u8]) -> Option<Section> {
     let rest = line.strip_prefix(b"[")?;
-    let (word, tail) = bytes::until(rest.trim_ascii_start(), b" \t\r\x0b\x0c");
+    let (name, tail) = bytes::until(rest.trim_ascii_start(), b" \t\r\x0b\x0c");
     if let Some(tail) = tail.trim_ascii_start().strip_prefix(b"\"") {
         let (id, _) = bytes::until(tail, b"\"");
-        if !word.is_empty() && !id.is_empty() && word.len() <= MAX_NAME && id.len() <= MAX_NAME {
+        if !name.is_empty() && !id.is_empty() && name.len() <= MAX_NAME && id.len() <= MAX_NAME {
             return Some(Section {
-                group: word.to_vec(),
+                group: name.to_vec(),
                 id: Some(id.to_vec()),
                 pairs: Vec::new(),
             });
@@ -73,8 +76,8 @@ fn header(line: &[u8]) -> Option<Section> {
     })
 }
 
-/// ` %63s = "%1023[^"]"` or ` %63s = ""`. Without the second quote the line's end is part of the
-/// value.
+/// Reads ` %63s = "%1023[^"]"` or ` %63s = ""`. Without the second quote the line end is part of
+/// the value.
 fn pair(line: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let (key, tail) = bytes::until(line.trim_ascii_start(), b" \t\r\n\x0b\x0c");
     let value = tail

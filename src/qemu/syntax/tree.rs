@@ -1,8 +1,8 @@
 //! One tree for what JSON, keyval and dotted QemuOpts say, so that the meaning of an option is
 //! written once.
 //!
-//! Pure. QEMU does the same by flattening everything to dotted keys (`qdict_flatten`); a node
-//! can have a value *and* children, because `-drive file=a,file.locking=off` gives both.
+//! Pure. QEMU flattens everything to dotted keys instead (`qdict_flatten`). A node can have both a
+//! value and members, because `-drive file=a,file.locking=off` gives both.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,8 @@ use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::json::Value;
 use crate::qemu::syntax::opts::Opts;
 
-/// More fragments than any schema of QEMU has; keeps recursion over trees bounded.
+/// The largest number of fragments of a key: more than any schema of QEMU has. It bounds recursion
+/// over trees.
 const MAX_DEPTH: usize = 256;
 
 /// A key has more than 256 fragments.
@@ -18,30 +19,30 @@ const MAX_DEPTH: usize = 256;
 #[error("a key is nested too deeply")]
 pub struct TooDeep;
 
-/// A value without structure.
+/// A value without members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scalar {
-    /// JSON's null.
+    /// `null` of JSON.
     Null,
-    /// JSON's true and false.
+    /// `true` and `false` of JSON.
     Bool(bool),
-    /// Everything else, numbers included.
+    /// Everything else, including numbers.
     Text(Vec<u8>),
 }
 
-/// A scalar together with where it came from.
+/// The text of a scalar, and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaf<'a> {
-    /// The bytes; `on` and `off` for JSON booleans.
+    /// The text; `on` and `off` for JSON booleans.
     pub text: &'a [u8],
     /// The word of the `-set` that gave it.
     pub set_by: Option<usize>,
 }
 
-/// A node: its own value and its members.
+/// A node of the tree: its value and its members.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
-    /// Its own value.
+    /// Its value.
     pub value: Option<Scalar>,
     /// The word of the `-set` that gave the value.
     pub set_by: Option<usize>,
@@ -49,30 +50,30 @@ pub struct Tree {
     children: BTreeMap<Vec<u8>, Tree>,
 }
 
-/// How many levels a dotted key goes down.
+/// Returns the number of fragments of a dotted key.
 fn fragments(path: &[u8]) -> usize {
     path.split(|b| *b == b'.').count()
 }
 
 impl Tree {
-    /// The member of that name.
+    /// Returns the member of that name.
     pub fn child(&self, key: &str) -> Option<&Tree> {
         self.children.get(key.as_bytes())
     }
 
-    /// All members, sorted by key.
+    /// Returns all members, sorted by key.
     pub fn children(&self) -> impl Iterator<Item = (&[u8], &Tree)> {
         self.children
             .iter()
             .map(|(key, tree)| (key.as_slice(), tree))
     }
 
-    /// True when the node has members.
+    /// Returns whether the node has members.
     pub fn has_children(&self) -> bool {
         !self.children.is_empty()
     }
 
-    /// The node at a dotted path.
+    /// Returns the node at a dotted path.
     pub fn at(&self, path: &str) -> Option<&Tree> {
         let mut tree = self;
         let mut rest = path.as_bytes();
@@ -86,7 +87,7 @@ impl Tree {
         }
     }
 
-    /// The scalar at a dotted path; null counts as absent.
+    /// Returns the scalar at a dotted path; None for `null`.
     pub fn leaf(&self, path: &str) -> Option<Leaf<'_>> {
         let tree = self.at(path)?;
         let text = match tree.value.as_ref()? {
@@ -101,30 +102,33 @@ impl Tree {
         })
     }
 
-    /// The text at a dotted path.
+    /// Returns the text at a dotted path.
     pub fn text(&self, path: &str) -> Option<&[u8]> {
         self.leaf(path).map(|leaf| leaf.text)
     }
 
-    /// The boolean at a dotted path.
+    /// Returns the boolean at a dotted path.
     pub fn boolean(&self, path: &str) -> Option<bool> {
         bytes::boolean(self.text(path)?)
     }
 
-    /// Puts a value at a dotted path; a value that is there already is replaced.
+    /// Sets the value at a dotted path.
+    ///
+    /// # Errors
+    /// [`TooDeep`].
     pub fn insert(
         &mut self,
         path: &[u8],
         value: Scalar,
         set_by: Option<usize>,
     ) -> Result<(), TooDeep> {
-        let node = self.make(path)?;
+        let node = self.node_mut(path)?;
         node.value = Some(value);
         node.set_by = set_by;
         Ok(())
     }
 
-    /// Takes the value of a member away; what is below it stays.
+    /// Removes the value of a member, and the member itself if it has no members.
     pub fn clear_value(&mut self, key: &str) {
         let Some(child) = self.children.get_mut(key.as_bytes()) else {
             return;
@@ -135,7 +139,7 @@ impl Tree {
         }
     }
 
-    /// Lays another tree over this one: where both have a value, the other's counts.
+    /// Merges another tree into this one; the other's values replace this one's.
     pub fn overlay(&mut self, other: &Tree) {
         if let Some(value) = &other.value {
             self.value = Some(value.clone());
@@ -146,11 +150,14 @@ impl Tree {
         }
     }
 
-    /// The dotted keys of a QemuOpts word. `_` is not changed: only `-machine` does that.
+    /// Returns the tree of a QemuOpts value. `_` in keys stays; only `-machine` changes it.
+    ///
+    /// # Errors
+    /// [`TooDeep`].
     pub fn from_opts(opts: &Opts) -> Result<Tree, TooDeep> {
         let mut tree = Tree::default();
         for pair in &opts.pairs {
-            // Of several ids the first counts, of everything else the last.
+            // The first id counts, and the last value of any other key.
             if pair.key == b"id" && tree.child("id").is_some() {
                 continue;
             }
@@ -159,8 +166,11 @@ impl Tree {
         Ok(tree)
     }
 
-    /// A JSON value; lists become members 0, 1, 2, …, and dots in keys nest as they do after
-    /// `qdict_flatten`.
+    /// Returns the tree of a JSON value. Lists become members 0, 1, 2, …, and dots in keys nest as
+    /// they do after `qdict_flatten`.
+    ///
+    /// # Errors
+    /// [`TooDeep`].
     pub fn from_json(value: &Value) -> Result<Tree, TooDeep> {
         let mut tree = Tree::default();
         tree.absorb(value, 0)?;
@@ -187,15 +197,18 @@ impl Tree {
             Value::Map(map) => {
                 for (key, value) in map {
                     let deeper = depth.saturating_add(fragments(key));
-                    self.make(key)?.absorb(value, deeper)?;
+                    self.node_mut(key)?.absorb(value, deeper)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// The node at a dotted path, made where it is missing.
-    pub fn make(&mut self, path: &[u8]) -> Result<&mut Tree, TooDeep> {
+    /// Returns the node at a dotted path, which is added if it is missing.
+    ///
+    /// # Errors
+    /// [`TooDeep`].
+    pub fn node_mut(&mut self, path: &[u8]) -> Result<&mut Tree, TooDeep> {
         if fragments(path) > MAX_DEPTH {
             return Err(TooDeep);
         }

@@ -1,6 +1,5 @@
-//! What the tables of all families say of a key, in one place: behind the warnings about what is
-//! not known (`unknown`), and behind the test that holds the tables against the lists that a QEMU
-//! gives of itself (tests/enforcing/tables.rs).
+//! What the tables of all families say of a key, for the warnings in `unknown`, and for the test
+//! that compares the tables with the keys that a QEMU reports (tests/enforcing/tables.rs).
 //!
 //! Pure.
 
@@ -9,43 +8,33 @@ use crate::qemu::options::{
     accel, audio, boot, chardev, device, display, fsdev, net, object, process,
 };
 use crate::qemu::syntax::bytes;
+use crate::qemu::tables::meaning::Meaning;
 use crate::qemu::tables::not_paths;
 
-/// What the value of a key is.
+/// What the value of an option is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meaning {
-    /// It names a host resource: a path, a descriptor, a host device, a directory, a program.
-    Resource,
-    /// The id of something else on the line.
-    Id,
-    /// Something else.
-    NoPath,
-}
-
-/// What the word after an option is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Words {
-    /// Keys and values, which [`meaning`] knows.
+pub enum ValueKind {
+    /// Keys and values; [`meaning`] tells what each key is.
     Keys,
-    /// It is, or holds in a syntax of its own, the name of a host resource.
+    /// The name of a host resource, verbatim or in a syntax of its own.
     Resource,
-    /// It never names one.
+    /// Never the name of a host resource.
     Nothing,
 }
 
 /// Options with the same keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Family {
-    /// The option that stands for all of them.
+    /// The option after which the family is named.
     pub name: &'static str,
-    /// The key that says which type, driver or backend; empty where there is none.
+    /// The key that holds the type, driver or backend; empty if there is none.
     pub kind: &'static str,
-    /// The types that are known; empty where any name will do.
+    /// The known types; empty if every name counts as known.
     pub kinds: &'static [&'static str],
 }
 
 impl Family {
-    /// Whether a type is known, so that the keys tell everything that it opens.
+    /// Returns whether a type is known, so that its keys name everything that it opens.
     pub fn knows(&self, kind: &[u8]) -> bool {
         match self.name {
             "blockdev" => drivers::lookup(kind).is_some(),
@@ -78,13 +67,13 @@ const CHARDEVS: &[&str] = &[
     "spiceport", "spicevmc", "stdio", "testdev", "tty", "udp", "vc", "wctablet",
 ];
 
-/// Displays (qapi/ui.json, DisplayType), and `vnc`, which has a parser of its own.
+/// Displays (qapi/ui.json, DisplayType), and `vnc`, which QEMU parses separately.
 #[rustfmt::skip]
 const DISPLAYS: &[&str] = &[
     "cocoa", "curses", "dbus", "default", "egl-headless", "gtk", "none", "sdl", "spice-app", "vnc",
 ];
 
-/// Drivers of shared directories (fsdev/qemu-fsdev.c); `proxy` is gone since 9.2.
+/// Drivers of shared directories (fsdev/qemu-fsdev.c); QEMU has no `proxy` since 9.2.
 const FSDEVS: &[&str] = &["local", "proxy", "synth"];
 
 /// Network backends (qapi/net.json, NetClientDriver); `passt` since 10.1.
@@ -95,9 +84,9 @@ const NETDEVS: &[&str] = &[
     "vmnet-shared",
 ];
 
-/// Objects that users create (qapi/qom.json, ObjectType). QEMU 10.0 spells `authz-list-file` two
-/// ways. `igvm-cfg` and `tdx-guest` since 10.1, monitors since
-/// 11.1. `dbus-display` is made by `-display dbus` only.
+/// Objects that users create (qapi/qom.json, ObjectType). QEMU 10.0 has two spellings of
+/// `authz-list-file`. `igvm-cfg` and `tdx-guest` exist since 10.1, monitors since 11.1. Only
+/// `-display dbus` creates `dbus-display`.
 #[rustfmt::skip]
 const OBJECTS: &[&str] = &[
     "acpi-generic-initiator", "acpi-generic-port", "authz-list", "authz-list-file",
@@ -123,7 +112,7 @@ const FAMILIES: &[Family] = &[
     family_of("acpitable", "", &[]),
     family_of("add-fd", "", &[]),
     family_of("audiodev", "driver", AUDIO),
-    // Nodes within nodes: `unknown::node` looks at them one by one.
+    // `unknown::report_node_keys` reports each node separately.
     family_of("blockdev", "", &[]),
     family_of("boot", "", &[]),
     family_of("chardev", "backend", CHARDEVS),
@@ -153,7 +142,7 @@ const FAMILIES: &[Family] = &[
     family_of("vnc", "", &[]),
 ];
 
-/// Where a `SocketAddress` stands: family, type, key (qapi/sockets.json).
+/// Keys that hold a `SocketAddress` (qapi/sockets.json): family, type, key.
 const ADDRESSES: &[(&str, &str, &str)] = &[
     ("device", "vfio-user-pci", "socket"),
     ("incoming", "socket", "addr"),
@@ -164,8 +153,8 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
     ("object", "x-vfio-user-server", "socket"),
 ];
 
-/// Options whose word is, or holds, the name of a host resource: verbatim, or in a syntax of its
-/// own. `-global` and `-set` can change any path of another option.
+/// Options whose value names a host resource, verbatim or in a syntax of its own. `-global` and
+/// `-set` can change any path of another option.
 #[rustfmt::skip]
 const RESOURCES: &[&str] = &[
     "D", "L", "bios", "cdrom", "debugcon", "dtb", "fda", "fdb", "gdb", "global", "hda", "hdb",
@@ -174,7 +163,7 @@ const RESOURCES: &[&str] = &[
     "set", "shim", "virtioconsole",
 ];
 
-/// The family that an option belongs to.
+/// Returns the family of an option.
 pub fn family(option: &str) -> Option<&'static Family> {
     let name = match option {
         "M" => "machine",
@@ -187,31 +176,32 @@ pub fn family(option: &str) -> Option<&'static Family> {
     FAMILIES.iter().find(|family| family.name == name)
 }
 
-/// Whether a type, driver or backend of a family is known.
+/// Returns whether a type, driver or backend of a family is known.
 pub fn knows(family: &str, kind: &str) -> bool {
     self::family(family).is_some_and(|family| family.knows(kind.as_bytes()))
 }
 
-/// What the word after an option is; None where no table says.
-pub fn words(option: &str) -> Option<Words> {
+/// Returns what the value of an option is; None if no table has the option.
+pub fn value_kind(option: &str) -> Option<ValueKind> {
     if family(option).is_some() {
-        Some(Words::Keys)
+        Some(ValueKind::Keys)
     } else if RESOURCES.contains(&option) || process::is_path(option) {
-        Some(Words::Resource)
+        Some(ValueKind::Resource)
     } else if not_paths::OPTIONS.contains(&option) {
-        Some(Words::Nothing)
+        Some(ValueKind::Nothing)
     } else {
         None
     }
 }
 
-/// What a key of a family is, for a type (or a block driver) of it; None where no table says.
+/// Returns what a key of a family is, for a type (or a block driver) of it; None if no table has
+/// the key.
 pub fn meaning(family: &str, kind: &str, key: &str) -> Option<Meaning> {
-    of(family, kind.as_bytes(), key)
+    lookup(family, kind.as_bytes(), key)
 }
 
-/// The same. Numbers in the key are places in lists.
-pub fn of(family: &str, kind: &[u8], key: &str) -> Option<Meaning> {
+/// Returns what [`meaning`] returns. Numbers in the key are list indexes, and do not count.
+pub fn lookup(family: &str, kind: &[u8], key: &str) -> Option<Meaning> {
     let key = key
         .split('.')
         .filter(|part| bytes::number::<usize>(part.as_bytes()).is_none())

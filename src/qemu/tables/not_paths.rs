@@ -1,20 +1,20 @@
-//! Keys whose values are no paths, whatever they look like: reviewed one by one.
+//! Keys whose values are never paths, even if they look like paths.
 //!
-//! Pure data. Values of these keys may hold slashes (`-smbios type=1,product=a/b`,
-//! `-fw_cfg name=opt/x`) and are passed over without a warning. A string that a QEMU has and that
-//! is neither here nor in a table of paths fails the test in tests/enforcing/tables.rs: whoever
-//! adds it here has read in QEMU's sources what is done with it.
+//! Pure data. Values of these keys may contain slashes (`-smbios type=1,product=a/b`, `-fw_cfg
+//! name=opt/x`) and cause no warning. Each key was reviewed in QEMU's sources. The test
+//! tests/enforcing/tables.rs fails for a string key of a QEMU that is neither here nor in a table
+//! of paths.
 //!
 //! Facts: `query-qmp-schema`, `device-list-properties` and `query-command-line-options` of QEMU
-//! 10.0, qapi/*.json, and the sources named beside a group.
+//! 10.0, qapi/*.json, and the sources named at a group.
 
-use crate::qemu::options::device::matches;
-use crate::qemu::tables::keys::Meaning;
+use crate::qemu::syntax::bytes::matches;
+use crate::qemu::tables::meaning::Meaning;
 
 /// Keys of some types of a family that are no paths for the same reason.
 struct Group {
     family: &'static str,
-    /// `name*` for all that start so; `*` for every type.
+    /// Types; `start*` for all that start so, `*` for every type.
     kinds: &'static [&'static str],
     meaning: Meaning,
     keys: &'static [&'static str],
@@ -59,7 +59,7 @@ const GROUPS: &[Group] = &[
         "in.client-name", "in.connect-ports", "in.name", "in.server-name", "in.stream-name",
         "out.client-name", "out.connect-ports", "out.name", "out.server-name", "out.stream-name",
     ]),
-    // -audio: the device to make.
+    // -audio: the device to create.
     text("audiodev", ANY, &["model"]),
 
     ids("blockdev", &[
@@ -112,7 +112,7 @@ const GROUPS: &[Group] = &[
         "model-id", "mount_tag", "name", "nguid", "nqn", "product", "serial", "tag", "uuid",
         "vendor", "ver", "wwpn",
     ]),
-    // Only to be read, by QMP.
+    // Read-only, for QMP.
     text("device", ANY, &["unavailable-features"]),
     // Places on buses and networks, and words of an enumeration.
     text("device", ANY, &[
@@ -147,7 +147,7 @@ const GROUPS: &[Group] = &[
     text("device", &["usb-host"], &["hostport"]),
     // What the guest reads.
     text("device", &["usb-mtp"], &["desc"]),
-    // Rules for what the far end may redirect.
+    // Rules for what the client may redirect.
     text("device", &["usb-redir"], &["filter"]),
     text("device", &["vfio-*"], &["vf-token"]),
     // `xvda`: what the guest sees.
@@ -202,8 +202,8 @@ const GROUPS: &[Group] = &[
     text("netdev", &["af-xdp", "netmap", "vmnet-bridged"], &["ifname"]),
     text("netdev", &["bridge", "tap"], &["br", "ifname"]),
     text("netdev", &["l2tpv3"], &["dst", "dstport", "src", "srcport"]),
-    // Handed to passt (net/passt.c). `param` may be any option of passt, whose files cannot be
-    // known: a warning says so for all of passt.
+    // Passed to passt (net/passt.c). `param` may be any option of passt, whose files are not known;
+    // there is a warning for all of passt.
     text("netdev", &["passt"], &[
         "address", "dns", "dns-forward", "dns-host", "fqdn", "gateway", "interface",
         "map-guest-addr", "map-host-loopback", "netmask", "outbound", "outbound-if4",
@@ -228,7 +228,7 @@ const GROUPS: &[Group] = &[
     // Names of users, and patterns for them.
     text("object", &["authz-*"], &["identity", "rules.match"]),
     text("object", &["can-host-socketcan"], &["if"]),
-    // Made by -display dbus only, whose addr= is listed.
+    // Only -display dbus creates it, and its addr= is requested.
     text("object", &["dbus-display"], &["addr"]),
     text("object", &["dbus-vmstate"], &["id-list"]),
     // `on`, `off`.
@@ -285,8 +285,8 @@ const GROUPS: &[Group] = &[
     text("vnc", ANY, &["share"]),
 ];
 
-/// Options whose word never names a host resource: numbers, names, enumerations, and texts for
-/// the guest. The older ones are gone from QEMU 10.
+/// Options whose value never names a host resource: numbers, names, enumerations, texts for the
+/// guest. QEMU 10 no longer has the older ones.
 #[rustfmt::skip]
 pub const OPTIONS: &[&str] = &[
     "action", "append", "balloon", "bootp", "bt", "clock", "compat", "cpu", "d", "dfilter", "echr",
@@ -295,7 +295,7 @@ pub const OPTIONS: &[&str] = &[
     "usbdevice", "uuid", "vga", "watchdog", "watchdog-action", "xen-domid",
 ];
 
-/// What a key is that names no host resource; None for a key that nobody has looked at.
+/// Returns what a key that names no host resource is; None for a key that was not reviewed.
 pub fn lookup(family: &str, kind: &[u8], key: &str) -> Option<Meaning> {
     GROUPS
         .iter()

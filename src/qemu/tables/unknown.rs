@@ -1,33 +1,36 @@
-//! What a line has that no table of ours knows: options, types, and keys whose values look like
-//! files. Nothing of it is labelled, so nothing of it is passed over in silence.
+//! Warnings about what no table knows: options, types, and keys whose values look like paths.
+//! Nothing is labelled for these.
 //!
-//! Pure. A newer QEMU has options that this program has never heard of. What they open keeps the
-//! label it has, which a guest's domain may not use: QEMU fails then, and no file of the host is
-//! exposed. So these are warnings, or errors for callers who want to be sure (`--strict`).
+//! Pure. A newer QEMU has options that this program does not know. What they open keeps its label,
+//! which a guest's domain may not use, so that QEMU fails and no file of the host is exposed.
+//! Therefore these are warnings, or errors with `--strict`.
 
+use crate::qemu::block::context::KeyNames;
 use crate::qemu::block::drivers::Driver;
-use crate::qemu::block::open::Keys;
-use crate::qemu::command_line::Entry;
+use crate::qemu::options::device::Global;
 use crate::qemu::options::process;
-use crate::qemu::requests::{Found, Site};
+use crate::qemu::parsed_option::ParsedOption;
+use crate::qemu::requests::Requests;
+use crate::qemu::site::Site;
+use crate::qemu::syntax::bytes;
 use crate::qemu::syntax::tree::{Scalar, Tree};
-use crate::qemu::syntax::{bytes, keyval};
+use crate::qemu::syntax::value::parse_keyval_or_json;
 use crate::qemu::tables::keys;
 
-/// Ends of names by which people call files that QEMU uses: images, firmware, sockets, keys, logs.
+/// Usual suffixes of files that QEMU uses: images, firmware, sockets, keys, logs.
 const SUFFIXES: &[&str] = &[
     "bin", "cfg", "conf", "crt", "dmg", "dtb", "efi", "elf", "fd", "gz", "img", "ini", "iso",
     "json", "key", "log", "luks", "pcap", "pem", "pid", "qcow", "qcow2", "qed", "raw", "rom", "so",
     "sock", "socket", "trace", "txt", "vdi", "vhd", "vhdx", "vmdk", "xml", "xz", "zst",
 ];
 
-/// Whether a word, or a part of it after `=`, `,` or `:`, could be the name of a file: it has a
-/// slash, or ends as files do.
-pub fn looks_like_path(word: &[u8]) -> bool {
-    if word.contains(&b'/') {
+/// Returns whether a text, or a part of it after `=`, `,` or `:`, looks like a path: it has a slash
+/// or a usual suffix.
+pub fn looks_like_path(text: &[u8]) -> bool {
+    if text.contains(&b'/') {
         return true;
     }
-    word.split(|b| matches!(b, b'=' | b',' | b':' | b' '))
+    text.split(|b| matches!(b, b'=' | b',' | b':' | b' '))
         .filter_map(|part| bytes::rsplit_once(part, b'.'))
         .any(|(stem, suffix)| {
             !stem.is_empty()
@@ -37,9 +40,9 @@ pub fn looks_like_path(word: &[u8]) -> bool {
         })
 }
 
-/// An option that is not in the table, and the word after it. Whether that is its value or a disk
-/// image only the QEMU that has the option knows.
-pub fn option(word: usize, option: &[u8], next: Option<&[u8]>, found: &mut Found<'_>) {
+/// Reports an option that is not in the table. `next` is the word after it; only a QEMU that has
+/// the option can tell whether that is its value or a disk image.
+pub fn report_option(word: usize, option: &[u8], next: Option<&[u8]>, requests: &mut Requests<'_>) {
     let site = Site::new(word, bytes::show(option));
     match next {
         Some(next) if looks_like_path(next) => {
@@ -49,7 +52,7 @@ pub fn option(word: usize, option: &[u8], next: Option<&[u8]>, found: &mut Found
                  image with -drive, or use a svirt-exec that knows this QEMU",
                 bytes::show(next)
             );
-            found.error(&site, message);
+            requests.error(&site, message);
         }
         Some(next) => {
             let message = format!(
@@ -57,17 +60,22 @@ pub fn option(word: usize, option: &[u8], next: Option<&[u8]>, found: &mut Found
                  after it",
                 bytes::show(next)
             );
-            found.unknown(&site, message);
+            requests.warn_unknown(&site, message);
         }
-        None => found.unknown(
+        None => requests.warn_unknown(
             &site,
             "is not an option that svirt-exec knows; nothing is labelled for it",
         ),
     }
 }
 
-/// A section of a config file that belongs to no option in the table.
-pub fn group(site: &Site, group: &str, pairs: &[(Vec<u8>, Vec<u8>)], found: &mut Found<'_>) {
+/// Reports a section of a config file that belongs to no option in the table.
+pub fn report_group(
+    site: &Site,
+    group: &str,
+    pairs: &[(Vec<u8>, Vec<u8>)],
+    requests: &mut Requests<'_>,
+) {
     let file = pairs.iter().find(|(_, value)| looks_like_path(value));
     match file {
         Some((key, value)) => {
@@ -78,78 +86,101 @@ pub fn group(site: &Site, group: &str, pairs: &[(Vec<u8>, Vec<u8>)], found: &mut
                 bytes::show(key),
                 bytes::show(value)
             );
-            found.error(site, message);
+            requests.error(site, message);
         }
         None => {
             let message = format!(
                 "group '{group}' is not one that svirt-exec knows; nothing is labelled for it"
             );
-            found.unknown(site, message);
+            requests.warn_unknown(site, message);
         }
     }
 }
 
-/// A type, driver or backend that no table has.
-pub fn kind(site: &Site, key: &str, kind: &[u8], found: &mut Found<'_>) {
+/// Reports a type, driver or backend that no table has.
+pub fn report_type(site: &Site, key: &str, kind: &[u8], requests: &mut Requests<'_>) {
     let message = format!(
         "{}{key}={} is not known to svirt-exec: nothing is labelled for what it opens by itself",
         site.prefix,
         bytes::show(kind)
     );
-    found.unknown(site, message);
+    requests.warn_unknown(site, message);
 }
 
-/// All options whose keys are in tables.
-pub fn list(entries: &[Entry], found: &mut Found<'_>) {
-    for entry in entries {
-        let Some(family) = keys::family(entry.name) else {
+/// Reports unknown types and keys of all options that have tables of keys.
+pub fn report(options: &[ParsedOption], requests: &mut Requests<'_>) {
+    for option in options {
+        if option.name == "global" {
+            report_global(option, requests);
+        }
+        let Some(family) = keys::family(option.name) else {
             continue;
         };
-        // Words that are keyval or JSON most of the time.
-        let parsed = match entry.name {
-            "display" if !entry.word.starts_with(b"vnc=") => {
-                keyval::parse_or_json(&entry.word, "type").ok()
+        // Options whose value is keyval or JSON in most cases.
+        let parsed = match option.name {
+            "display" if !option.value.starts_with(b"vnc=") => {
+                parse_keyval_or_json(&option.value, "type").ok()
             }
-            "incoming" if process::is_channel(&entry.word) => {
-                keyval::parse_or_json(&entry.word, "channel-type").ok()
+            "incoming" if process::is_channel(&option.value) => {
+                parse_keyval_or_json(&option.value, "channel-type").ok()
             }
             _ => None,
         };
-        let tree = parsed.as_ref().unwrap_or(&entry.tree);
+        let tree = parsed.as_ref().unwrap_or(&option.tree);
         let named = tree.text(family.kind).unwrap_or_default();
         if !named.is_empty() && !bytes::is_help(named) && !family.knows(named) {
-            kind(&entry.site, family.kind, named, found);
+            report_type(&option.site, family.kind, named, requests);
         }
         if family.name != "blockdev" {
-            keys(&entry.site, family.name, named, tree, "", found);
+            report_keys(&option.site, family.name, named, tree, "", requests);
         }
     }
 }
 
-/// The leaves of a tree that look like files and stand in keys that no table has. `above` is what
-/// stands before the keys, with its dot.
-pub fn keys(
+/// Reports a `-global` that looks like a path and that no table knows.
+fn report_global(option: &ParsedOption, requests: &mut Requests<'_>) {
+    let Some(global) = Global::parse(option) else {
+        return;
+    };
+    if !looks_like_path(&global.value) || global.names_resource() {
+        return;
+    }
+    let property = bytes::show(&global.property);
+    if keys::lookup("device", &global.driver, &property).is_none() {
+        let key = format!("{}.{property}", bytes::show(&global.driver));
+        report_key(&option.site, &key, &global.value, requests);
+    }
+}
+
+/// Reports the values of a tree that look like paths, if no table has their keys. `above` is the
+/// prefix of the keys, with its dot.
+pub fn report_keys(
     site: &Site,
     family: &str,
     kind: &[u8],
     tree: &Tree,
     above: &str,
-    found: &mut Found<'_>,
+    requests: &mut Requests<'_>,
 ) {
     let mut leaves = Vec::new();
-    paths(tree, &mut Vec::new(), &mut leaves);
+    collect_paths(tree, &mut Vec::new(), &mut leaves);
     for (key, value) in leaves {
-        if keys::of(family, kind, &key).is_none() {
-            key_unknown(site, &format!("{above}{key}"), value, found);
+        if keys::lookup(family, kind, &key).is_none() {
+            report_key(site, &format!("{above}{key}"), value, requests);
         }
     }
 }
 
-/// The keys of one block node. Its children are nodes of their own, looked at when they are
-/// opened.
-pub fn node(driver: &Driver, tree: &Tree, keys: &Keys, site: &Site, found: &mut Found<'_>) {
+/// Reports the unknown keys of one block node; its children are reported when they are opened.
+pub fn report_node_keys(
+    driver: &Driver,
+    tree: &Tree,
+    keys: &KeyNames,
+    site: &Site,
+    requests: &mut Requests<'_>,
+) {
     let mut leaves = Vec::new();
-    paths(tree, &mut Vec::new(), &mut leaves);
+    collect_paths(tree, &mut Vec::new(), &mut leaves);
     for (key, value) in leaves {
         let first = key.split('.').next().unwrap_or_default();
         let is_child = driver
@@ -157,25 +188,29 @@ pub fn node(driver: &Driver, tree: &Tree, keys: &Keys, site: &Site, found: &mut 
             .iter()
             .any(|child| child.key.trim_end_matches('.') == first);
         let kind = driver.name.as_bytes();
-        if !is_child && keys::of("blockdev", kind, &key).is_none() {
-            key_unknown(site, &keys.key(&key), value, found);
+        if !is_child && keys::lookup("blockdev", kind, &key).is_none() {
+            report_key(site, &keys.key(&key), value, requests);
         }
     }
 }
 
-/// A key with a value that looks like a file.
-pub fn key_unknown(site: &Site, key: &str, value: &[u8], found: &mut Found<'_>) {
+/// Reports an unknown key whose value looks like a path.
+pub fn report_key(site: &Site, key: &str, value: &[u8], requests: &mut Requests<'_>) {
     let message = format!(
         "{}{key}={} is not known to name a host resource, and looks like one: it is not labelled",
         site.prefix,
         bytes::show(value)
     );
-    found.unknown(site, message);
+    requests.warn_unknown(site, message);
 }
 
-/// Every text in a tree that looks like a file, with its dotted key, in the order of keys. `above`
-/// is the way to the tree.
-fn paths<'t>(tree: &'t Tree, above: &mut Vec<&'t [u8]>, leaves: &mut Vec<(String, &'t [u8])>) {
+/// Collects every text in a tree that looks like a path, with its dotted key, in the order of keys.
+/// `above` holds the keys from the root to the tree.
+fn collect_paths<'t>(
+    tree: &'t Tree,
+    above: &mut Vec<&'t [u8]>,
+    leaves: &mut Vec<(String, &'t [u8])>,
+) {
     if let Some(Scalar::Text(value)) = &tree.value
         && looks_like_path(value)
     {
@@ -183,7 +218,7 @@ fn paths<'t>(tree: &'t Tree, above: &mut Vec<&'t [u8]>, leaves: &mut Vec<(String
     }
     for (name, child) in tree.children() {
         above.push(name);
-        paths(child, above, leaves);
+        collect_paths(child, above, leaves);
         above.pop();
     }
 }
