@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::*;
+use crate::lib::*;
 
 fn named(name: &str, disk: &Path) -> Guest {
     Guest::qemu(

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{
+use crate::lib::{
     Guest, STUB, directory, image, label, level, nothing_happened, stderr, svirt_exec,
 };
 

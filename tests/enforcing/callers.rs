@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::*;
+use crate::lib::*;
 
 /// Runs a unit, and says whether it succeeded, and what the journal has of it.
 fn unit(properties: &[&str], words: &[&str]) -> (bool, String) {

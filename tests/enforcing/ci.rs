@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::*;
+use crate::lib::*;
 
 /// A job as a runner starts it: a script of the shell's.
 fn job(script: &str, directory: &Path) -> std::process::Output {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Instant;
 
-use crate::observer::{Observer, Report};
-use crate::support::*;
+use crate::lib::observer::{Observer, Report};
+use crate::lib::*;
 
 /// Launches at one time.
 const BATCH: usize = 50;

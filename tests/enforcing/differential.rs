@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::fixtures;
-use crate::planned::Planned;
-use crate::strace::{self, Deed, Event, tidy};
-use crate::support::{QEMU, SVIRT_EXEC};
+use crate::lib::fixtures;
+use crate::lib::planned::Planned;
+use crate::lib::strace::{self, Deed, Event, tidy};
+use crate::lib::{QEMU, SVIRT_EXEC};
 
 /// Working directory of every run; nothing is in it unless a case says so.
 const CWD: &str = "/srv/cfg";

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::lib::*;
 use crate::libvirt::{BARE, Domain, Image, LINK, UNLABELLED, cdrom, disk, xml};
-use crate::support::*;
 
 /// Root looks into processes of libvirt's user, whose guests these are.
 struct LooksIntoOthers;

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::*;
+use crate::lib::*;
 
 fn refused(output: &Output, status: i32, parts: &[&str]) {
     let said = stderr(output);

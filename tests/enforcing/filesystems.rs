@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::*;
+use crate::lib::*;
 
 /// What guests without KVM may write on Debian, without categories.
 const SHARED: &str = "system_u:object_r:svirt_prot_exec_image_t:s0";

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::*;
+use crate::lib::*;
 
 /// Real mode code for a disk's first sector: writes that sector to the second
 /// one through the BIOS, and leaves QEMU through isa-debug-exit at port 0xf4.

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::support::*;
+use crate::lib::*;
 
 /// The stub, labelled as svirt-exec is: it runs where the launcher would.
 const LAUNCHER_STUB: &str = "/usr/local/bin/launcher-stub";

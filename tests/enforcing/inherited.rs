@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::*;
+use crate::lib::*;
 
 /// The dump of the stub as a table; lines with the same first word are numbered.
 fn table(text: &str) -> BTreeMap<String, String> {

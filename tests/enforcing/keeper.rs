@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::*;
+use crate::lib::*;
 
 fn signal(name: &str, process: &str) {
     let done = Command::new("kill")

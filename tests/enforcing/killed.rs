@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::block_devices::Overlay;
-use crate::support::*;
+use crate::lib::*;
 
 /// A system call and how many of its name it is.
 type Call = (String, usize);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::*;
+use crate::lib::*;
 
 /// Where libvirt's user may go.
 const IMAGES: &str = "/var/lib/libvirt/images";

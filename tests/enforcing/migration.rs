@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::*;
+use crate::lib::*;
 
 /// Has a guest's state sent somewhere, and waits until it is there.
 fn migrate(guest: &mut Guest, to: &str) {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::*;
+use crate::lib::*;
 
 const MODULE: &str = "/usr/share/selinux/packages/svirt_launcher.cil";
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::*;
+use crate::lib::*;
 
 /// A launch that has to be refused; a QEMU that runs all the same is ended.
 fn refused(words: &[&str]) -> Output {

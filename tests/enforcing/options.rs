@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::*;
+use crate::lib::*;
 
 /// The stub on a disk, with options.
 fn with(options: &[&str], what: &str, disk: &Path) -> Command {

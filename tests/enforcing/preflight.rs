@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
-use crate::support::*;
+use crate::lib::*;
 
 /// What QEMU and its libraries try at their start and do without.
 const DISPENSABLE: [&str; 3] = ["dev=\"sysfs\"", "sysctl_vm_t", "anon_inode"];

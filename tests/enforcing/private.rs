@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::*;
+use crate::lib::*;
 
 const CONTENT: &str = "system_u:object_r:virt_content_t:s0";
 

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::lib::*;
 use crate::libvirt::{Domain, Image, LINK, UNLABELLED, disk};
-use crate::support::*;
 
 /// Denials since this was made.
 struct Log {
@@ -118,7 +118,7 @@ fn nothing_is_denied_that_a_plain_libvirt_guest_is_not_denied_too() {
     let make = ["qemu-img", "create", "-q", "-b", &base];
     run(&[&make[..], &format[..], &[&top]].concat());
     for name in ["raw", "late", "initrd"] {
-        crate::support::image(directory.path(), name);
+        crate::lib::image(directory.path(), name);
     }
     let sockets = "/run/svirt-exec/quiet";
     let words = [
@@ -186,7 +186,7 @@ fn nothing_is_denied_that_a_plain_libvirt_guest_is_not_denied_too() {
     assert!(netcat.unwrap().success(), "user networking listens");
     assert_eq!(guest.end(), 0);
     // And what is left of one that was cut off.
-    let disk = crate::support::image(directory.path(), "cut.img");
+    let disk = crate::lib::image(directory.path(), "cut.img");
     abandon(Guest::stub(&disk));
     run(&["svirt-exec", "restore", "--all"]);
     let log = log.since();

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use crate::support::*;
+use crate::lib::*;
 
 /// What stands where a launch names `DIRECTORY/disk.img`, and what is swapped for it.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
+use crate::lib::*;
 use crate::libvirt::{Domain, Image, LINK, UNLABELLED, cdrom, disk};
-use crate::support::*;
 
 /// A guest of libvirt's that svirt-exec labels, on a disk and a CD-ROM whose labels are not what
 /// restorecon would give.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::*;
+use crate::lib::*;
 
 const GUESTS: &str = "/var/lib/svirt-exec/guests";
 

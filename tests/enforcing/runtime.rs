@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::*;
+use crate::lib::*;
 
 const ROOT: &str = "/run/svirt-exec";
 

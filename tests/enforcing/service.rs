@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::*;
+use crate::lib::*;
 
 /// A guest with a configuration of its own, removed at the test's end.
 struct Service {

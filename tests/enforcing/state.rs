@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::*;
+use crate::lib::*;
 
 const STATE: &str = "/var/lib/svirt-exec/guests";
 const TYPE: &str = "system_u:object_r:svirt_launcher_var_lib_t:s0";

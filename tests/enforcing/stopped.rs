@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Stdio};
 
+use crate::lib::*;
 use crate::races::{Arena, Attack};
-use crate::support::*;
 
 /// `svirt-exec` under strace(1), stopped behind a system call.
 struct Stopped {

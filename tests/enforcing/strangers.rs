@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::crowd::{Launch, Outcome};
-use crate::observer::Observer;
-use crate::support::*;
+use crate::lib::observer::Observer;
+use crate::lib::*;
 
 #[test]
 #[ignore = "needs the bed: make test"]

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::*;
+use crate::lib::*;
 
 /// DIR/{a, sub/{b, deep/c}, link -> outside}, and a file outside.
 fn tree() -> (tempfile::TempDir, PathBuf, PathBuf) {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::support::*;
+use crate::lib::*;
 
 fn set(path: &std::path::Path, kind: &str) {
     assert!(

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::*;
+use crate::lib::*;
 
 fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout)
@@ -71,7 +71,7 @@ fn list_shows_each_guest_with_its_pair_its_names_and_what_is_labelled() {
         let resource = &entry["resources"][0];
         assert_eq!(resource["path"], disk.to_str().unwrap());
         assert_eq!(resource["class"], "exclusive");
-        assert_eq!(resource["current"], crate::support::label(disk));
+        assert_eq!(resource["current"], crate::lib::label(disk));
         assert_eq!(resource["current"], resource["label"]);
     }
     let human = stdout(&run(&["list"]));

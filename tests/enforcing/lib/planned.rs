@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::strace::{Deed, tidy};
+use crate::lib::strace::{Deed, tidy};
 
 /// A resource of the plan.
 #[derive(Debug)]
