@@ -285,7 +285,7 @@ fn forks_of_the_launcher_that_were_taken_over_are_denied() {
             format!("chmod {bare}"),
             "read /etc/shadow".into(),
             "read /dev/vda".into(),
-            "list /var/lib/svirt-exec/guests".into(),
+            format!("list {GUESTS}"),
             "read /proc/1/environ".into(),
             "ptrace 1".into(),
             "kill 0 1".into(),
@@ -361,15 +361,7 @@ fn a_guest_that_was_taken_over_is_denied() {
     let of = |what: &str| has[what].0.clone();
     let pid = victim.id();
     let victim_label = process_label(pid);
-    let keeper = fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .find(|entry| {
-            fs::read_to_string(entry.path().join("attr/exec"))
-                .is_ok_and(|claim| claim.trim_end_matches('\0') == victim_label)
-        })
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .unwrap();
+    let keeper = claimants(&victim_label).swap_remove(0);
     // What its domain cannot make itself others have made for it.
     let (shm, _) = &has["posix"];
     let image_label = label(&disk);
@@ -386,16 +378,11 @@ fn a_guest_that_was_taken_over_is_denied() {
     let own = guest.label();
     assert!(own.contains(":svirt_prot_exec_t:s0:c"), "{own}");
     assert_ne!(own, victim_label);
-    let pair = own.splitn(4, ':').nth(3).unwrap();
+    let pair = &level(&own);
     let theirs = disk.to_str().unwrap();
     let mine = own_disk.to_str().unwrap();
     let unlabelled = at_host.to_str().unwrap();
-    let entry = fs::read_dir("/var/lib/svirt-exec/guests")
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(mine)))
-        .unwrap();
+    let entry = entry_of(GUESTS, &own_disk);
     let entry = entry.to_str().unwrap();
     let sockets = run(&["ss", "-xlH"]);
     let door = sockets
@@ -459,8 +446,8 @@ fn a_guest_that_was_taken_over_is_denied() {
         format!("chmod {entry}"),
         format!("read {entry}"),
         format!("open-rw {entry}"),
-        "list /var/lib/svirt-exec/guests".into(),
-        "make /var/lib/svirt-exec/guests/1-1.json".into(),
+        format!("list {GUESTS}"),
+        format!("make {GUESTS}/1-1.json"),
         "make /run/svirt-exec/ours".into(),
         format!("kill 9 {keeper}"),
         format!("ptrace {keeper}"),

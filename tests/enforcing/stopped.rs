@@ -21,8 +21,7 @@ impl Stopped {
     fn behind(call: &(String, usize), arguments: &[String]) -> Self {
         let directory = tempfile::tempdir_in("/run").unwrap();
         let fifo = directory.path().join("trace");
-        let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
-        assert!(made.success());
+        succeeds(Command::new("mkfifo").arg(&fifo));
         let inject = format!("inject={}:signal=SIGSTOP:when={}", call.0, call.1);
         let strace = Command::new("strace")
             .args(["-o", fifo.to_str().unwrap(), "-e", &inject])
@@ -55,11 +54,6 @@ impl Stopped {
             }
         }
     }
-
-    fn go_on(pid: &str) {
-        let done = Command::new("kill").args(["-CONT", pid]).status().unwrap();
-        assert!(done.success());
-    }
 }
 
 #[test]
@@ -73,11 +67,7 @@ fn a_link_put_in_the_place_of_a_file_that_was_just_made_is_not_followed() {
         .tempfile_in("/etc")
         .unwrap();
     let victim = victim.path();
-    let typed = Command::new("chcon")
-        .args(["-t", "user_home_t"])
-        .arg(victim)
-        .status();
-    assert!(typed.unwrap().success());
+    chcon(&["-t", "user_home_t"], victim);
     let before = label(victim);
     let log = arena.top.path().join("serial.log");
     let words = [
@@ -92,7 +82,7 @@ fn a_link_put_in_the_place_of_a_file_that_was_just_made_is_not_followed() {
         while let Some(pid) = run.next() {
             fs::remove_file(&log).unwrap();
             symlink(victim, &log).unwrap();
-            Stopped::go_on(&pid);
+            signal("CONT", &pid);
             met = true;
         }
         let status = run.strace.wait().unwrap();

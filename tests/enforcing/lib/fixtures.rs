@@ -10,6 +10,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use super::succeeds;
+
 /// Where cases put their files; emptied before each.
 const DIRECTORIES: [&str; 10] = [
     "/srv/vm",
@@ -70,7 +72,7 @@ fn one(file: &Value, path: &Path) {
     if file["dir"] == true {
         fs::create_dir_all(path).unwrap();
     } else if file["fifo"] == true {
-        run(Command::new("mkfifo").arg(path));
+        succeeds(Command::new("mkfifo").arg(path));
     } else if let Some(target) = text("symlink") {
         symlink(target, path).unwrap();
     } else if let Some(text) = text("text") {
@@ -144,10 +146,10 @@ fn image(file: &Value, path: &Path) {
         command.args(["create", "-q", "-f", "vmdk", "-F", "vmdk", "-b"]);
         command.arg(text("backing").unwrap()).arg(path);
         command.current_dir(path.parent().unwrap());
-        run(&mut command);
+        succeeds(&mut command);
         return;
     }
-    run(&mut command);
+    succeeds(&mut command);
     if text("backing").is_some() && text("backing_fmt").is_none() && format == "qcow2" {
         forget_backing_format(path);
     }
@@ -210,9 +212,4 @@ fn content(text: &str) -> Vec<u8> {
 
 fn write(path: &Path, bytes: &[u8]) {
     fs::File::create(path).unwrap().write_all(bytes).unwrap();
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {output:?}");
 }

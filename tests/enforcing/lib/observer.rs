@@ -4,12 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::unix::fs::FileExt;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fs, io};
+
+use super::run;
 
 /// Between two looks at /proc; longer where a look takes longer, so that the others get to run.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -239,10 +240,7 @@ impl Observer {
         let thread = std::thread::spawn(move || {
             // Ahead of everybody whom it watches, however many they are.
             let thread = nix::unistd::gettid().to_string();
-            let first = Command::new("chrt")
-                .args(["--fifo", "--pid", "1", &thread])
-                .status();
-            assert!(first.unwrap().success());
+            run(&["chrt", "--fifo", "--pid", "1", &thread]);
             while !witness.stop.load(Ordering::Relaxed) {
                 let took = look(&witness, &mut watch);
                 std::thread::sleep(PAUSE.max(took));
