@@ -1,5 +1,5 @@
-//! Crowds: however many launch at one time, and whoever else is in a cage, no two guests that live
-//! at one time are in overlapping cages. That is seen from outside (`observer`), not read from
+//! Crowds: however many launch at one time, and whoever else has categories, no two guests that live
+//! at one time have overlapping MCS categories. That is seen from outside (`observer`), not read from
 //! anybody's records.
 
 use std::io::{BufRead, BufReader, Read, Write};

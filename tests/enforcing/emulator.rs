@@ -91,14 +91,14 @@ fn a_life(name: &'static str, emulator: &str, seclabel: &str) {
     confined();
     domain.virsh(&["snapshot-revert", "first", "--running"]);
     confined();
-    // Saved and restored it goes on where it was, in another cage.
-    let (cage, file) = (level(&process_label(domain.pid())), Image::new("life.save"));
+    // Saved and restored it goes on where it was, with another pair.
+    let (pair, file) = (level(&process_label(domain.pid())), Image::new("life.save"));
     fs::remove_file(&file.0).unwrap();
     domain.virsh(&["save", file.text()]);
     assert_eq!(label(&image.0), before);
     run(&["virsh", "restore", file.text()]);
     confined();
-    assert_ne!(level(&process_label(domain.pid())), cage);
+    assert_ne!(level(&process_label(domain.pid())), pair);
     domain.virsh(&["shutdown", "--mode", "acpi"]);
     wait_until("the guest has shut down", || !domain.is_there());
     wait_until("the label is back", || label(&image.0) == before);

@@ -302,11 +302,11 @@ fn a_thousand_disks_in_one_line_are_labelled_and_restored() {
         ]
     });
     let guest = Guest::start_stub(svirt_exec([STUB.to_owned()].into_iter().chain(words)));
-    let cage = level(&guest.label());
+    let pair = level(&guest.label());
     assert_eq!(
         labels(&disks)
             .iter()
-            .filter(|label| level(label) == cage)
+            .filter(|label| level(label) == pair)
             .count(),
         1000
     );

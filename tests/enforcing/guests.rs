@@ -342,7 +342,7 @@ fn launches_at_the_same_time_in_a_small_range_get_pairs_of_their_own() {
 #[ignore = "needs the bed: make test"]
 fn a_range_that_is_used_up_is_an_error_with_the_count() {
     let directory = directory();
-    // A cage of all eight categories overlaps every pair of them.
+    // A level of all eight categories overlaps every pair of them.
     let disk = image(directory.path(), "all.img");
     let guest = Guest::start_stub(stub_with(&["--level", "s0:c20.c27"], "wait", &disk));
     let disk = image(directory.path(), "last.img");

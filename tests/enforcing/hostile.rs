@@ -11,10 +11,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::lib::*;
 
-/// The stub, labelled as svirt-exec is: it runs where the launcher would.
+/// The stub, labelled as svirt-exec is: it runs in the launcher's domain.
 const LAUNCHER_STUB: &str = "/usr/local/bin/launcher-stub";
 
-/// The stub where programs of the host are, in nobody's cage.
+/// The stub in a place of the host's programs, which runs without categories.
 const HOST_STUB: &str = "/usr/local/bin/host-stub";
 
 /// A program that tries what it is told to.

@@ -129,8 +129,8 @@ fn labels_go_back_when_a_service_manager_ends_the_whole_control_group() {
     wait_until("the label is back", || label(&disk) == before);
 }
 
-/// RLIMIT_NPROC is of all processes of a user: where the first that is started is one too many, and where
-/// that one can start no further.
+/// RLIMIT_NPROC limits the processes of a user. The first process that is started is one too many, or the
+/// next one is.
 #[test]
 #[ignore = "needs the bed: make test"]
 fn where_no_further_process_may_be_started_it_is_said_and_nothing_happens() {

@@ -45,7 +45,7 @@ fn a_guest_moves_to_another_qemu_on_the_same_disk() {
         .unwrap();
     refused(&output, &[]);
     assert_eq!(label(&disk), labelled);
-    // In its cage, on the disk as it is labelled for it.
+    // With its categories, on the disk as it is labelled for it.
     let shared = [&static_level[..], &["--share-level", "--no-relabel"]].concat();
     let mut to = Guest::qemu(&shared, listens);
     migrate(&mut from, "tcp:127.0.0.1:4455");

@@ -132,7 +132,7 @@ fn qemu_is_refused_just_what_was_predicted() {
     }
     run(&["umount", &text("ro")]);
     chcon(&["-l", "s0"], &at("caged"));
-    // And where nothing is predicted, nothing is refused.
+    // And if nothing is predicted, nothing is refused.
     let disk = drive(text("ro/cd.iso"), "");
     let level = "s0:c930,c1001";
     let guest = Guest::qemu(

@@ -35,12 +35,12 @@ fn qemu(name: &str) -> Guest {
 fn sockets_and_files_in_it_are_the_guests_and_gone_at_its_end() {
     let directory = Path::new(ROOT).join("own");
     let guest = qemu("own");
-    let cage = level(&guest.label());
-    assert!(cage.contains(','), "{cage}");
-    assert_eq!(level(&label(&directory)), cage);
+    let pair = level(&guest.label());
+    assert!(pair.contains(','), "{pair}");
+    assert_eq!(level(&label(&directory)), pair);
     assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o7777, 0o700);
     for name in ["monitor.sock", "pid", "log"] {
-        assert_eq!(level(&label(&directory.join(name))), cage, "{name}");
+        assert_eq!(level(&label(&directory.join(name))), pair, "{name}");
     }
     let pid = fs::read_to_string(directory.join("pid")).unwrap();
     assert_eq!(pid.trim(), guest.child.id().to_string());
@@ -96,7 +96,7 @@ fn what_a_killed_guest_and_keeper_left_is_replaced_or_restored() {
     }
 }
 
-/// Also where its entry is lost.
+/// Also if its entry is lost.
 #[test]
 #[ignore = "needs the bed: make test"]
 fn a_directory_that_nobody_has_is_replaced() {

@@ -40,7 +40,7 @@ impl Stopped {
         }
     }
 
-    /// The launcher, stopped; none where it has ended.
+    /// Waits until the launcher is stopped, and returns its process ID. None if it has ended.
     fn next(&mut self) -> Option<String> {
         loop {
             let mut line = String::new();

@@ -1,4 +1,4 @@
-//! Guests among those of others: whoever is in a cage counts, of libvirt or of nobody.
+//! Guests among those of others: every process with categories counts, of libvirt or of nobody.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -20,7 +20,7 @@ fn foreign_cages_of_one_and_of_three_categories_count() {
             .spawn()
             .unwrap();
         let pid = stranger.id();
-        wait_until("the stranger is in its cage", || {
+        wait_until("the stranger has its categories", || {
             process_label(pid).ends_with(&format!(":{level}"))
         });
         let stdin = stranger.stdin.take();

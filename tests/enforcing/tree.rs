@@ -45,9 +45,9 @@ fn everything_in_it_is_the_guests_and_goes_back() {
     let (_directory, root, outside) = tree();
     let (before, before_outside) = (labels_in(&root), label(&outside));
     let guest = Guest::start_stub(sharing(&root));
-    let cage = level(&guest.label());
+    let pair = level(&guest.label());
     for (name, label) in INSIDE.iter().zip(labels_in(&root)) {
-        assert_eq!(level(&label), cage, "{name}: {label}");
+        assert_eq!(level(&label), pair, "{name}: {label}");
     }
     assert_eq!(label(&outside), before_outside);
     // Without handing it over the guest would not get in, and no other does.

@@ -137,7 +137,7 @@ fn what_a_killed_keeper_left_is_put_back_by_the_next_command() {
     let before = label(&image(directory.path(), "before.img"));
     let disk = left_behind(directory.path());
     let output = svirt_exec(["restore"]).output().unwrap();
-    // Refused only where another guest's keeper was at it in that moment.
+    // Refused only if another guest's keeper is at it in that moment.
     let by_another = stderr(&output).contains("is locked by another process");
     assert!(output.status.success() || by_another, "{output:?}");
     wait_until("the label is back", || label(&disk) == before);

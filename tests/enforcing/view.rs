@@ -168,7 +168,7 @@ fn a_stranger_in_an_overlapping_cage_is_found() {
         .spawn()
         .unwrap();
     let pid = stranger.id();
-    wait_until("the stranger is in the cage", || {
+    wait_until("the stranger has the categories", || {
         process_label(pid).ends_with(&format!("unconfined_t:{level}"))
     });
     let output = answer(&["verify", "--json"]);

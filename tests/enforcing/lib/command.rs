@@ -82,8 +82,8 @@ pub fn verified(guest: &str) {
     run(&[SVIRT_EXEC, "verify", guest]);
 }
 
-/// Types what messages say is to be typed: from the name of a command to the end of the line, or to
-/// where a message goes on in words.
+/// Runs the commands that messages advise: from the name of a command to the end of the line, or to the
+/// next words of the message.
 pub fn follow(said: &str) {
     const COMMANDS: [&str; 5] = [
         "semanage ",

@@ -11,7 +11,7 @@ use super::*;
 pub struct Guest {
     pub child: Child,
     pub out: BufReader<ChildStdout>,
-    /// Said to it when it shall end.
+    /// What is written to it so that it ends.
     last_word: &'static str,
 }
 
@@ -70,7 +70,7 @@ impl Guest {
         Self::qemu_at(QEMU, options, args)
     }
 
-    /// The same, by the program's name or path.
+    /// Starts a real QEMU by the program's name or path.
     pub fn qemu_at<I, S>(program: &str, options: &[&str], args: I) -> Self
     where
         I: IntoIterator<Item = S>,
@@ -95,7 +95,7 @@ impl Guest {
         guest
     }
 
-    /// Says one thing to QMP and returns the answer.
+    /// Sends a command through QMP and returns the answer.
     pub fn qmp(&mut self, command: &str) -> String {
         // In one write: QEMU quits at the closing brace, and does not wait for the end of the line.
         let line = format!("{command}\n");
@@ -160,7 +160,7 @@ impl Guest {
     }
 }
 
-/// A test that fails leaves no guest behind, which would hold its output open for ever.
+/// Kills the guest if the test fails: it would hold the test's output open for ever.
 impl Drop for Guest {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -169,7 +169,7 @@ impl Drop for Guest {
     }
 }
 
-/// Another guest comes and goes: its keeper looks after what ended guests left.
+/// Starts and ends another guest, whose keeper restores what ended guests left.
 pub fn another_guest_ends(directory: &Path) {
     let disk = image(directory, "another.img");
     let before = label(&disk);

@@ -44,8 +44,8 @@ impl Drop for Boolean {
     }
 }
 
-/// Until it is dropped: the bed's policy that logs every denial, and which domains the launcher enters
-/// (`build_talkative`).
+/// The bed's policy that logs every denial, and which domains the launcher enters (`build_talkative`),
+/// until it is dropped.
 pub struct Talkative;
 
 impl Talkative {
@@ -68,12 +68,13 @@ impl Drop for Talkative {
     }
 }
 
-/// AVC denials in the audit log that contain all of these.
+/// Lists the AVC denials in the audit log that contain all of these parts.
 pub fn denials(parts: &[&str]) -> Vec<String> {
     audited("denied", parts)
 }
 
-/// AVC records in the audit log of what was `denied` or `granted` that contain all of these.
+/// Lists the AVC records in the audit log of what was `denied` or `granted` that contain all of these
+/// parts.
 pub fn audited(what: &str, parts: &[&str]) -> Vec<String> {
     // The daemon writes what the kernel has queued; a record of our own marks the end.
     static MARKS: AtomicUsize = AtomicUsize::new(0);

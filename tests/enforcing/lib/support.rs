@@ -44,7 +44,7 @@ const POWER_BUTTON: &[u8] = &[
     0xf4, 0xeb, 0xfd, // hlt; jmp to it
 ];
 
-/// Makes an image what a machine boots that heeds its power button.
+/// Makes an image bootable, with code that switches the machine off at its power button.
 pub fn boots(image: &Path) {
     write_boot_sector(image, POWER_BUTTON);
 }
@@ -87,7 +87,7 @@ pub fn level(label: &str) -> String {
     label.splitn(4, ':').nth(3).unwrap_or_default().to_owned()
 }
 
-/// Polls for something that announces itself by nothing else.
+/// Polls until something holds, for two minutes at most.
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     for _ in 0..2400 {
         if done() {
