@@ -320,9 +320,7 @@ fn a_user_without_privilege_confines_a_guest_on_files_of_his_own() {
     let disk = Path::new("/home/bob/own.img");
     file_of(1001, disk);
     let before = label(disk);
-    let mut command = as_user("bob");
-    command.args([STUB, "-hda"]).arg(disk);
-    let guest = Guest::start_stub(command);
+    let guest = Guest::of_user("bob", disk);
     let now = label(disk);
     assert!(now.contains("svirt_prot_exec_image_t:s0:c"), "{now}");
     guest.end();

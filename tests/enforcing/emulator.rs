@@ -377,12 +377,7 @@ fn doctor_notices_that_qemu_was_upgraded_behind_libvirts_back() {
     let ask = || domain_capabilities(LINK);
     let check = || {
         let output = svirt_exec(["doctor", "--json"]).output().unwrap();
-        let document = json(&output);
-        let checks = document["checks"].as_array().unwrap().clone();
-        checks
-            .into_iter()
-            .find(|check| check["name"] == "libvirt_emulator")
-            .unwrap()
+        member(&json(&output)["checks"], "libvirt_emulator").clone()
     };
     ask();
     let known = known_of_link();

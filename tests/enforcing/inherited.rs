@@ -301,9 +301,7 @@ fn relays_are_no_part_of_the_guest() {
     let home = Path::new("/home/alice");
     let disk = home.join("relays.img");
     file_of(1000, &disk);
-    let mut command = as_user("alice");
-    command.args([STUB, "-hda"]).arg(&disk);
-    let guest = Guest::start_stub(command);
+    let guest = Guest::of_user("alice", &disk);
     let relays = run(&["pgrep", "-f", "^svirt-exec-keeper relay$"]);
     let labels: Vec<String> = relays
         .lines()

@@ -72,9 +72,7 @@ fn content_whose_label_another_guest_puts_back_is_not_used_without_a_keeper() {
     let disks = ["1.img", "2.img"].map(|name| image(directory.path(), name));
     let iso = image(directory.path(), "both.iso");
     let before = label(&iso);
-    let mut command = stub_with(&[], "wait", &disks[0]);
-    command.arg("-cdrom").arg(&iso);
-    let guest = Guest::start_stub(command);
+    let guest = Guest::with_cdrom(&disks[0], &iso);
     let mut command = stub_with(&["--no-restore"], "exit 0", &disks[1]);
     let output = command.arg("-cdrom").arg(&iso).output().unwrap();
     refused(&output, &["another guest uses '/root/"]);

@@ -99,17 +99,11 @@ fn taken(name: &str) -> (Image, String) {
     (file, before)
 }
 
-fn guest_of(user: &str, file: &Image) -> Guest {
-    let mut command = as_user(user);
-    command.args([STUB, "-hda", file.text()]);
-    Guest::start_stub(command)
-}
-
 #[test]
 #[ignore = "needs the bed: make test"]
 fn the_path_unit_puts_back_what_a_keeper_has_no_right_to_any_more() {
     let (file, before) = taken("path.img");
-    let guest = guest_of("libvirt-qemu", &file);
+    let guest = Guest::of_user("libvirt-qemu", &file.0);
     assert!(label(&file.0).contains("svirt_prot_exec_image_t:s0:c"));
     run(&["chown", "root:", file.text()]);
     guest.leaves();
@@ -123,7 +117,7 @@ fn root_believes_no_user_but_libvirts_about_files_of_others() {
     run(&["systemctl", "stop", "svirt-exec-restore.path"]);
     let (file, before) = taken("trusted.img");
     run(&["chown", "bob:", file.text()]);
-    let guest = guest_of("bob", &file);
+    let guest = Guest::of_user("bob", &file.0);
     run(&["chown", "root:", file.text()]);
     guest.leaves();
     let restore = |words: &[&str]| {

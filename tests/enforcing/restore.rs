@@ -149,12 +149,7 @@ fn what_another_guest_still_uses_is_said_and_left() {
     let iso = image(directory.path(), "shared.iso");
     let disks = ["1", "2"].map(|name| image(directory.path(), name));
     let before = label(&iso);
-    let start = |disk: &Path| {
-        let mut command = stub("wait", disk);
-        command.arg("-cdrom").arg(&iso);
-        Guest::start_stub(command)
-    };
-    let [one, two] = disks.each_ref().map(|disk| start(disk));
+    let [one, two] = disks.each_ref().map(|disk| Guest::with_cdrom(disk, &iso));
     let shared = label(&iso);
     abandon(one);
     ended_with(&restore::<&str>(&[]), 1, &["shared.iso", "still uses it"]);
@@ -171,9 +166,7 @@ fn root_puts_back_for_users_only_what_is_theirs() {
     let own = Path::new("/home/bob/left.img");
     file_of(1001, own);
     let before = label(own);
-    let mut command = as_user("bob");
-    command.args([STUB, "-hda"]).arg(own);
-    let guest = Guest::start_stub(command);
+    let guest = Guest::of_user("bob", own);
     let given = label(own);
     // runuser is the child; the guest has its label from svirt-exec.
     let context = given.replace(

@@ -54,9 +54,7 @@ fn content_that_two_guests_share_keeps_its_label_until_both_have_ended() {
         let before = label(&iso);
         let start = |name: &str| {
             let disk = image(directory.path(), name);
-            let mut command = stub("wait", &disk);
-            command.arg("-cdrom").arg(&iso);
-            Guest::start_stub(command)
+            Guest::with_cdrom(&disk, &iso)
         };
         let (one, two) = (start("1.img"), start("2.img"));
         let shared = label(&iso);
@@ -200,11 +198,7 @@ fn a_guest_can_start_again_while_another_uses_its_base() {
     let base = image(directory.path(), "base.iso");
     let before = label(&base);
     let disks = ["1.img", "2.img"].map(|name| image(directory.path(), name));
-    let start = |disk: &Path| {
-        let mut command = stub("wait", disk);
-        command.arg("-cdrom").arg(&base);
-        Guest::start_stub(command)
-    };
+    let start = |disk: &Path| Guest::with_cdrom(disk, &base);
     let one = start(&disks[0]);
     let two = start(&disks[1]);
     one.leaves();

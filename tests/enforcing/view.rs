@@ -12,13 +12,6 @@ fn answer(words: &[&str]) -> Output {
     svirt_exec(words).output().unwrap()
 }
 
-fn of<'a>(guests: &'a Value, name: &str) -> &'a Value {
-    let all = guests["guests"].as_array().unwrap();
-    all.iter()
-        .find(|guest| guest["name"] == name)
-        .unwrap_or_else(|| panic!("no {name} in {guests}"))
-}
-
 fn problems(verdict: &Value) -> String {
     verdict["findings"].to_string()
 }
@@ -41,7 +34,7 @@ fn list_shows_each_guest_with_its_pair_its_names_and_what_is_labelled() {
         .into_iter()
         .zip(&disks)
     {
-        let entry = of(&list, name);
+        let entry = member(&list["guests"], name);
         let label = guest.label();
         assert_eq!(entry["pid"], guest.child.id());
         assert_eq!(entry["context"], label);
@@ -64,7 +57,7 @@ fn list_shows_each_guest_with_its_pair_its_names_and_what_is_labelled() {
     // Another user sees the guests, and not what is labelled for them.
     let output = as_user("alice").args(["list", "--json"]).output();
     let list = json(&output.unwrap());
-    let entry = of(&list, "list-b");
+    let entry = member(&list["guests"], "list-b");
     assert_eq!(entry["owner"], "unknown");
     assert_eq!(entry["resources"].as_array().unwrap().len(), 0);
     ours.end();
@@ -243,11 +236,7 @@ fn denials_says_what_a_guest_tried_and_whose_file_it_was() {
 }
 
 fn check<'a>(doctor: &'a Value, name: &str) -> &'a Value {
-    let checks = doctor["checks"].as_array().unwrap();
-    checks
-        .iter()
-        .find(|check| check["name"] == name)
-        .unwrap_or_else(|| panic!("no {name} in {doctor}"))
+    member(&doctor["checks"], name)
 }
 
 #[test]

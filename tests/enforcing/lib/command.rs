@@ -116,6 +116,14 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Returns the member of a JSON array that has a name.
+pub fn member<'a>(array: &'a Value, name: &str) -> &'a Value {
+    let mut members = array.as_array().unwrap().iter();
+    members
+        .find(|member| member["name"] == name)
+        .unwrap_or_else(|| panic!("no {name} in {array}"))
+}
+
 /// Reads standard output as a JSON document.
 pub fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))

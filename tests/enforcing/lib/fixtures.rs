@@ -141,7 +141,7 @@ fn image(file: &Value, path: &Path) {
     }
     command.arg(path).arg(size.to_string());
     if let (Some(_), "vmdk") = (text("backing"), format) {
-        // qemu-img opens the parent of a vmdk even with -u, so it must exist.
+        // vmdk has no unsafe creation: qemu-img opens the parent.
         let mut command = Command::new("qemu-img");
         command.args(["create", "-q", "-f", "vmdk", "-F", "vmdk", "-b"]);
         command.arg(text("backing").unwrap()).arg(path);

@@ -26,6 +26,20 @@ impl Guest {
         Self::start_stub(stub_with(&["--name", name], "wait", image))
     }
 
+    /// Starts the stub on an image and a CD-ROM.
+    pub fn with_cdrom(image: &Path, iso: &Path) -> Self {
+        let mut launch = stub("wait", image);
+        launch.arg("-cdrom").arg(iso);
+        Self::start_stub(launch)
+    }
+
+    /// Starts the stub on an image as another user. The child is runuser(1), whose child is the guest.
+    pub fn of_user(user: &str, image: &Path) -> Self {
+        let mut launch = as_user(user);
+        launch.args([STUB, "-hda"]).arg(image);
+        Self::start_stub(launch)
+    }
+
     /// Starts a launch of the stub and waits until it runs.
     pub fn start_stub(mut launch: Command) -> Self {
         launch.env("STUB", "wait");
