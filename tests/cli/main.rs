@@ -12,7 +12,9 @@ mod plan;
 #[path = "../common/program.rs"]
 mod program;
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -183,4 +185,36 @@ fn colour_goes_to_terminals_only() {
         .output()
         .unwrap();
     assert!(!text(&neither.stdout).contains('\u{1b}'), "NO_COLOR");
+}
+
+#[test]
+fn no_name_reaches_the_terminal_unescaped() {
+    let directory = tempfile::tempdir().unwrap();
+    // ESC ] would set the title of a terminal; what is no UTF-8, and a line of its own.
+    let name = OsString::from_vec(b"\x1b]0;x\x07\xff\nsvirt-exec: all is well, 'really'".to_vec());
+    let path = directory.path().join(&name);
+    let word = [b"file=".as_slice(), path.as_os_str().as_bytes()].concat();
+    let word = OsString::from_vec([word.as_slice(), b",format=raw"].concat());
+    let option = OsString::from_vec(b"-\x1b[2J".to_vec());
+    for words in [
+        // Absent, so that it is named in a message as well.
+        vec![OsStr::new("-drive"), &word],
+        vec![OsStr::new("-chardev"), &word],
+        vec![OsStr::new("-blockdev"), &name],
+        vec![OsStr::new("-kernel"), path.as_os_str(), &option],
+        vec![&option],
+    ] {
+        let output = svirt_exec()
+            .args(["plan", "qemu-system-x86_64"])
+            .args(&words)
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        let strange = |bytes: &[u8]| text(bytes).chars().any(|c| c.is_control() && c != '\n');
+        assert!(!strange(&output.stdout), "{words:?}: {output:?}");
+        assert!(!strange(&output.stderr), "{words:?}: {output:?}");
+        let forged = text(&output.stderr);
+        assert!(!forged.contains("\nsvirt-exec: all is well"), "{forged}");
+        assert!(output.stdout.len() + output.stderr.len() > 0);
+    }
 }

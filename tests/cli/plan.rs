@@ -268,38 +268,6 @@ fn what_is_not_known_is_a_warning_and_with_strict_an_error() {
 }
 
 #[test]
-fn no_name_reaches_the_terminal_unescaped() {
-    let directory = tempfile::tempdir().unwrap();
-    // ESC ] would set the title of a terminal; what is no UTF-8, and a line of its own.
-    let name = OsString::from_vec(b"\x1b]0;x\x07\xff\nsvirt-exec: all is well, 'really'".to_vec());
-    let path = directory.path().join(&name);
-    let word = [b"file=".as_slice(), path.as_os_str().as_bytes()].concat();
-    let word = OsString::from_vec([word.as_slice(), b",format=raw"].concat());
-    let option = OsString::from_vec(b"-\x1b[2J".to_vec());
-    for words in [
-        // Absent, so that it is named in a message as well.
-        vec![OsStr::new("-drive"), &word],
-        vec![OsStr::new("-chardev"), &word],
-        vec![OsStr::new("-blockdev"), &name],
-        vec![OsStr::new("-kernel"), path.as_os_str(), &option],
-        vec![&option],
-    ] {
-        let output = svirt_exec()
-            .args(["plan", "qemu-system-x86_64"])
-            .args(&words)
-            .current_dir(directory.path())
-            .output()
-            .unwrap();
-        let strange = |bytes: &[u8]| text(bytes).chars().any(|c| c.is_control() && c != '\n');
-        assert!(!strange(&output.stdout), "{words:?}: {output:?}");
-        assert!(!strange(&output.stderr), "{words:?}: {output:?}");
-        let forged = text(&output.stderr);
-        assert!(!forged.contains("\nsvirt-exec: all is well"), "{forged}");
-        assert!(output.stdout.len() + output.stderr.len() > 0);
-    }
-}
-
-#[test]
 fn names_with_any_byte_are_planned_and_labelled_as_they_are() {
     let directory = tempfile::tempdir().unwrap();
     for name in [
