@@ -1,7 +1,7 @@
 //! Guests among those of others: every process with categories counts, of libvirt or of nobody.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::crowd::{Launch, Outcome};
 use crate::lib::observer::Observer;
@@ -11,21 +11,7 @@ use crate::lib::*;
 #[ignore = "needs the bed: make test"]
 fn foreign_cages_of_one_and_of_three_categories_count() {
     let directory = directory();
-    let mut strangers = Vec::new();
-    for level in ["s0:c1", "s0:c2.c4"] {
-        let mut stranger = Command::new("runcon")
-            .args(["-l", level, "cat"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let pid = stranger.id();
-        wait_until("the stranger has its categories", || {
-            process_label(pid).ends_with(&format!(":{level}"))
-        });
-        let stdin = stranger.stdin.take();
-        strangers.push((stranger, stdin));
-    }
+    let strangers = ["s0:c1", "s0:c2.c4"].map(stranger);
     // Of 28 pairs seven have c1 in them, and three lie in c2.c4.
     all_free_pairs_and_no_other(directory.path(), "c0.c7", 28 - 7 - 3, strangers.len());
     let levels = [
@@ -47,8 +33,8 @@ fn foreign_cages_of_one_and_of_three_categories_count() {
         assert_eq!(output.status.code(), Some(status), "{level}: {said}");
         assert!(free || said.contains("is in an overlapping cage"), "{said}");
     }
-    for (mut stranger, stdin) in strangers {
-        drop(stdin);
+    for mut stranger in strangers {
+        drop(stranger.stdin.take());
         stranger.wait().unwrap();
     }
     keepers_done();

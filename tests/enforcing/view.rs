@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -154,16 +154,8 @@ fn a_stranger_in_an_overlapping_cage_is_found() {
     let disk = image(directory.path(), "cage.img");
     let guest = Guest::named("cage", &disk);
     let level = level(&guest.label());
-    let mut stranger = Command::new("runcon")
-        .args(["-l", &level, "cat"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut stranger = stranger(&level);
     let pid = stranger.id();
-    wait_until("the stranger has the categories", || {
-        process_label(pid).ends_with(&format!("unconfined_t:{level}"))
-    });
     let output = answer(&["verify", "--json"]);
     let verdict = json(&output);
     let doctor = json(&answer(&["doctor", "--json"]));

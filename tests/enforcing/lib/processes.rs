@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use super::*;
 
@@ -44,6 +45,21 @@ pub fn claimants(context: &str) -> Vec<String> {
 /// Lists the keepers of a guest.
 pub fn keepers_of(guest: &Guest) -> Vec<String> {
     claimants(&guest.label())
+}
+
+/// Starts a process that is no guest at a level, and waits until it has the level. It ends when its
+/// standard input is closed.
+pub fn stranger(level: &str) -> Child {
+    let child = Command::new("runcon")
+        .args(["-l", level, "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("the stranger has the level", || {
+        process_label(child.id()).ends_with(&format!("unconfined_t:{level}"))
+    });
+    child
 }
 
 /// Sends a signal, which has to succeed.
