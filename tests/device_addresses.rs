@@ -7,39 +7,19 @@
     reason = "a test may stop where it stands"
 )]
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
+#[path = "common/line.rs"]
+mod line;
 
-use svirt_exec::model::resource::{Origin, Target};
-use svirt_exec::qemu::{self, Environment, Invocation};
+use svirt_exec::model::resource::Target;
 
-fn parse(argv: &[OsString]) -> Invocation {
-    let (program, args) = argv.split_first().unwrap();
-    qemu::parse(program, args, &BTreeMap::new(), &Environment::default())
-}
+use line::parse;
 
-/// A line's requests as `word option key: target access class`.
-fn lines(words: &[&str]) -> Vec<String> {
-    let argv: Vec<OsString> = ["qemu"].iter().chain(words).map(OsString::from).collect();
-    let line = parse(&argv);
-    assert!(line.errors.is_empty(), "{words:?}: {:?}", line.errors);
-    line.requests
-        .iter()
-        .map(|r| {
-            let origin = match &r.origin {
-                Origin::Word { word, option, key } => format!("{word} {option} {key}"),
-                other => format!("{other:?}"),
-            };
-            let target = match &r.target {
-                Target::Device(device) => device.to_string(),
-                Target::Path(path) => path.display().to_string(),
-                other => format!("{other:?}"),
-            };
-            let [access, class] = [format!("{:?}", r.access), format!("{:?}", r.class)];
-            let usage = format!("{access} {class}").to_lowercase();
-            format!("{origin}: {target} {usage}")
-        })
-        .collect()
+fn device_or_path(target: &Target) -> String {
+    match target {
+        Target::Device(device) => device.to_string(),
+        Target::Path(path) => path.display().to_string(),
+        other => format!("{other:?}"),
+    }
 }
 
 #[test]
@@ -133,11 +113,8 @@ fn addresses() {
         ),
     ];
     for (words, want) in table {
-        let mut seen = lines(words);
-        let mut want: Vec<String> = want.iter().map(|line| (*line).to_owned()).collect();
-        seen.sort();
-        want.sort();
-        assert_eq!(seen, want, "{words:?}");
+        let seen = line::requests(&parse("qemu", words), device_or_path);
+        line::check(words, &seen, want);
     }
 }
 
@@ -202,8 +179,7 @@ fn addresses_that_are_none() {
             "'../x' is no name of an interface",
         ),
     ] {
-        let argv: Vec<OsString> = ["qemu"].iter().chain(words).map(OsString::from).collect();
-        let line = parse(&argv);
+        let line = parse("qemu", words);
         assert_eq!(line.errors.len(), 1, "{words:?}: {:?}", line.errors);
         let message = &line.errors[0].message;
         assert!(message.contains(want), "{words:?}: {message}");
@@ -226,8 +202,7 @@ fn devices_left_to_chance() {
         "usb-host,hostbus=0,vendorid=0x0",
         "u2f-passthru",
     ] {
-        let argv: Vec<OsString> = ["qemu", "-device", word].map(OsString::from).to_vec();
-        let line = parse(&argv);
+        let line = parse("qemu", &["-device", word]);
         assert_eq!(line.requests, [], "{word}");
         assert_eq!(line.warnings.len(), 1, "{word}: {:?}", line.warnings);
     }

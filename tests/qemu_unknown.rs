@@ -6,6 +6,9 @@
     reason = "a test may stop where it stands"
 )]
 
+#[path = "common/line.rs"]
+mod line;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
@@ -13,9 +16,7 @@ use svirt_exec::model::resource::Target;
 use svirt_exec::qemu::{self, Environment, Invocation, Meaning, ValueKind};
 
 fn parse(words: &[&str]) -> Invocation {
-    let argv: Vec<OsString> = words.iter().map(OsString::from).collect();
-    let program = OsString::from("qemu-system-x86_64");
-    qemu::parse(&program, &argv, &BTreeMap::new(), &Environment::default())
+    line::parse("qemu-system-x86_64", words)
 }
 
 /// `word option: message` of what is not known, in a line without errors.
@@ -267,16 +268,15 @@ fn rows_that_were_missing() {
         (&["-device", "x-pci-proxy-dev,id=p,fd=7"], &["fd 7 write"]),
     ];
     for (words, want) in table {
-        let line = parse(words);
+        let parsed = parse(words);
         assert!(
-            line.errors.is_empty() && line.unknown.is_empty(),
-            "{line:?}"
+            parsed.errors.is_empty() && parsed.unknown.is_empty(),
+            "{parsed:?}"
         );
-        let seen: Vec<String> = line
+        let seen: Vec<String> = parsed
             .requests
             .iter()
             .map(|request| {
-                let access = serde_json::to_value(request.access).unwrap();
                 let target = match &request.target {
                     Target::Path(path) => path.display().to_string(),
                     Target::Template(start) => format!("{}…", start.display()),
@@ -284,7 +284,7 @@ fn rows_that_were_missing() {
                     Target::DataFile(name) => name.display().to_string(),
                     other => format!("{other:?}"),
                 };
-                format!("{target} {}", access.as_str().unwrap())
+                format!("{target} {}", line::word(&request.access))
             })
             .collect();
         assert_eq!(seen, *want, "{words:?}");

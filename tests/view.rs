@@ -7,34 +7,19 @@
     reason = "a test may stop where it stands"
 )]
 
+#[path = "common/program.rs"]
+mod program;
+
 use std::fs;
 use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-fn svirt_exec(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_svirt-exec"));
-    command.args(words).stdin(Stdio::null());
-    command
-}
+use program::{selinux_is_off, svirt_exec, text};
 
 fn run(words: &[&str]) -> Output {
-    svirt_exec(words).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// True where SELinux is off; says so where a test cannot run.
-fn selinux_is_off(test: &str) -> bool {
-    let off = !Path::new("/sys/fs/selinux/enforce").exists();
-    if !off {
-        eprintln!("SKIPPED {test}: this host has SELinux on");
-    }
-    off
+    svirt_exec().args(words).output().unwrap()
 }
 
 const LOG: &str = concat!(
@@ -103,7 +88,8 @@ fn a_log_from_elsewhere_is_explained() {
     assert_eq!(all[0]["name"], "/\u{1b}]a b");
     assert_eq!(all[0]["why"], "categories");
 
-    let mut piped = svirt_exec(&["denials", "--log", "-", "429"])
+    let mut piped = svirt_exec()
+        .args(["denials", "--log", "-", "429"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -131,7 +117,7 @@ fn a_log_from_elsewhere_is_explained() {
             "no length of time",
         ),
     ] {
-        let output = svirt_exec(words).arg(&log).output().unwrap();
+        let output = svirt_exec().args(words).arg(&log).output().unwrap();
         assert_eq!(output.status.code(), Some(status), "{output:?}");
         assert!(text(&output.stderr).contains(said), "{output:?}");
     }

@@ -2,18 +2,15 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
-use crate::support::*;
+use crate::lib::*;
 
 fn named(name: &str, disk: &Path) -> Guest {
-    Guest::qemu(
-        &["--name", name],
-        ["-S".as_ref(), "-hda".as_ref(), disk.as_os_str()],
-    )
+    Guest::qemu_on(&["--name", name], disk)
 }
 
-fn run(verb: &str, options: &[&str], guest: &str, path: &Path) -> Output {
+fn plug(verb: &str, options: &[&str], guest: &str, path: &Path) -> Output {
     svirt_exec([verb])
         .args(options)
         .arg(guest)
@@ -23,11 +20,7 @@ fn run(verb: &str, options: &[&str], guest: &str, path: &Path) -> Output {
 }
 
 fn open(guest: &mut Guest, node: &str, path: &Path, read_only: bool) -> String {
-    guest.qmp(&format!(
-        "{{\"execute\":\"blockdev-add\",\"arguments\":{{\"driver\":\"file\",\"node-name\":\"{node}\",\
-         \"read-only\":{read_only},\"filename\":\"{}\"}}}}",
-        path.display()
-    ))
+    guest.blockdev_add(node, &format!("\"read-only\":{read_only}"), path)
 }
 
 fn close(guest: &mut Guest, node: &str) {
@@ -49,11 +42,10 @@ fn a_guest_that_was_launched_without_any_file_is_found_by_its_name() {
     ] {
         let own: Vec<&str> = name.into_iter().flat_map(|name| ["--name", name]).collect();
         let guest = Guest::qemu(&own, options);
-        let output = run("attach", &[], "bare", &disk);
+        let output = plug("attach", &[], "bare", &disk);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         assert_eq!(level(&label(&disk)), level(&guest.label()));
-        let output = svirt_exec(["verify", "bare"]).output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        verified("bare");
         guest.end();
         assert_eq!(label(&disk), before);
     }
@@ -69,9 +61,9 @@ fn a_second_disk_can_be_plugged_in_and_out() {
     let answer = open(&mut guest, "n", &second, false);
     assert!(answer.contains("Permission denied"), "{answer}");
 
-    let output = run("attach", &["--json"], "plug", &second);
+    let output = plug("attach", &["--json"], "plug", &second);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let said = json(&output);
     assert_eq!(said["guest"]["name"], "plug");
     assert_eq!(said["guest"]["pid"], guest.child.id());
     assert_eq!(said["resources"][0]["action"], "relabel");
@@ -81,18 +73,14 @@ fn a_second_disk_can_be_plugged_in_and_out() {
     let answer = open(&mut guest, "n", &second, false);
     assert!(answer.contains("return"), "{answer}");
 
-    let output = run("detach", &[], "plug", &second);
-    assert_eq!(output.status.code(), Some(125), "{output:?}");
-    let said = stderr(&output);
+    let output = plug("detach", &[], "plug", &second);
     let pid = guest.child.id();
-    assert!(
-        said.contains(&format!("process {pid} of the guest has it open")),
-        "{said}"
-    );
+    let open_in = format!("process {pid} of the guest has it open");
+    refused(&output, &[&open_in]);
     assert_eq!(level(&label(&second)), level(&guest.label()));
 
     close(&mut guest, "n");
-    let output = run("detach", &["--json"], "plug", &second);
+    let output = plug("detach", &["--json"], "plug", &second);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(label(&second), before);
     nothing_happened(&second, &before);
@@ -101,11 +89,11 @@ fn a_second_disk_can_be_plugged_in_and_out() {
     // Free for others now.
     Guest::stub(&second).end();
     // And for the same guest again, which gives it back at its end; by its process ID.
-    let output = run("attach", &[], &pid.to_string(), &second);
+    let output = plug("attach", &[], &pid.to_string(), &second);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_ne!(label(&second), before);
     // Again is no error, and changes nothing.
-    assert_eq!(run("attach", &[], "plug", &second).status.code(), Some(0));
+    assert_eq!(plug("attach", &[], "plug", &second).status.code(), Some(0));
     guest.end();
     wait_until("the labels are back", || label(&second) == before);
     assert_eq!(label(&first), before);
@@ -120,9 +108,9 @@ fn what_the_launch_labelled_can_be_detached_too() {
     let before = label(&disk);
     let blockdev = format!("driver=file,node-name=d,filename={}", disk.display());
     let mut guest = Guest::qemu(&["--name", "unplug"], ["-S", "-blockdev", &blockdev]);
-    assert_eq!(run("detach", &[], "unplug", &disk).status.code(), Some(125));
+    refused(&plug("detach", &[], "unplug", &disk), &[]);
     close(&mut guest, "d");
-    let output = run("detach", &[], "unplug", &disk);
+    let output = plug("detach", &[], "unplug", &disk);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(label(&disk), before);
     guest.end();
@@ -136,10 +124,10 @@ fn content_and_shared_disks_are_attached_as_such() {
     let [disk, iso, shared] = ["d", "iso", "s"].map(|name| image(directory.path(), name));
     let before = label(&disk);
     let mut guest = named("classes", &disk);
-    let output = run("attach", &["--read-only"], "classes", &iso);
+    let output = plug("attach", &["--read-only"], "classes", &iso);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(label(&iso), "system_u:object_r:virt_content_t:s0");
-    let output = run("attach", &["--shared"], "classes", &shared);
+    let output = plug("attach", &["--shared"], "classes", &shared);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(
         label(&shared).ends_with(":svirt_prot_exec_image_t:s0"),
@@ -175,15 +163,8 @@ fn what_a_launch_refuses_is_refused() {
         (Path::new("/etc/passwd"), "the host's own"),
         (Path::new("/var/log/lastlog"), "not given to guests"),
     ] {
-        let output = run("attach", &[], "one", path);
-        let said = stderr(&output);
-        assert_eq!(
-            output.status.code(),
-            Some(125),
-            "{}: {said}",
-            path.display()
-        );
-        assert!(said.contains(why), "{}: {said}", path.display());
+        let output = plug("attach", &[], "one", path);
+        refused(&output, &[why]);
     }
     assert_eq!(label(&theirs), held);
     assert_eq!(label(&linked), before);
@@ -193,11 +174,10 @@ fn what_a_launch_refuses_is_refused() {
         .args([&free, &theirs])
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(125));
+    refused(&output, &[]);
     nothing_happened(&free, &before);
     // What another guest holds is not the first one's to give back either.
-    let output = run("detach", &[], "one", &theirs);
-    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    refused(&plug("detach", &[], "one", &theirs), &[]);
     assert_eq!(label(&theirs), held);
     guest.end();
     other.end();
@@ -216,19 +196,14 @@ fn a_guest_that_is_not_there_is_an_error() {
         (&["--pid"], own.as_str()),
     ] {
         for verb in ["attach", "detach"] {
-            let output = run(verb, options, guest, &disk);
-            assert_eq!(
-                output.status.code(),
-                Some(125),
-                "{verb} {guest}: {output:?}"
-            );
+            println!("{verb} {guest}");
+            refused(&plug(verb, options, guest, &disk), &[]);
         }
     }
     let mut dead = named("dead", &image(directory.path(), "dead.img"));
     dead.child.kill().unwrap();
     // Not waited for yet: a zombie.
-    let output = run("attach", &[], "dead", &disk);
-    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    refused(&plug("attach", &[], "dead", &disk), &[]);
     dead.kill();
     nothing_happened(&disk, &before);
 }
@@ -242,25 +217,19 @@ fn any_guest_can_be_named_by_its_process_and_only_by_its_user_or_root() {
     // Nothing is labelled for it and it has no name, so the journal does not know it.
     let guest = Guest::qemu(&[], ["-S"]);
     let pid = guest.child.id().to_string();
-    assert_eq!(run("attach", &[], &pid, &disk).status.code(), Some(125));
+    refused(&plug("attach", &[], &pid, &disk), &[]);
     let theirs = Path::new("/home/bob/plug.img");
-    fs::write(theirs, [0; 4096]).unwrap();
-    nix::unistd::chown(theirs, Some(1001.into()), Some(1001.into())).unwrap();
+    file_of(1001, theirs);
     let bobs = label(theirs);
-    let output = Command::new("runuser")
-        .args(["-u", "bob", "--", SVIRT_EXEC, "attach", "--pid", &pid])
+    let output = as_user("bob")
+        .args(["attach", "--pid", &pid])
         .arg(theirs)
-        .current_dir("/")
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(125), "{output:?}");
-    assert!(
-        stderr(&output).contains("only that user and root"),
-        "{output:?}"
-    );
+    refused(&output, &["only that user and root"]);
     assert_eq!(label(theirs), bobs);
     fs::remove_file(theirs).unwrap();
-    let output = run("attach", &["--pid"], &pid, &disk);
+    let output = plug("attach", &["--pid"], &pid, &disk);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(level(&label(&disk)), level(&guest.label()));
     guest.kill();

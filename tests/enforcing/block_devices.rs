@@ -5,9 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{
-    Guest, STUB, directory, image, label, level, nothing_happened, stderr, svirt_exec,
-};
+use crate::lib::*;
 
 /// An overlay on a loop device of a type that is given to guests; its backing file is a file.
 pub struct Overlay {
@@ -23,12 +21,8 @@ impl Overlay {
         let overlay = directory.path().join("overlay.qcow2");
         let overlay = overlay.to_str().unwrap();
         let backing = base.to_str().unwrap();
-        output(
-            "qemu-img",
-            &[
-                "create", "-q", "-f", "qcow2", "-F", "raw", "-b", backing, overlay,
-            ],
-        );
+        let make = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw"];
+        run(&[&make[..], &["-b", backing, overlay]].concat());
         // A device of its own size, as a logical volume would have.
         fs::File::options()
             .write(true)
@@ -37,12 +31,13 @@ impl Overlay {
             .set_len(4 << 20)
             .unwrap();
         let _ = Command::new("modprobe").arg("loop").status();
-        let device = output("losetup", &["--find", "--show", overlay]);
+        let device = run(&["losetup", "--find", "--show", overlay]);
+        let device = PathBuf::from(device.trim());
         // udev labels the node when it hears of the new disk.
-        output("udevadm", &["settle"]);
-        output("chcon", &["-t", "removable_device_t", &device]);
+        run(&["udevadm", "settle"]);
+        chcon(&["-t", "removable_device_t"], &device);
         Self {
-            device: PathBuf::from(device),
+            device,
             base,
             _directory: directory,
         }
@@ -60,15 +55,9 @@ impl Overlay {
 impl Drop for Overlay {
     fn drop(&mut self) {
         let device = self.device.to_str().unwrap();
-        output("losetup", &["--detach", device]);
+        run(&["losetup", "--detach", device]);
         let _ = Command::new("restorecon").args(["-F", device]).status();
     }
-}
-
-fn output(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().unwrap();
-    assert!(output.status.success(), "{program} {args:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 #[test]
@@ -76,9 +65,7 @@ fn output(program: &str, args: &[&str]) -> String {
 fn what_the_header_of_a_device_names_is_labelled_too() {
     let overlay = Overlay::new();
     let before = overlay.labels();
-    let mut command = svirt_exec([STUB, "-drive", &overlay.drive()]);
-    command.env("STUB", "wait");
-    let guest = Guest::start(command, "ready");
+    let guest = Guest::start_stub(svirt_exec([STUB, "-drive", &overlay.drive()]));
     let [device, base] = overlay.labels();
     assert_eq!(level(&device), level(&guest.label()));
     assert!(base.ends_with(":virt_content_t:s0"), "{base}");
@@ -96,11 +83,9 @@ fn a_refusal_behind_a_device_puts_its_label_back() {
         .env("STUB", "wait")
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(125));
-    assert!(stderr(&output).contains("hard links"), "{output:?}");
+    refused(&output, &["hard links"]);
     assert_eq!(overlay.labels(), before);
-    let left = fs::read_dir("/var/lib/svirt-exec/guests").unwrap().count();
-    assert_eq!(left, 0);
+    assert_eq!(entries(GUESTS).len(), 0);
 }
 
 #[test]
@@ -111,7 +96,7 @@ fn a_plan_says_that_the_chain_on_a_device_is_unknown() {
     let output = svirt_exec(["plan", "--json", STUB, "-drive", &overlay.drive()])
         .output()
         .unwrap();
-    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let plan = json(&output);
     let warnings = plan["warnings"].to_string();
     assert!(warnings.contains("chain unknown"), "{warnings}");
     let device = &plan["resources"][0];
@@ -150,9 +135,9 @@ impl Disk {
         size.set_len(8 << 20).unwrap();
         let _ = Command::new("modprobe").arg("loop").status();
         let file = file.to_str().unwrap();
-        let device = output("losetup", &["--find", "--show", "--partscan", file]);
+        let device = run(&["losetup", "--find", "--show", "--partscan", file]);
         let disk = Self {
-            device,
+            device: device.trim().to_owned(),
             _directory: directory,
         };
         disk.given_to_guests();
@@ -161,8 +146,8 @@ impl Disk {
 
     /// udev labels the node when it hears of a change.
     fn given_to_guests(&self) {
-        output("udevadm", &["settle"]);
-        output("chcon", &["-t", "removable_device_t", &self.device]);
+        run(&["udevadm", "settle"]);
+        chcon(&["-t", "removable_device_t"], Path::new(&self.device));
     }
 
     fn label(&self) -> String {
@@ -170,29 +155,22 @@ impl Disk {
     }
 
     /// Launches on it, and checks that this is refused with such words and no trace.
-    fn refused(&self, words: &[&str]) {
+    fn is_refused(&self, words: &[&str]) {
         let before = self.label();
         let drive = format!("file={},format=raw,if=virtio", self.device);
         let output = svirt_exec([STUB, "-drive", &drive])
             .env("STUB", "exit 0")
             .output()
             .unwrap();
-        assert_eq!(output.status.code(), Some(125), "{output:?}");
-        let said = stderr(&output);
-        for word in words {
-            assert!(said.contains(word), "{word}: {said}");
-        }
+        refused_in_one_line(&output, 125, words);
         nothing_happened(Path::new(&self.device), &before);
-        assert_eq!(said.lines().count(), 1, "{said}");
     }
 
     /// Launches on it, and checks that the guest gets it.
     fn free(&self) {
         let before = self.label();
         let drive = format!("file={},format=raw,if=virtio", self.device);
-        let mut command = svirt_exec([STUB, "-drive", &drive]);
-        command.env("STUB", "wait");
-        let guest = Guest::start(command, "ready");
+        let guest = Guest::start_stub(svirt_exec([STUB, "-drive", &drive]));
         assert_eq!(level(&self.label()), level(&guest.label()));
         guest.end();
         assert_eq!(self.label(), before);
@@ -201,7 +179,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        output("losetup", &["--detach", &self.device]);
+        run(&["losetup", "--detach", &self.device]);
         let _ = Command::new("restorecon")
             .args(["-F", &self.device])
             .status();
@@ -213,33 +191,28 @@ impl Drop for Disk {
 fn a_disk_that_is_mounted_is_the_hosts() {
     let disk = Disk::new();
     disk.free();
-    output("mkfs.ext4", &["-q", &disk.device]);
+    run(&["mkfs.ext4", "-q", &disk.device]);
     let mounts = directory();
     let point = mounts.path().join("a b");
     fs::create_dir(&point).unwrap();
     let point = point.to_str().unwrap();
-    output("mount", &[&disk.device, point]);
+    run(&["mount", &disk.device, point]);
     disk.given_to_guests();
-    disk.refused(&["this host uses the device", "mounted at", "a b'; umount '"]);
+    disk.is_refused(&["this host uses the device", "mounted at", "a b'; umount '"]);
     // Nor is it given to a guest that runs.
     let own = image(mounts.path(), "own.img");
     let guest = Guest::stub(&own);
     let pid = guest.child.id().to_string();
     let attached = svirt_exec(["attach", &pid, &disk.device]).output().unwrap();
-    assert_eq!(attached.status.code(), Some(125), "{attached:?}");
-    assert!(
-        stderr(&attached).contains("this host uses the device"),
-        "{attached:?}"
-    );
+    refused(&attached, &["this host uses the device"]);
     guest.end();
     // To a plan it is a warning: it may be free by the time of the launch.
     let drive = format!("file={},format=raw,if=virtio", disk.device);
     let planned = svirt_exec(["plan", STUB, "-drive", &drive])
         .output()
         .unwrap();
-    assert_eq!(planned.status.code(), Some(0), "{planned:?}");
-    assert!(stderr(&planned).contains("it is mounted at"), "{planned:?}");
-    output("umount", &[point]);
+    ended_with(&planned, 0, &["it is mounted at"]);
+    run(&["umount", point]);
     disk.given_to_guests();
     disk.free();
 }
@@ -250,14 +223,14 @@ fn a_disk_with_a_partition_in_use_is_the_hosts() {
     let disk = Disk::of(&partition_table());
     disk.free();
     let partition = format!("{}p1", disk.device);
-    output("udevadm", &["settle"]);
-    output("mkfs.ext4", &["-q", &partition]);
+    run(&["udevadm", "settle"]);
+    run(&["mkfs.ext4", "-q", &partition]);
     let point = directory();
-    output("mount", &[&partition, point.path().to_str().unwrap()]);
+    run(&["mount", &partition, point.path().to_str().unwrap()]);
     disk.given_to_guests();
     let name = partition.strip_prefix("/dev/").unwrap();
-    disk.refused(&[&format!("its partition '{name}' is mounted at '/root/")]);
-    output("umount", &[&partition]);
+    disk.is_refused(&[&format!("its partition '{name}' is mounted at '/root/")]);
+    run(&["umount", &partition]);
     disk.given_to_guests();
     disk.free();
 }
@@ -266,11 +239,11 @@ fn a_disk_with_a_partition_in_use_is_the_hosts() {
 #[ignore = "needs the bed: make test"]
 fn a_disk_that_is_swap_space_is_the_hosts() {
     let disk = Disk::new();
-    output("mkswap", &[&disk.device]);
-    output("swapon", &[&disk.device]);
+    run(&["mkswap", &disk.device]);
+    run(&["swapon", &disk.device]);
     disk.given_to_guests();
-    disk.refused(&["it is swap space; swapoff /dev/loop"]);
-    output("swapoff", &[&disk.device]);
+    disk.is_refused(&["it is swap space; swapoff /dev/loop"]);
+    run(&["swapoff", &disk.device]);
     disk.given_to_guests();
     disk.free();
 }
@@ -285,7 +258,7 @@ fn a_disk_that_somebody_has_claimed_gets_its_label_back() {
         .custom_flags(libc::O_EXCL)
         .open(&disk.device)
         .unwrap();
-    disk.refused(&["somebody has claimed it", "all labels are put back"]);
+    disk.is_refused(&["somebody has claimed it", "all labels are put back"]);
     drop(claim);
     disk.free();
 }
@@ -293,17 +266,14 @@ fn a_disk_that_somebody_has_claimed_gets_its_label_back() {
 #[test]
 #[ignore = "needs the bed: make test"]
 fn the_hosts_own_root_is_never_given_away() {
-    let source = output("findmnt", &["-n", "-o", "SOURCE", "/"]);
-    let before = label(Path::new(&source));
+    let source = run(&["findmnt", "-n", "-o", "SOURCE", "/"]);
+    let source = source.trim();
+    let before = label(Path::new(source));
     let drive = format!("file={source},format=raw,if=virtio");
     let output = svirt_exec([STUB, "-drive", &drive])
         .env("STUB", "exit 0")
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(125));
-    assert!(
-        stderr(&output).contains("the host runs from it"),
-        "{output:?}"
-    );
-    assert_eq!(label(Path::new(&source)), before);
+    refused(&output, &["the host runs from it"]);
+    assert_eq!(label(Path::new(source)), before);
 }

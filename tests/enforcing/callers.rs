@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::*;
+use crate::lib::*;
 
 /// Runs a unit, and says whether it succeeded, and what the journal has of it.
 fn unit(properties: &[&str], words: &[&str]) -> (bool, String) {
@@ -102,8 +102,7 @@ struct Owned(&'static str);
 
 impl Owned {
     fn new(path: &'static str, uid: u32) -> Self {
-        fs::write(path, [0; 4096]).unwrap();
-        nix::unistd::chown(path, Some(uid.into()), Some(uid.into())).unwrap();
+        file_of(uid, Path::new(path));
         Self(path)
     }
 }
@@ -296,13 +295,7 @@ fn output_arrives_from_cron_for_root_and_for_users() {
         assert!(crontab.wait().unwrap().success());
     }
     let _ = fs::remove_file("/run/crond.reboot");
-    assert!(
-        Command::new("systemctl")
-            .args(["start", "cron"])
-            .status()
-            .unwrap()
-            .success()
-    );
+    run(&["systemctl", "start", "cron"]);
     for out in [roots.as_path(), Path::new("/home/alice/out")] {
         wait_until("cron has run its job", || {
             fs::read_to_string(out).is_ok_and(|text| text.contains("\nlabel "))
@@ -325,16 +318,9 @@ fn output_arrives_from_cron_for_root_and_for_users() {
 #[ignore = "needs the bed: make test"]
 fn a_user_without_privilege_confines_a_guest_on_files_of_his_own() {
     let disk = Path::new("/home/bob/own.img");
-    fs::write(disk, [0; 4096]).unwrap();
-    nix::unistd::chown(disk, Some(1001.into()), Some(1001.into())).unwrap();
+    file_of(1001, disk);
     let before = label(disk);
-    let mut command = Command::new("runuser");
-    command
-        .args(["-u", "bob", "--", SVIRT_EXEC, STUB, "-hda"])
-        .arg(disk)
-        .env("STUB", "wait")
-        .current_dir("/");
-    let guest = Guest::start(command, "ready");
+    let guest = Guest::of_user("bob", disk);
     let now = label(disk);
     assert!(now.contains("svirt_prot_exec_image_t:s0:c"), "{now}");
     guest.end();

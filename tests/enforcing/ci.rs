@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::*;
+use crate::lib::*;
 
 /// A job as a runner starts it: a script of the shell's.
 fn job(script: &str, directory: &Path) -> std::process::Output {
@@ -51,9 +51,7 @@ fn nobody_holds_the_pipe_of_a_job_that_has_ended() {
     // While another guest reads the same CD-ROM, the keeper goes on after its own guest's end.
     let iso = image(directory.path(), "pipe.iso");
     let iso = iso.to_str().unwrap();
-    let mut other = svirt_exec([STUB, "-cdrom", iso]);
-    other.env("STUB", "wait");
-    let other = Guest::start(other, "ready");
+    let other = Guest::start_stub(svirt_exec([STUB, "-cdrom", iso]));
     let mut child = svirt_exec([STUB, "-cdrom", iso, "-hda", disk.to_str().unwrap()])
         .env("STUB", "write 1 done")
         .stdout(Stdio::piped())
@@ -119,16 +117,14 @@ fn twenty_jobs_at_once_are_each_in_a_cage_of_their_own() {
     levels.sort();
     levels.dedup();
     assert_eq!(levels.len(), 20);
-    let output = svirt_exec(["verify"]).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    run(&[SVIRT_EXEC, "verify"]);
     for (_, _, child, _) in &mut guests {
         drop(child.stdin.take());
     }
     for (_, _, child, _) in &mut guests {
         assert!(child.wait().unwrap().success());
     }
-    let output = svirt_exec(["restore"]).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    run(&[SVIRT_EXEC, "restore"]);
     for (disk, before, _, _) in &guests {
         assert_eq!(label(disk), *before);
     }
@@ -147,8 +143,7 @@ fn killed_by_its_time_limit(disk: &Path) {
         "Environment=STUB=pause",
         SVIRT_EXEC,
     ]);
-    command.args([STUB, "-hda"]).arg(disk);
-    assert!(command.status().unwrap().success());
+    succeeds(command.args([STUB, "-hda"]).arg(disk));
     wait_until("the job's guest runs", || label(disk).contains(":s0:c"));
     run(&["systemctl", "kill", "-s", "KILL", &unit]);
     wait_until("the job is gone", || {
@@ -176,11 +171,7 @@ fn a_job_killed_by_its_time_limit_leaves_nothing_labelled_after_the_next_step() 
     assert_eq!(label(&disk), before);
     // The next job.
     killed_by_its_time_limit(&disk);
-    let output = svirt_exec([STUB, "-S"])
-        .env("STUB", "exit 0")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
+    succeeds(svirt_exec([STUB, "-S"]).env("STUB", "exit 0"));
     assert_eq!(label(&disk), before);
     // The unit that runs at boot.
     killed_by_its_time_limit(&disk);
@@ -192,7 +183,7 @@ fn a_job_killed_by_its_time_limit_leaves_nothing_labelled_after_the_next_step() 
 #[ignore = "needs the bed: make test"]
 fn the_health_of_a_runner_is_a_gate() {
     let output = svirt_exec(["doctor", "--json"]).output().unwrap();
-    let document: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let document = json(&output);
     assert_eq!(document["ok"], output.status.success(), "{document}");
 }
 
@@ -232,9 +223,7 @@ fn a_qemu_from_the_source_tree_says_the_command_that_makes_it_work() {
             .output()
             .unwrap()
     };
-    let output = launch();
-    assert_eq!(output.status.code(), Some(125), "{output:?}");
-    let said = stderr(&output);
+    let said = refused(&launch(), &[]);
     println!("{said}");
     let command = said
         .lines()
@@ -275,9 +264,7 @@ fn a_runner_in_a_container_says_what_to_do() {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(125), "{output:?}");
-    let said = stderr(&output);
-    assert!(said.contains("outside the container"), "{said}");
+    refused(&output, &["outside the container"]);
     assert_eq!(label(&disk), before);
 }
 
@@ -311,10 +298,7 @@ fn a_launcher_that_looks_qemu_up_has_confined_guests() {
             guest.label()
         );
         assert_eq!(level(&label(&disk)), level(&guest.label()));
-        let output = svirt_exec(["verify", &guest.child.id().to_string()])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
+        verified(&guest.child.id().to_string());
         guest.kill();
         assert_eq!(label(&disk), before);
     }

@@ -1,15 +1,14 @@
-//! Crowds: however many launch at one time, and whoever else is in a cage, no two guests that live
-//! at one time are in overlapping cages. That is seen from outside (`observer`), not read from
+//! Crowds: however many launch at one time, and whoever else has categories, no two guests that live
+//! at one time have overlapping MCS categories. That is seen from outside (`observer`), not read from
 //! anybody's records.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Instant;
 
-use crate::observer::{Observer, Report};
-use crate::support::*;
+use crate::lib::observer::{Observer, Report};
+use crate::lib::*;
 
 /// Launches at one time.
 const BATCH: usize = 50;
@@ -105,33 +104,9 @@ impl Drop for Launch {
     }
 }
 
-/// Labels of many files.
-fn labels(paths: &[PathBuf]) -> Vec<String> {
-    let output = Command::new("stat")
-        .args(["-c", "%C"])
-        .args(paths)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-    stdout(&output).lines().map(ToOwned::to_owned).collect()
-}
-
-/// Entries in everybody's journals.
-fn entries() -> Vec<PathBuf> {
-    let state = Path::new("/var/lib/svirt-exec");
-    let mut found = Vec::new();
-    let users = fs::read_dir(state.join("users")).unwrap().flatten();
-    let directories = users.map(|user| user.path()).chain([state.join("guests")]);
-    for directory in directories {
-        let files = fs::read_dir(directory).unwrap().flatten();
-        found.extend(files.map(|file| file.path()));
-    }
-    found
-}
-
 /// All keepers have done their work: nothing of these launches is left.
 fn nothing_is_left(images: &[PathBuf], before: &[String]) {
-    wait_until("every journal is empty", || entries().is_empty());
+    wait_until("every journal is empty", || entries_of_all().is_empty());
     assert_eq!(labels(images), before);
 }
 
@@ -209,8 +184,8 @@ fn the_observer_sees_two_guests_at_one_level() {
         .map(|(number, level)| {
             let disk = image(directory.path(), &format!("{number}.img"));
             let mut command = svirt_exec(["--share-level", "--level", level, STUB, "-hda"]);
-            command.arg(&disk).env("STUB", "wait");
-            Guest::start(command, "ready")
+            command.arg(&disk);
+            Guest::start_stub(command)
         })
         .collect();
     let pids: Vec<u32> = guests.iter().map(|guest| guest.child.id()).collect();
@@ -231,20 +206,15 @@ fn the_observer_sees_two_guests_at_one_level() {
 #[ignore = "needs the bed: make test"]
 fn a_pair_that_somebody_has_is_given_up_for_one_that_nobody_has() {
     // Of all pairs 99 in 100. No entry says so: this guest has nothing to put back.
-    let mut command = svirt_exec(["--level", "s0:c0.c1019", STUB]);
-    command.env("STUB", "wait");
-    let most = Guest::start(command, "ready");
+    let most = Guest::start_stub(svirt_exec(["--level", "s0:c0.c1019", STUB]));
     let directory = directory();
     let mut said = String::new();
     for number in 0..4 {
         let disk = image(directory.path(), &format!("{number}.img"));
         let before = label(&disk);
-        let mut command = svirt_exec(["-v", STUB, "-hda"]);
-        command
-            .arg(&disk)
-            .env("STUB", "wait")
-            .stderr(Stdio::piped());
-        let mut guest = Guest::start(command, "ready");
+        let mut command = stub_with(&["-v"], "wait", &disk);
+        command.stderr(Stdio::piped());
+        let mut guest = Guest::start_stub(command);
         let pair = level(&guest.label());
         let numbers = pair.trim_start_matches("s0:").split(',');
         let mut numbers = numbers.map(|category| category[1..].parse::<u16>().unwrap());
@@ -274,8 +244,7 @@ fn a_guest_with_nothing_to_put_back_does_not_take_its_own_keeper_for_somebody() 
         .env("STUB", "exit 0")
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let said = ended_with(&output, 0, &[]);
     assert_eq!(said.matches("claimed ").count(), 1, "{said}");
     assert!(!said.contains("somebody has"), "{said}");
 }

@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::fixtures;
-use crate::planned::Planned;
-use crate::strace::{self, Deed, Event, tidy};
-use crate::support::{QEMU, SVIRT_EXEC};
+use crate::lib::fixtures;
+use crate::lib::planned::Planned;
+use crate::lib::strace::{self, Deed, Event, tidy};
+use crate::lib::{Boolean, QEMU, SVIRT_EXEC};
 
 /// Working directory of every run; nothing is in it unless a case says so.
 const CWD: &str = "/srv/cfg";
@@ -371,38 +371,12 @@ fn cases(booted: bool) -> Vec<Case> {
         .collect()
 }
 
-/// Lets a login's programs run code that they wrote, as TCG does; not so in Debian's policy.
-struct Execmem(bool);
-
-impl Execmem {
-    fn set(on: &str) {
-        let done = Command::new("setsebool")
-            .args(["allow_execmem", on])
-            .status();
-        assert!(done.unwrap().success());
-    }
-
-    fn allow(booted: bool) -> Self {
-        if booted {
-            Self::set("on");
-        }
-        Self(booted)
-    }
-}
-
-impl Drop for Execmem {
-    fn drop(&mut self) {
-        if self.0 {
-            Self::set("off");
-        }
-    }
-}
-
 #[test]
 #[ignore = "needs the bed: make test"]
 fn qemu_opens_what_the_plan_says() {
     let booted = Path::new("/sys/fs/selinux/enforce").exists();
-    let _execmem = Execmem::allow(booted);
+    // Debian's policy does not let a login's programs run code that they wrote, as TCG does.
+    let _execmem = booted.then(|| Boolean::on("allow_execmem"));
     let mut complaints = BTreeSet::new();
     let (mut lines, mut complete) = (0, 0);
     for case in cases(booted) {

@@ -6,21 +6,15 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::*;
+use crate::lib::*;
 
-fn refused(output: &Output, status: i32, parts: &[&str]) {
-    let said = stderr(output);
-    assert_eq!(output.status.code(), Some(status), "{said}");
-    assert_eq!(stdout(output), "", "stdout is QEMU's");
-    for part in parts {
-        assert!(said.contains(part), "'{part}' is not in: {said}");
-    }
-    let lines: Vec<_> = said.lines().collect();
-    assert!(
-        lines.iter().all(|line| line.starts_with("svirt-exec: ")),
-        "{said}"
-    );
-    assert_eq!(lines.len(), 1, "{said}");
+/// Launches the stub, which ends at once, with a file as a drive.
+fn launch_on(file: &Path, further: &str) -> Output {
+    svirt_exec([STUB, "-drive"])
+        .arg(format!("file={}{further}", file.display()))
+        .env("STUB", "exit 0")
+        .output()
+        .unwrap()
 }
 
 #[test]
@@ -30,7 +24,7 @@ fn exit_status_is_qemus_own() {
     let disk = image(directory.path(), "exit.img");
     for status in [0, 1, 42, 125, 255] {
         let output = stub(&format!("exit {status}"), &disk).output().unwrap();
-        assert_eq!(output.status.code(), Some(status), "{}", stderr(&output));
+        ended_with(&output, status, &[]);
         keepers_done();
     }
     use std::os::unix::process::ExitStatusExt;
@@ -44,25 +38,18 @@ fn exit_status_is_qemus_own() {
 fn a_qemu_that_is_not_there_is_127_and_one_that_cannot_run_126() {
     let directory = directory();
     let output = svirt_exec(["qemu-system-nothing"]).output().unwrap();
-    refused(&output, 127, &["cannot find 'qemu-system-nothing' in PATH"]);
+    refused_in_one_line(&output, 127, &["cannot find 'qemu-system-nothing' in PATH"]);
     let path = directory.path().join("qemu");
     fs::write(&path, "text").unwrap();
     let output = svirt_exec([&path]).output().unwrap();
-    refused(&output, 126, &["cannot execute", "chmod +x"]);
+    refused_in_one_line(&output, 126, &["cannot execute", "chmod +x"]);
     // Executable, an entry point, and no program.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    assert!(
-        Command::new("chcon")
-            .args(["-t", "qemu_exec_t"])
-            .arg(&path)
-            .status()
-            .unwrap()
-            .success()
-    );
+    chcon(&["-t", "qemu_exec_t"], &path);
     let disk = image(directory.path(), "126.img");
     let before = label(&disk);
     let output = svirt_exec([&path]).arg("-hda").arg(&disk).output().unwrap();
-    refused(&output, 126, &["no program for this machine"]);
+    refused_in_one_line(&output, 126, &["no program for this machine"]);
     nothing_happened(&disk, &before);
 }
 
@@ -73,7 +60,7 @@ fn a_missing_image_is_named_with_its_word() {
     let output = stub("exit 0", &directory.path().join("absent.img"))
         .output()
         .unwrap();
-    refused(
+    refused_in_one_line(
         &output,
         125,
         &["cannot find", "absent.img", "word 3, -hda", "no such file"],
@@ -87,7 +74,7 @@ fn a_device_that_is_not_there_or_not_bound_is_named_with_what_was_looked_up() {
         let device = format!("vfio-pci,iommufd=i,host={address}");
         svirt_exec([STUB, "-device", &device]).output().unwrap()
     };
-    refused(
+    refused_in_one_line(
         &host("fffffffe:00:00.0"),
         125,
         &[
@@ -96,7 +83,7 @@ fn a_device_that_is_not_there_or_not_bound_is_named_with_what_was_looked_up() {
         ],
     );
     // The host bridge of every PC.
-    refused(
+    refused_in_one_line(
         &host("00:00.0"),
         125,
         &[
@@ -104,17 +91,12 @@ fn a_device_that_is_not_there_or_not_bound_is_named_with_what_was_looked_up() {
             "driverctl set-override 0000:00:00.0 vfio-pci",
         ],
     );
-    refused(&host("../../x"), 125, &["'../../x' is no PCI address"]);
+    refused_in_one_line(&host("../../x"), 125, &["'../../x' is no PCI address"]);
     let usb = svirt_exec([STUB, "-device", "usb-host,vendorid=0xfffe"])
         .env("STUB", "exit 0")
         .output()
         .unwrap();
-    assert_eq!(usb.status.code(), Some(0), "{}", stderr(&usb));
-    let said = stderr(&usb);
-    assert!(
-        said.contains("warning: ") && said.contains("no device is plugged in that fits"),
-        "{said}"
-    );
+    ended_with(&usb, 0, &["warning: ", "no device is plugged in that fits"]);
     keepers_done();
 }
 
@@ -125,15 +107,16 @@ fn an_image_that_the_user_may_not_read_or_does_not_own_is_refused() {
     fs::write(path, [0; 4096]).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     let before = label(path);
-    let output = Command::new("runuser")
-        .args(["-u", "alice", "--", SVIRT_EXEC, STUB, "-hda"])
-        .arg(path)
-        .env("STUB", "exit 0")
-        .current_dir("/")
-        .output()
-        .unwrap();
-    refused(
-        &output,
+    let launch = || {
+        as_user("alice")
+            .args([STUB, "-hda"])
+            .arg(path)
+            .env("STUB", "exit 0")
+            .output()
+            .unwrap()
+    };
+    refused_in_one_line(
+        &launch(),
         125,
         &[
             "cannot read the header of",
@@ -142,15 +125,8 @@ fn an_image_that_the_user_may_not_read_or_does_not_own_is_refused() {
         ],
     );
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
-    let output = Command::new("runuser")
-        .args(["-u", "alice", "--", SVIRT_EXEC, STUB, "-hda"])
-        .arg(path)
-        .env("STUB", "exit 0")
-        .current_dir("/")
-        .output()
-        .unwrap();
-    refused(
-        &output,
+    refused_in_one_line(
+        &launch(),
         125,
         &["cannot label", "it belongs to user 0", "CAP_FOWNER"],
     );
@@ -174,9 +150,8 @@ fn a_qemu_that_is_no_entry_point_is_refused_with_the_commands_that_mend_it() {
             .output()
             .unwrap()
     };
-    let output = start();
-    refused(
-        &output,
+    let said = refused_in_one_line(
+        &start(),
         125,
         &[
             "no entry point",
@@ -186,16 +161,8 @@ fn a_qemu_that_is_no_entry_point_is_refused_with_the_commands_that_mend_it() {
     );
     nothing_happened(&disk, &before);
     // The advice, followed to the letter.
-    let said = stderr(&output);
     let advice = said.trim().rsplit("relabelling: ").next().unwrap();
-    assert!(
-        Command::new("sh")
-            .args(["-c", advice])
-            .status()
-            .unwrap()
-            .success(),
-        "{advice}"
-    );
+    run(&["sh", "-c", advice]);
     assert_eq!(start().status.code(), Some(7));
     keepers_done();
 }
@@ -221,18 +188,12 @@ fn a_policy_without_types_for_guests_is_refused() {
             disk.display()
         );
         // The launcher reads the file as what it is: a file of the policy.
-        let typed = Command::new("chcon")
-            .arg("--reference")
-            .arg(file)
-            .arg(&other)
-            .status();
-        assert!(typed.unwrap().success());
-        let output = Command::new("unshare")
-            .args(["--mount", "sh", "-c", &script])
+        chcon(&["--reference", file], &other);
+        let output = in_mount_namespace(&script)
             .env("STUB", "exit 0")
             .output()
             .unwrap();
-        refused(&output, 125, &[part]);
+        refused_in_one_line(&output, 125, &[part]);
         nothing_happened(&disk, &before);
     }
     assert_eq!(fs::read(file).unwrap(), text);
@@ -254,9 +215,7 @@ fn a_transition_that_the_policy_denies_is_refused_before_anything_changes() {
         .env("STUB", "exit 0")
         .output()
         .unwrap();
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(125), "{said}");
-    assert!(said.contains("may not transition"), "{said}");
+    refused(&output, &["may not transition"]);
     nothing_happened(&disk, &before);
 }
 
@@ -273,27 +232,16 @@ fn the_hosts_own_files_are_never_labelled() {
         Path::new("/etc/../etc/passwd"),
     ] {
         let output = stub("exit 0", path).output().unwrap();
-        refused(&output, 125, &["files below /etc are the host's own"]);
+        refused_in_one_line(&output, 125, &["files below /etc are the host's own"]);
     }
     assert_eq!(label(Path::new("/etc/passwd")), before);
     // Files elsewhere that the policy protects by their type.
     let shadow = directory.path().join("shadow");
     fs::write(&shadow, "x").unwrap();
-    assert!(
-        Command::new("chcon")
-            .args(["-t", "shadow_t"])
-            .arg(&shadow)
-            .status()
-            .unwrap()
-            .success()
-    );
+    chcon(&["-t", "shadow_t"], &shadow);
     let before = label(&shadow);
-    let output = svirt_exec([STUB, "-drive"])
-        .arg(format!("file={},format=raw", shadow.display()))
-        .env("STUB", "exit 0")
-        .output()
-        .unwrap();
-    refused(
+    let output = launch_on(&shadow, ",format=raw");
+    refused_in_one_line(
         &output,
         125,
         &["cannot label", "may not relabelfrom shadow_t"],
@@ -306,12 +254,8 @@ fn the_hosts_own_files_are_never_labelled() {
 fn the_hosts_own_disk_is_refused() {
     let disk = Path::new("/dev/vda");
     let before = label(disk);
-    let output = svirt_exec([STUB, "-drive"])
-        .arg(format!("file={},format=raw", disk.display()))
-        .env("STUB", "exit 0")
-        .output()
-        .unwrap();
-    refused(
+    let output = launch_on(disk, ",format=raw");
+    refused_in_one_line(
         &output,
         125,
         &["cannot label '/dev/vda'", "this host uses the device"],
@@ -332,17 +276,15 @@ fn a_full_or_read_only_journal_stops_the_launch() {
         // In a mount namespace of its own: the other tests go on with the real one.
         let script = format!(
             "mount -t tmpfs -o {options},rootcontext=system_u:object_r:svirt_launcher_var_lib_t:s0 \
-             t /var/lib/svirt-exec/guests; \
-             dd if=/dev/zero of=/var/lib/svirt-exec/guests/x bs=4k count=1 status=none 2>/dev/null; \
+             t {GUESTS}; dd if=/dev/zero of={GUESTS}/x bs=4k count=1 status=none 2>/dev/null; \
              exec {SVIRT_EXEC} {STUB} -hda {}",
             disk.display()
         );
-        let output = Command::new("unshare")
-            .args(["--mount", "sh", "-c", &script])
+        let output = in_mount_namespace(&script)
             .env("STUB", "exit 0")
             .output()
             .unwrap();
-        refused(&output, 125, &[part, "no label stays changed"]);
+        refused_in_one_line(&output, 125, &[part, "no label stays changed"]);
         nothing_happened(&disk, &before);
     }
 }
@@ -354,7 +296,7 @@ fn a_file_with_two_names_is_refused() {
     let disk = image(directory.path(), "one.img");
     fs::hard_link(&disk, directory.path().join("two.img")).unwrap();
     let output = stub("exit 0", &disk).output().unwrap();
-    refused(&output, 125, &["it has 2 hard links"]);
+    refused_in_one_line(&output, 125, &["it has 2 hard links"]);
 }
 
 #[test]
@@ -363,31 +305,16 @@ fn an_image_whose_probed_header_names_a_file_is_refused_cve_2010_2237() {
     let directory = directory();
     image(directory.path(), "secret.raw");
     let disk = directory.path().join("evil.qcow2");
-    assert!(
+    succeeds(
         Command::new("qemu-img")
-            .args([
-                "create",
-                "-q",
-                "-f",
-                "qcow2",
-                "-F",
-                "raw",
-                "-b",
-                "secret.raw"
-            ])
+            .args(["create", "-q", "-f", "qcow2", "-F", "raw"])
+            .args(["-b", "secret.raw"])
             .arg(&disk)
-            .current_dir(directory.path())
-            .status()
-            .unwrap()
-            .success()
+            .current_dir(directory.path()),
     );
     let before = label(&disk);
-    let output = svirt_exec([STUB, "-drive"])
-        .arg(format!("file={}", disk.display()))
-        .env("STUB", "exit 0")
-        .output()
-        .unwrap();
-    refused(&output, 125, &["format=qcow2", "evil.qcow2"]);
+    let output = launch_on(&disk, "");
+    refused_in_one_line(&output, 125, &["format=qcow2", "evil.qcow2"]);
     nothing_happened(&disk, &before);
 }
 
@@ -399,12 +326,12 @@ fn a_json_name_in_a_header_gives_away_no_file_of_the_hosts_cve_2024_4467() {
     let json = r#"json:{"driver":"file","filename":"/etc/shadow"}"#;
     let directory = directory();
     let create = |words: &[&str]| {
-        let status = Command::new("qemu-img")
-            .args(["create", "-q", "-f", "qcow2"])
-            .args(words)
-            .current_dir(directory.path())
-            .status();
-        assert!(status.unwrap().success(), "{words:?}");
+        succeeds(
+            Command::new("qemu-img")
+                .args(["create", "-q", "-f", "qcow2"])
+                .args(words)
+                .current_dir(directory.path()),
+        );
     };
     create(&["-u", "-F", "raw", "-b", json, "backing.qcow2", "1M"]);
     // qemu-img makes no such data file; its name in the header is as long as the other.
@@ -422,13 +349,8 @@ fn a_json_name_in_a_header_gives_away_no_file_of_the_hosts_cve_2024_4467() {
     for name in ["backing.qcow2", "data.qcow2"] {
         let disk = directory.path().join(name);
         let before = label(&disk);
-        let output = svirt_exec([STUB, "-drive"])
-            .arg(format!("file={},format=qcow2", disk.display()))
-            .env("STUB", "exit 0")
-            .output()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(125), "{name}: {output:?}");
-        assert!(stderr(&output).contains("/etc"), "{name}: {output:?}");
+        let output = launch_on(&disk, ",format=qcow2");
+        refused(&output, &["/etc"]);
         nothing_happened(&disk, &before);
         assert_eq!(label(shadow), of_shadow, "{name}");
     }
@@ -450,10 +372,7 @@ fn a_proc_that_is_not_the_kernels_is_refused_cve_2025_52881() {
         "system_u:system_r:svirt_launcher_t:s0-s0:c0.c1023",
         disk.display()
     );
-    let output = Command::new("unshare")
-        .args(["--mount", "sh", "-c", &script])
-        .output()
-        .unwrap();
-    refused(&output, 125, &["/proc"]);
+    let output = in_mount_namespace(&script).output().unwrap();
+    refused_in_one_line(&output, 125, &["/proc"]);
     nothing_happened(&disk, &before);
 }

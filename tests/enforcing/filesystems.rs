@@ -6,16 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::*;
+use crate::lib::*;
 
 /// What guests without KVM may write on Debian, without categories.
 const SHARED: &str = "system_u:object_r:svirt_prot_exec_image_t:s0";
 const CONTENT: &str = "system_u:object_r:virt_content_t:s0";
-
-fn run<S: AsRef<std::ffi::OsStr>>(program: &str, args: &[S]) {
-    let output = Command::new(program).args(args).output().unwrap();
-    assert!(output.status.success(), "{program}: {output:?}");
-}
 
 /// A file system that is mounted until the end of a test.
 struct Mounted {
@@ -29,11 +24,7 @@ impl Mounted {
         let directory = directory();
         let point = directory.path().join("mnt");
         fs::create_dir(&point).unwrap();
-        let status = Command::new("mount")
-            .args(options)
-            .args([source, &point])
-            .status();
-        assert!(status.unwrap().success(), "{options:?}");
+        succeeds(Command::new("mount").args(options).args([source, &point]));
         Self {
             point,
             directories: vec![directory],
@@ -50,7 +41,7 @@ impl Mounted {
             .unwrap()
             .set_len(8 << 20)
             .unwrap();
-        run("mkfs.vfat", &[&file]);
+        succeeds(Command::new("mkfs.vfat").arg(&file));
         let mut mounted = Self::new(&["-o", "loop"], &file);
         mounted.directories.push(directory);
         mounted
@@ -66,9 +57,10 @@ impl Mounted {
     fn squashfs(of: &Path) -> Self {
         let directory = directory();
         let file = directory.path().join("squash");
-        run(
-            "mksquashfs",
-            &[of, &file, Path::new("-quiet"), Path::new("-no-progress")],
+        succeeds(
+            Command::new("mksquashfs")
+                .args([of, &file])
+                .args(["-quiet", "-no-progress"]),
         );
         let mut mounted = Self::new(&["-o", "loop"], &file);
         mounted.directories.push(directory);
@@ -78,10 +70,8 @@ impl Mounted {
     /// A directory once more, read-only.
     fn read_only(of: &Path) -> Self {
         let mounted = Self::new(&["--bind"], of);
-        run(
-            "mount",
-            &["-o", "remount,bind,ro", mounted.point.to_str().unwrap()],
-        );
+        let point = mounted.point.to_str().unwrap();
+        run(&["mount", "-o", "remount,bind,ro", point]);
         mounted
     }
 }
@@ -90,26 +80,6 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(&self.point).status();
     }
-}
-
-/// A boolean that is on until the end of a test.
-struct On(&'static str);
-
-impl On {
-    fn new(boolean: &'static str) -> Self {
-        run("setsebool", &[boolean, "on"]);
-        Self(boolean)
-    }
-}
-
-impl Drop for On {
-    fn drop(&mut self) {
-        let _ = Command::new("setsebool").args([self.0, "off"]).status();
-    }
-}
-
-fn chcon(context: &str, path: &Path) {
-    run("chcon", &[context.as_ref(), path.as_os_str()]);
 }
 
 /// `svirt-exec stub -drive …`, which opens `path` as a guest.
@@ -122,20 +92,15 @@ fn open(mode: &str, path: &Path, drive: &str) -> Output {
 }
 
 fn goes_on(output: &Output) -> String {
-    let said = stderr(output);
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    let said = ended_with(output, 0, &[]);
     assert_eq!(stdout(output), "ok\n", "{said}");
     keepers_done();
     said
 }
 
-/// Refused in one line that has all of these, with the label as it was.
+/// Checks that a launch is refused in one line besides warnings, with the label as it was.
 fn stops(output: &Output, path: &Path, before: &str, parts: &[&str]) {
-    let said = stderr(output);
-    assert_eq!(output.status.code(), Some(125), "{said}");
-    for part in parts {
-        assert!(said.contains(part), "'{part}' is not in: {said}");
-    }
+    let said = refused(output, parts);
     let refusals = said.lines().filter(|line| !line.contains(": warning: "));
     assert_eq!(refusals.count(), 1, "{said}");
     nothing_happened(path, before);
@@ -158,34 +123,22 @@ fn a_disk_on_vfat_goes_on_where_a_boolean_lets_guests_use_it_and_names_it_where_
             "setsebool -P virt_use_usb on",
         ],
     );
-    let _boolean = On::new("virt_use_usb");
+    let _boolean = Boolean::on("virt_use_usb");
     let said = goes_on(&open("rw", &disk, "format=raw"));
     assert!(said.contains("keeps its label"), "{said}");
     nothing_happened(&disk, &before);
     // An image whose header has to be read, and the files that it names.
-    run(
-        "qemu-img",
-        &[
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-F",
-            "raw",
-            "-b",
-            disk.to_str().unwrap(),
-            fat.point.join("top.qcow2").to_str().unwrap(),
-        ],
+    succeeds(
+        Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+            .args([&disk, &fat.point.join("top.qcow2")]),
     );
     goes_on(&open("rw", &fat.point.join("top.qcow2"), "format=qcow2"));
     nothing_happened(&disk, &before);
     // And one that QEMU makes.
     let log = fat.point.join("serial.log");
-    let output = svirt_exec([STUB, "-serial", &format!("file:{}", log.display())])
-        .env("STUB", "exit 0")
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let serial = format!("file:{}", log.display());
+    succeeds(svirt_exec([STUB, "-serial", &serial]).env("STUB", "exit 0"));
     keepers_done();
 }
 
@@ -218,7 +171,7 @@ fn what_is_read_only_goes_on_where_guests_may_read_it() {
         image(source.path(), "good.iso"),
         image(source.path(), "bad.iso"),
     );
-    chcon(CONTENT, &good);
+    chcon(&[CONTENT], &good);
     let before = label(&bad);
     assert!(before.contains(":user_home_t:"), "{before}");
     for mounted in [
@@ -255,13 +208,12 @@ fn a_file_of_another_user_is_refused_even_where_everybody_may_write_it() {
     let path = Path::new("/var/tmp/svirt-bobs.img");
     fs::write(path, [0; 4096]).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
-    run("chown", &["bob", path.to_str().unwrap()]);
+    run(&["chown", "bob", path.to_str().unwrap()]);
     let before = label(path);
-    let output = Command::new("runuser")
-        .args(["-u", "alice", "--", SVIRT_EXEC, STUB, "-drive"])
+    let output = as_user("alice")
+        .args([STUB, "-drive"])
         .arg(format!("file={},format=raw", path.display()))
         .env("STUB", "exit 0")
-        .current_dir("/")
         .output()
         .unwrap();
     stops(
@@ -277,13 +229,13 @@ fn a_file_of_another_user_is_refused_even_where_everybody_may_write_it() {
 fn chain(directory: &Path, length: usize) -> Vec<PathBuf> {
     let name = |number: usize| format!("{number:03}.qcow2");
     let make = |arguments: &[&str]| {
-        let status = Command::new("qemu-img")
-            .args(["create", "-q", "-u", "-f", "qcow2"])
-            .args(arguments)
-            .args(["new", "1M"])
-            .current_dir(directory)
-            .status();
-        assert!(status.unwrap().success());
+        succeeds(
+            Command::new("qemu-img")
+                .args(["create", "-q", "-u", "-f", "qcow2"])
+                .args(arguments)
+                .args(["new", "1M"])
+                .current_dir(directory),
+        );
         fs::read(directory.join("new")).unwrap()
     };
     let last = make(&[]);
@@ -349,14 +301,12 @@ fn a_thousand_disks_in_one_line_are_labelled_and_restored() {
             format!("file={},format=raw,if=none", disk.display()),
         ]
     });
-    let mut command = svirt_exec([STUB.to_owned()].into_iter().chain(words));
-    command.env("STUB", "wait");
-    let guest = Guest::start(command, "ready");
-    let cage = level(&guest.label());
+    let guest = Guest::start_stub(svirt_exec([STUB.to_owned()].into_iter().chain(words)));
+    let pair = level(&guest.label());
     assert_eq!(
         labels(&disks)
             .iter()
-            .filter(|label| level(label) == cage)
+            .filter(|label| level(label) == pair)
             .count(),
         1000
     );

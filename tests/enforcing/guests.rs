@@ -1,11 +1,10 @@
 //! Guests and what separates them.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::*;
+use crate::lib::*;
 
 /// Real mode code for a disk's first sector: writes that sector to the second
 /// one through the BIOS, and leaves QEMU through isa-debug-exit at port 0xf4.
@@ -34,9 +33,7 @@ fn two_guests_run_in_different_categories_and_so_are_their_disks() {
         image(directory.path(), "b.img"),
     ];
     let before = label(&images[0]);
-    let guests = images
-        .each_ref()
-        .map(|image| Guest::qemu(&[], ["-S".as_ref(), "-hda".as_ref(), image.as_os_str()]));
+    let guests = images.each_ref().map(|image| Guest::qemu_on(&[], image));
     let labels = guests.each_ref().map(Guest::label);
     for (process, image) in labels.iter().zip(&images) {
         assert!(process.contains(":svirt_prot_exec_t:s0:c"), "{process}");
@@ -58,19 +55,13 @@ fn a_guest_cannot_open_the_disk_of_another_guest() {
     let directory = directory();
     let ours = image(directory.path(), "ours.img");
     let theirs = image(directory.path(), "theirs.img");
-    let mut a = Guest::qemu(&[], ["-S".as_ref(), "-hda".as_ref(), ours.as_os_str()]);
-    let b = Guest::qemu(&[], ["-S".as_ref(), "-hda".as_ref(), theirs.as_os_str()]);
+    let mut a = Guest::qemu_on(&[], &ours);
+    let b = Guest::qemu_on(&[], &theirs);
     // From inside A's own process, by its own monitor.
-    let open = |path: &std::path::Path| {
-        format!(
-            "{{\"execute\":\"blockdev-add\",\"arguments\":{{\"driver\":\"file\",\"node-name\":\"n\",\
-             \"locking\":\"off\",\"read-only\":true,\"filename\":\"{}\"}}}}",
-            path.display()
-        )
-    };
-    let answer = a.qmp(&open(&theirs));
+    let members = "\"locking\":\"off\",\"read-only\":true";
+    let answer = a.blockdev_add("n", members, &theirs);
     assert!(answer.contains("Permission denied"), "{answer}");
-    let answer = a.qmp(&open(&ours));
+    let answer = a.blockdev_add("n", members, &ours);
     assert!(answer.contains("return"), "its own disk: {answer}");
     let (a_label, b_level) = (a.label(), level(&label(&theirs)));
     let found = denials(&["theirs.img", &format!("scontext={a_label}"), &b_level]);
@@ -84,15 +75,7 @@ fn a_guest_cannot_open_the_disk_of_another_guest() {
 fn a_guest_with_work_to_do_writes_to_its_disk() {
     let directory = directory();
     let disk = image(directory.path(), "boot.img");
-    let mut sector = BOOT_SECTOR.to_vec();
-    sector.resize(510, 0);
-    sector.extend([0x55, 0xaa]);
-    fs::OpenOptions::new()
-        .write(true)
-        .open(&disk)
-        .unwrap()
-        .write_all(&sector)
-        .unwrap();
+    let sector = write_boot_sector(&disk, &BOOT_SECTOR);
     let output = svirt_exec([QEMU, "-machine", "pc", "-accel", "tcg", "-m", "32"])
         .args(["-display", "none", "-nodefaults"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1"])
@@ -100,7 +83,7 @@ fn a_guest_with_work_to_do_writes_to_its_disk() {
         .arg(format!("file={},format=raw,if=ide", disk.display()))
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(33), "{}", stderr(&output));
+    ended_with(&output, 33, &[]);
     let after = fs::read(&disk).unwrap();
     assert_eq!(after[512..1024], sector[..], "the guest wrote nothing");
     keepers_done();
@@ -112,12 +95,7 @@ fn a_guest_with_work_to_do_writes_to_its_disk() {
 fn a_guest_on_a_disk_with_foreign_categories_dies_with_permission_denied() {
     let directory = directory();
     let disk = image(directory.path(), "foreign.img");
-    let status = Command::new("chcon")
-        .args(["-l", "s0:c1"])
-        .arg(&disk)
-        .status()
-        .unwrap();
-    assert!(status.success());
+    chcon(&["-l", "s0:c1"], &disk);
     let foreign = label(&disk);
     // The domain of guests with KVM, which qtest stands in for, and that of guests with TCG.
     for (accelerator, domain) in [("qtest", "svirt_t:s0:c"), ("tcg", "svirt_prot_exec_t:s0:c")] {
@@ -128,13 +106,8 @@ fn a_guest_on_a_disk_with_foreign_categories_dies_with_permission_denied() {
             .arg(format!("file={},format=raw", disk.display()))
             .output()
             .unwrap();
-        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-        let said = stderr(&output);
-        assert!(said.contains("Permission denied"), "{said}");
-        assert!(
-            said.contains("svirt-exec: warning: QEMU will not be allowed to use"),
-            "{said}"
-        );
+        let warning = "svirt-exec: warning: QEMU will not be allowed to use";
+        ended_with(&output, 1, &["Permission denied", warning]);
         assert_eq!(label(&disk), foreign);
         let found = denials(&["foreign.img", domain, &format!("tcontext={foreign}")]);
         assert!(!found.is_empty(), "no AVC names {domain}");
@@ -147,8 +120,8 @@ fn kvm_guests_run_in_the_first_domain_of_the_policy_file() {
     let directory = directory();
     let disk = image(directory.path(), "kvm.img");
     let mut command = svirt_exec([STUB, "-accel", "kvm", "-hda"]);
-    command.arg(&disk).env("STUB", "wait");
-    let guest = Guest::start(command, "ready");
+    command.arg(&disk);
+    let guest = Guest::start_stub(command);
     assert!(guest.label().contains(":svirt_t:s0:c"), "{}", guest.label());
     assert!(label(&disk).contains(":svirt_image_t:s0:c"));
     guest.end();
@@ -160,13 +133,12 @@ fn a_whole_chain_of_images_is_labelled_and_works() {
     let directory = directory();
     let path = |name: &str| directory.path().join(name);
     let base = image(directory.path(), "base.raw");
-    let create = Command::new("qemu-img")
-        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "base.raw"])
-        .arg(path("top.qcow2"))
-        .current_dir(directory.path())
-        .status()
-        .unwrap();
-    assert!(create.success());
+    succeeds(
+        Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "base.raw"])
+            .arg(path("top.qcow2"))
+            .current_dir(directory.path()),
+    );
     let file = format!(
         "{{\"driver\":\"qcow2\",\"node-name\":\"d\",\"file\":{{\"driver\":\"file\",\"filename\":\"{}\"}}}}",
         path("top.qcow2").display()
@@ -243,8 +215,8 @@ fn a_plan_on_an_enforcing_host_names_pair_labels_and_actions() {
         .arg(&disk)
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-    let plan: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    ended_with(&output, 0, &[]);
+    let plan = json(&output);
     assert_eq!(plan["version"], 1);
     assert_eq!(plan["accelerator"], "tcg");
     let context = plan["context"].as_str().unwrap();
@@ -277,33 +249,22 @@ fn a_socket_that_the_policy_will_not_let_qemu_make_is_named_beforehand() {
         .args(["-qmp", "unix:/tmp/svirt-qmp,server=on,wait=off"])
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(125));
-    let said = stderr(&output);
-    assert!(
-        said.contains("QEMU will not be allowed to make '/tmp/svirt-qmp'"),
-        "{said}"
+    refused(
+        &output,
+        &["QEMU will not be allowed to make '/tmp/svirt-qmp'"],
     );
     // The kernel agrees.
     let output = svirt_exec(["--preflight=warn", QEMU, "-S", "-display", "none"])
         .args(["-qmp", "unix:/tmp/svirt-qmp,server=on,wait=off"])
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        stderr(&output).contains("Permission denied"),
-        "{}",
-        stderr(&output)
-    );
+    ended_with(&output, 1, &["Permission denied"]);
 }
 
 #[test]
 #[ignore = "needs the bed: make test"]
 fn the_node_of_a_macvtap_is_the_guests_own() {
-    let run = |words: &str| {
-        let mut words = words.split(' ');
-        let status = Command::new(words.next().unwrap()).args(words).status();
-        assert!(status.unwrap().success());
-    };
+    let run = |words: &str| run(&words.split(' ').collect::<Vec<_>>());
     run("modprobe -a dummy macvtap");
     run("ip link add svirt0 type dummy");
     run("ip link add link svirt0 name svirttap0 type macvtap mode bridge");
@@ -314,9 +275,7 @@ fn the_node_of_a_macvtap_is_the_guests_own() {
     run(&format!("restorecon {}", node.display()));
     let before = [label(node), label(tun)];
     let nic = "tap,ifname=svirttap0,script=no,downscript=no";
-    let mut command = svirt_exec([STUB, "-nic", nic]);
-    command.env("STUB", "wait");
-    let guest = Guest::start(command, "ready");
+    let guest = Guest::start_stub(svirt_exec([STUB, "-nic", nic]));
     assert_eq!(level(&label(node)), level(&guest.label()));
     assert_eq!(label(tun), before[1]);
     guest.end();
@@ -342,30 +301,16 @@ fn a_level_of_the_callers_choice_is_a_cage_that_nobody_is_in() {
     let directory = directory();
     let disk = image(directory.path(), "level.img");
     let other = image(directory.path(), "other.img");
-    let with = |level: &str, what: &str, disk: &std::path::Path| {
-        let mut command = svirt_exec(["--level", level, STUB, "-hda"]);
-        command.arg(disk).env("STUB", what);
-        command
-    };
+    let with = |level: &str, what: &str, disk: &Path| stub_with(&["--level", level], what, disk);
     for open in ["s0", "s0:c1"] {
         let output = with(open, "exit 0", &disk).output().unwrap();
-        assert_eq!(output.status.code(), Some(125));
-        assert!(
-            stderr(&output).contains("CVE-2021-3631"),
-            "{}",
-            stderr(&output)
-        );
+        refused(&output, &["CVE-2021-3631"]);
     }
-    let guest = Guest::start(with("s0:c1,c2", "wait", &disk), "ready");
+    let guest = Guest::start_stub(with("s0:c1,c2", "wait", &disk));
     assert_eq!(level(&guest.label()), "s0:c1,c2");
     for overlapping in ["s0:c1,c2", "s0:c1,c2,c3"] {
         let output = with(overlapping, "exit 0", &other).output().unwrap();
-        assert_eq!(output.status.code(), Some(125));
-        assert!(
-            stderr(&output).contains("overlapping cage"),
-            "{}",
-            stderr(&output)
-        );
+        refused(&output, &["overlapping cage"]);
     }
     guest.end();
 }
@@ -377,9 +322,8 @@ fn launches_at_the_same_time_in_a_small_range_get_pairs_of_their_own() {
     let starting: Vec<_> = (0..12)
         .map(|number| {
             let disk = image(directory.path(), &format!("{number}.img"));
-            let mut command = svirt_exec(["--mcs-range", "c0.c9", STUB, "-hda"]);
-            command.arg(&disk).env("STUB", "wait");
-            std::thread::spawn(move || Guest::start(command, "ready"))
+            let command = stub_with(&["--mcs-range", "c0.c9"], "wait", &disk);
+            std::thread::spawn(move || Guest::start_stub(command))
         })
         .collect();
     let guests: Vec<_> = starting
@@ -398,20 +342,12 @@ fn launches_at_the_same_time_in_a_small_range_get_pairs_of_their_own() {
 #[ignore = "needs the bed: make test"]
 fn a_range_that_is_used_up_is_an_error_with_the_count() {
     let directory = directory();
-    // A cage of all eight categories overlaps every pair of them.
+    // A level of all eight categories overlaps every pair of them.
     let disk = image(directory.path(), "all.img");
-    let mut command = svirt_exec(["--level", "s0:c20.c27", STUB, "-hda"]);
-    command.arg(&disk).env("STUB", "wait");
-    let guest = Guest::start(command, "ready");
+    let guest = Guest::start_stub(stub_with(&["--level", "s0:c20.c27"], "wait", &disk));
     let disk = image(directory.path(), "last.img");
-    let output = svirt_exec(["--mcs-range", "c20.c27", STUB, "-hda"])
-        .arg(&disk)
-        .env("STUB", "exit 0")
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(125));
-    let said = stderr(&output);
-    assert!(said.contains("all 28 pairs of c20.c27"), "{said}");
+    let output = stub_with(&["--mcs-range", "c20.c27"], "exit 0", &disk).output();
+    refused(&output.unwrap(), &["all 28 pairs of c20.c27"]);
     guest.end();
 }
 
@@ -428,8 +364,7 @@ fn two_hundred_disks_are_labelled_and_put_back() {
         command.arg("-drive");
         command.arg(format!("file={},format=raw,if=none", disk.display()));
     }
-    command.env("STUB", "wait");
-    let guest = Guest::start(command, "ready");
+    let guest = Guest::start_stub(command);
     let pair = level(&guest.label());
     assert!(disks.iter().all(|disk| level(&label(disk)) == pair));
     guest.end();

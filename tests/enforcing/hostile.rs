@@ -1,18 +1,20 @@
 //! Launchers and guests that somebody has taken over: what they try is denied by the kernel. The
 //! tables are those of SECURITY.md.
 
+mod acts;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::support::*;
+use crate::lib::*;
 
-/// The stub, labelled as svirt-exec is: it runs where the launcher would.
+/// The stub, labelled as svirt-exec is: it runs in the launcher's domain.
 const LAUNCHER_STUB: &str = "/usr/local/bin/launcher-stub";
 
-/// The stub where programs of the host are, in nobody's cage.
+/// The stub in a place of the host's programs, which runs without categories.
 const HOST_STUB: &str = "/usr/local/bin/host-stub";
 
 /// A program that tries what it is told to.
@@ -68,7 +70,6 @@ fn is_refusal(answer: &str) -> bool {
 fn a_launcher_that_was_taken_over_is_denied() {
     let _policy = Talkative::load();
     let directory = directory();
-    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let bare = image(directory.path(), "bare.img");
     let (bare, bare_label) = (bare.to_str().unwrap().to_owned(), label(&bare));
     let taken = image(directory.path(), "taken.img");
@@ -84,148 +85,14 @@ fn a_launcher_that_was_taken_over_is_denied() {
     let mut launcher = Hostile::start(Command::new(LAUNCHER_STUB));
     let own = launcher.label();
     assert!(own.contains(":svirt_launcher_t:"), "{own}");
-    let as_type = |kind: &str| own.replace("svirt_launcher_t", kind);
-    let object = |kind: &str, level: &str| format!("unconfined_u:object_r:{kind}:{level}");
-    let ours = object("svirt_image_t", "s0:c1,c2");
-    // An act, and the class and a permission of the denial.
-    let acts: Vec<(String, &str, &str)> = vec![
-        ("read /etc/shadow".into(), "file", "read"),
-        (format!("relabel /etc/shadow {ours}"), "file", "relabelfrom"),
-        (format!("relabel /etc/passwd {ours}"), "file", "relabelfrom"),
-        (format!("relabel /etc {ours}"), "dir", "relabelfrom"),
-        (format!("relabel /root/.ssh {ours}"), "dir", "relabelfrom"),
-        (
-            format!("relabel /root/.ssh/authorized_keys {ours}"),
-            "file",
-            "relabelfrom",
-        ),
-        ("read /root/.ssh/authorized_keys".into(), "file", "read"),
-        (
-            format!("relabel /usr/bin/true {ours}"),
-            "file",
-            "relabelfrom",
-        ),
-        (
-            format!("relabel /usr/bin/svirt-exec {ours}"),
-            "file",
-            "relabelfrom",
-        ),
-        (
-            format!("relabel /dev/mem {ours}"),
-            "chr_file",
-            "relabelfrom",
-        ),
-        (
-            format!("relabel /dev/vda {ours}"),
-            "blk_file",
-            "relabelfrom",
-        ),
-        (
-            format!("relabel {bare} {}", object("bin_t", "s0")),
-            "file",
-            "relabelto",
-        ),
-        (
-            format!("relabel {bare} {}", object("virt_image_t", "s0")),
-            "file",
-            "relabelto",
-        ),
-        (format!("relabel {taken} {ours}"), "file", "relabelfrom"),
-        (
-            format!("relabel {taken} {}", object("svirt_image_t", "s0")),
-            "file",
-            "relabelfrom",
-        ),
-        (
-            format!("relabel /proc/{pid}/fd/0 {ours}"),
-            "fifo_file",
-            "relabelto",
-        ),
-        (format!("open-rw {bare}"), "file", "open"),
-        (format!("read {bare}"), "file", "open"),
-        (format!("open-rw {taken}"), "file", "write"),
-        (format!("unlink {bare}"), "dir", "remove_name"),
-        (format!("link {bare} {}", at("link")), "file", "link"),
-        (
-            format!("rename {bare} {}", at("other")),
-            "dir",
-            "remove_name",
-        ),
-        (format!("chmod {bare}"), "file", "setattr"),
-        (
-            format!("make-as {} {}", object("bin_t", "s0"), at("program")),
-            "file",
-            "create",
-        ),
-        ("make /etc/cron.d/ours".into(), "dir", "write"),
-        ("open-rw /etc/passwd".into(), "file", "write"),
-        ("read /dev/vda".into(), "blk_file", "read"),
-        ("read /dev/mem".into(), "chr_file", "read"),
-        (format!("node {}", at("node")), "capability", "mknod"),
-        ("tcp 22".into(), "tcp_socket", "create"),
-        ("tcp-listen".into(), "tcp_socket", "create"),
-        ("udp".into(), "udp_socket", "create"),
-        ("raw".into(), "rawip_socket", "create"),
-        ("packet".into(), "packet_socket", "create"),
-        ("netlink 9".into(), "netlink_audit_socket", "create"),
-        ("exec /bin/sh".into(), "file", "execute"),
-        ("exec /usr/bin/id".into(), "file", "open"),
-        (
-            format!("exec-as {} /usr/bin/svirt-exec", as_type("unconfined_t")),
-            "process",
-            "transition",
-        ),
-        (
-            format!("exec-as {} /usr/bin/id", as_type("svirt_t")),
-            "file",
-            "open",
-        ),
-        (
-            format!("setcon {}", as_type("unconfined_t")),
-            "process",
-            "dyntransition",
-        ),
-        (
-            format!("setcon {}", as_type("svirt_launcher_keeper_t")),
-            "process",
-            "dyntransition",
-        ),
-        (
-            format!("setcon {}", as_type("svirt_t")),
-            "process",
-            "dyntransition",
-        ),
-        (format!("ptrace {pid}"), "process", "ptrace"),
-        (format!("process-vm-read {pid}"), "process", "ptrace"),
-        (format!("kill 9 {pid}"), "process", "sigkill"),
-        (format!("kill 9 {keeper}"), "process", "sigkill"),
-        ("kill 15 1".into(), "process", "signal"),
-        (
-            "write /sys/fs/selinux/load policy".into(),
-            "security",
-            "load_policy",
-        ),
-        (
-            "write /sys/fs/selinux/enforce 0".into(),
-            "security",
-            "setenforce",
-        ),
-        (
-            "write /sys/fs/selinux/booleans/virt_use_nfs 1".into(),
-            "file",
-            "write",
-        ),
-        ("load-module".into(), "capability", "sys_module"),
-        ("mount".into(), "capability", "sys_admin"),
-        ("unshare user".into(), "user_namespace", "create"),
-        ("unshare mount".into(), "capability", "sys_admin"),
-        ("chroot".into(), "capability", "sys_chroot"),
-        ("bpf".into(), "bpf", "map_create"),
-        ("kexec".into(), "capability", "sys_boot"),
-        ("reboot".into(), "capability", "sys_boot"),
-        ("set-time".into(), "capability", "sys_time"),
-        ("set-uid 1000".into(), "capability", "setuid"),
-    ];
+    let acts = acts::of_a_launcher(&acts::Launcher {
+        label: &own,
+        bare: &bare,
+        taken,
+        guest: pid,
+        keeper: &keeper,
+        directory: directory.path(),
+    });
     let answers: Vec<String> = acts.iter().map(|(act, ..)| launcher.tries(act)).collect();
     let log = denials(&["comm=\"launcher-stub\"", ":svirt_launcher_t:"]);
     let mut wrong = Vec::new();
@@ -264,7 +131,6 @@ fn forks_of_the_launcher_that_were_taken_over_are_denied() {
     let bare = bare.to_str().unwrap();
     let new = directory.path().join("new");
     let new = new.to_str().unwrap();
-    let ours = "unconfined_u:object_r:svirt_image_t:s0:c1,c2";
     for (domain, may_open) in [
         ("svirt_launcher_reader_t", true),
         ("svirt_launcher_probe_t", false),
@@ -275,33 +141,7 @@ fn forks_of_the_launcher_that_were_taken_over_are_denied() {
         let mut tries = |act: &str| fork.tries(&format!("as {own} {act}"));
         assert!(tries("read /proc/self/stat") == "ok", "it gets there");
         let mut wrong = Vec::new();
-        for act in [
-            format!("setcon {launcher}"),
-            format!("setcon {}", launcher.replace("svirt_launcher_t", "svirt_t")),
-            format!("relabel {bare} {ours}"),
-            format!("open-rw {bare}"),
-            format!("make {new}"),
-            format!("unlink {bare}"),
-            format!("chmod {bare}"),
-            "read /etc/shadow".into(),
-            "read /dev/vda".into(),
-            "list /var/lib/svirt-exec/guests".into(),
-            "read /proc/1/environ".into(),
-            "ptrace 1".into(),
-            "kill 0 1".into(),
-            "tcp 22".into(),
-            "udp".into(),
-            "netlink 0".into(),
-            "unix /run/dbus/system_bus_socket".into(),
-            "write /sys/fs/selinux/enforce 0".into(),
-            "exec /bin/sh".into(),
-            format!("exec {SVIRT_EXEC}"),
-            format!("exec {STUB}"),
-            "unshare user".into(),
-            "mount".into(),
-            "bpf".into(),
-            "set-uid 1000".into(),
-        ] {
+        for act in acts::of_a_fork(&launcher, bare, new) {
             let answer = tries(&act);
             println!("{domain}: {act}: {answer}");
             if !is_refusal(&answer) {
@@ -361,15 +201,7 @@ fn a_guest_that_was_taken_over_is_denied() {
     let of = |what: &str| has[what].0.clone();
     let pid = victim.id();
     let victim_label = process_label(pid);
-    let keeper = fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .find(|entry| {
-            fs::read_to_string(entry.path().join("attr/exec"))
-                .is_ok_and(|claim| claim.trim_end_matches('\0') == victim_label)
-        })
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .unwrap();
+    let keeper = claimants(&victim_label).swap_remove(0);
     // What its domain cannot make itself others have made for it.
     let (shm, _) = &has["posix"];
     let image_label = label(&disk);
@@ -386,16 +218,11 @@ fn a_guest_that_was_taken_over_is_denied() {
     let own = guest.label();
     assert!(own.contains(":svirt_prot_exec_t:s0:c"), "{own}");
     assert_ne!(own, victim_label);
-    let pair = own.splitn(4, ':').nth(3).unwrap();
+    let pair = &level(&own);
     let theirs = disk.to_str().unwrap();
     let mine = own_disk.to_str().unwrap();
     let unlabelled = at_host.to_str().unwrap();
-    let entry = fs::read_dir("/var/lib/svirt-exec/guests")
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(mine)))
-        .unwrap();
+    let entry = entry_of(GUESTS, &own_disk);
     let entry = entry.to_str().unwrap();
     let sockets = run(&["ss", "-xlH"]);
     let door = sockets
@@ -459,8 +286,8 @@ fn a_guest_that_was_taken_over_is_denied() {
         format!("chmod {entry}"),
         format!("read {entry}"),
         format!("open-rw {entry}"),
-        "list /var/lib/svirt-exec/guests".into(),
-        "make /var/lib/svirt-exec/guests/1-1.json".into(),
+        format!("list {GUESTS}"),
+        format!("make {GUESTS}/1-1.json"),
         "make /run/svirt-exec/ours".into(),
         format!("kill 9 {keeper}"),
         format!("ptrace {keeper}"),

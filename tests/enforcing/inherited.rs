@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::*;
+use crate::lib::*;
 
 /// The dump of the stub as a table; lines with the same first word are numbered.
 fn table(text: &str) -> BTreeMap<String, String> {
@@ -29,18 +29,16 @@ fn table(text: &str) -> BTreeMap<String, String> {
 fn compare(setup: &str, disk: &Path) {
     let run = |prefix: &str| {
         let script = format!("{setup}\nexec {prefix} {STUB} -hda {}", disk.display());
-        let output = Command::new("bash")
-            .args(["-c", &script])
-            .env("STUB", "dump")
-            .env("TMPDIR", "/var/tmp")
-            .env("LD_LIBRARY_PATH", "/nonexistent")
-            .env("ODD", "\u{1}=x y")
-            .current_dir("/var/tmp")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{setup}: {}", stderr(&output));
-        table(&stdout(&output))
+        let dump = succeeds(
+            bash(&script)
+                .env("STUB", "dump")
+                .env("TMPDIR", "/var/tmp")
+                .env("LD_LIBRARY_PATH", "/nonexistent")
+                .env("ODD", "\u{1}=x y")
+                .current_dir("/var/tmp")
+                .stdin(Stdio::null()),
+        );
+        table(&dump)
     };
     let bare = run("");
     let confined = run(SVIRT_EXEC);
@@ -173,10 +171,7 @@ fn output_arrives_through_a_pipe_of_a_login_shell() {
             "text",
         ),
     ] {
-        let output = Command::new("bash")
-            .args(["-c", &command])
-            .output()
-            .unwrap();
+        let output = bash(&command).output().unwrap();
         assert!(stdout(&output).contains(expected), "{command}: {output:?}");
         keepers_done();
     }
@@ -208,10 +203,7 @@ fn output_arrives_in_a_file() {
                 "texttext",
             ),
         ] {
-            let output = Command::new("bash")
-                .args(["-c", &command])
-                .output()
-                .unwrap();
+            let output = bash(&command).output().unwrap();
             let text = fs::read_to_string(place).unwrap_or_default();
             assert!(text.contains(expected), "{command}: {text} {output:?}");
             keepers_done();
@@ -228,18 +220,9 @@ fn a_file_that_a_guest_may_not_write_to_stops_the_launch_and_is_named() {
     let before = label(&disk);
     let place = "/etc/svirt-out";
     let command = format!("exec {SVIRT_EXEC} {STUB} -hda {} > {place}", disk.display());
-    let output = Command::new("bash")
-        .args(["-c", &command])
-        .env("STUB", "write 1 text")
-        .output()
-        .unwrap();
+    let output = bash(&command).env("STUB", "write 1 text").output().unwrap();
     fs::remove_file(place).unwrap();
-    assert_eq!(output.status.code(), Some(125));
-    let said = stderr(&output);
-    assert!(
-        said.contains("descriptor 1") && said.contains("| cat >"),
-        "{said}"
-    );
+    refused(&output, &["descriptor 1", "| cat >"]);
     nothing_happened(&disk, &before);
 }
 
@@ -273,8 +256,7 @@ fn output_arrives_on_a_terminal() {
 fn output_arrives_through_a_pipe_that_another_user_made() {
     let home = Path::new("/home/alice");
     let disk = home.join("relay.img");
-    fs::write(&disk, [0; 4096]).unwrap();
-    nix::unistd::chown(&disk, Some(1000.into()), Some(1000.into())).unwrap();
+    file_of(1000, &disk);
     // Both descriptors are one pipe of root's: what is written to them stays in order.
     let mut command = Command::new("bash");
     command
@@ -293,11 +275,10 @@ fn output_arrives_through_a_pipe_that_another_user_made() {
     let output = command.output().unwrap();
     assert_eq!(stdout(&output), "text", "{output:?}");
     // And inwards.
-    let mut child = Command::new("runuser")
-        .args(["-u", "alice", "--", SVIRT_EXEC, STUB, "-hda"])
+    let mut child = as_user("alice")
+        .args([STUB, "-hda"])
         .arg(&disk)
         .env("STUB", "cat")
-        .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -319,15 +300,8 @@ fn output_arrives_through_a_pipe_that_another_user_made() {
 fn relays_are_no_part_of_the_guest() {
     let home = Path::new("/home/alice");
     let disk = home.join("relays.img");
-    fs::write(&disk, [0; 4096]).unwrap();
-    nix::unistd::chown(&disk, Some(1000.into()), Some(1000.into())).unwrap();
-    let mut command = Command::new("runuser");
-    command
-        .args(["-u", "alice", "--", SVIRT_EXEC, STUB, "-hda"])
-        .arg(&disk)
-        .env("STUB", "wait")
-        .current_dir("/");
-    let guest = Guest::start(command, "ready");
+    file_of(1000, &disk);
+    let guest = Guest::of_user("alice", &disk);
     let relays = run(&["pgrep", "-f", "^svirt-exec-keeper relay$"]);
     let labels: Vec<String> = relays
         .lines()

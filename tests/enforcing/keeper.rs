@@ -4,14 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::*;
-
-fn signal(name: &str, process: &str) {
-    let done = Command::new("kill")
-        .args(["-s", name, "--", process])
-        .status();
-    assert!(done.unwrap().success());
-}
+use crate::lib::*;
 
 /// Fields of `/proc/PID/stat` behind the name: state, parent, group, session.
 fn stat(pid: &str) -> Vec<String> {
@@ -44,13 +37,12 @@ fn it_has_nothing_of_the_callers_is_no_child_and_is_small() {
         .map(|number| image(directory.path(), &format!("{number}.img")))
         .collect();
     let mut command = svirt_exec([STUB]);
-    command.env("STUB", "wait");
     for disk in &disks {
         command
             .arg("-drive")
             .arg(format!("file={},format=raw", disk.display()));
     }
-    let guest = Guest::start(command, "ready");
+    let guest = Guest::start_stub(command);
     let keepers = keepers_of(&guest);
     let [keeper] = keepers.as_slice() else {
         panic!("{keepers:?}")
@@ -69,7 +61,7 @@ fn it_has_nothing_of_the_callers_is_no_child_and_is_small() {
         let own = text == "/dev/null"
             || text == "/proc"
             // Its entry, which it has locked.
-            || text.starts_with("/var/lib/svirt-exec/guests/")
+            || text.starts_with(&format!("{GUESTS}/"))
             || text.contains("[pidfd]")
             || text.starts_with("socket:");
         assert!(own, "{text}");
@@ -125,33 +117,25 @@ fn labels_go_back_when_a_service_manager_ends_the_whole_control_group() {
     let disk = image(directory.path(), "disk.img");
     let before = label(&disk);
     let unit = "svirt-test-group";
-    let started = Command::new("systemd-run")
-        .args([
-            "--quiet",
-            "--collect",
-            "--unit",
-            unit,
-            "-p",
-            "KillMode=control-group",
-        ])
-        .args(["-E", "STUB=pause", SVIRT_EXEC, STUB, "-hda"])
-        .arg(&disk)
-        .status();
-    assert!(started.unwrap().success());
+    succeeds(
+        Command::new("systemd-run")
+            .args(["--quiet", "--collect", "--unit", unit])
+            .args(["-p", "KillMode=control-group"])
+            .args(["-E", "STUB=pause", SVIRT_EXEC, STUB, "-hda"])
+            .arg(&disk),
+    );
     wait_until("the guest runs", || label(&disk) != before);
-    let stopped = Command::new("systemctl").args(["stop", unit]).status();
-    assert!(stopped.unwrap().success());
+    run(&["systemctl", "stop", unit]);
     wait_until("the label is back", || label(&disk) == before);
 }
 
-/// RLIMIT_NPROC is of all processes of a user: where the first that is started is one too many, and where
-/// that one can start no further.
+/// RLIMIT_NPROC limits the processes of a user. The first process that is started is one too many, or the
+/// next one is.
 #[test]
 #[ignore = "needs the bed: make test"]
 fn where_no_further_process_may_be_started_it_is_said_and_nothing_happens() {
     let disk = Path::new("/home/alice/few.img");
-    fs::write(disk, [0; 4096]).unwrap();
-    nix::unistd::chown(disk, Some(1000.into()), Some(1000.into())).unwrap();
+    file_of(1000, disk);
     let before = label(disk);
     keepers_done();
     // One for the keeper's start, one for the keeper; one for the reader's, one for the reader.
@@ -169,10 +153,8 @@ fn where_no_further_process_may_be_started_it_is_said_and_nothing_happens() {
             .current_dir("/")
             .output()
             .unwrap();
-        let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(125), "{most}: {said}");
         let why = format!("{first}no further process may be started");
-        assert!(said.contains(&why), "{most}: {said}");
+        refused(&output, &[&why]);
         nothing_happened(disk, &before);
     }
     fs::remove_file(disk).unwrap();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::block_devices::Overlay;
-use crate::support::*;
+use crate::lib::*;
 
 /// A system call and how many of its name it is.
 type Call = (String, usize);
@@ -29,6 +29,14 @@ fn strace(options: &[&str], arguments: &[&str]) -> Command {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     command
+}
+
+/// Runs a launch to its end, and returns the trace of the launcher.
+fn trace_of(words: &[&str]) -> String {
+    let trace = "/run/svirt-killed";
+    strace(&["-o", trace], words).status().unwrap();
+    wait_until("the keeper has ended", || running().is_empty());
+    fs::read_to_string(trace).unwrap()
 }
 
 /// The calls of a trace from the first that `from` holds for up to the last that `to` holds for.
@@ -147,20 +155,17 @@ fn check(call: &Call, labels: impl Fn() -> [String; 2], before: &[String; 2]) {
     let restored = svirt_exec(["restore", "--all"]).status().unwrap();
     assert!(restored.success(), "after a kill at {call:?}");
     assert_eq!(&labels(), before, "after a kill at {call:?}");
-    let left = fs::read_dir("/var/lib/svirt-exec/guests").unwrap();
-    let left: Vec<PathBuf> = left.flatten().map(|entry| entry.path()).collect();
+    let left = entries(GUESTS);
     assert!(left.is_empty(), "after a kill at {call:?}: {left:?}");
 }
 
 /// From the keeper's start on, as long as it is the launcher: before that nothing changes. Those from
 /// the journal on are apart.
-fn launch_calls(trace: &Path) -> [Vec<Call>; 2] {
-    let trace = fs::read_to_string(trace).unwrap();
+fn launch_calls(trace: &str) -> [Vec<Call>; 2] {
     let becomes = |line: &str| line.starts_with("execve(") && line.contains("qemu-stub");
-    let all = calls(&trace, |line| line.starts_with("pidfd_open("), becomes);
-    let journal =
-        |line: &str| line.contains("/var/lib/svirt-exec/guests/") && line.contains("O_CREAT");
-    let from_journal = calls(&trace, journal, becomes);
+    let all = calls(trace, |line| line.starts_with("pidfd_open("), becomes);
+    let journal = |line: &str| line.contains(&format!("{GUESTS}/")) && line.contains("O_CREAT");
+    let from_journal = calls(trace, journal, becomes);
     assert!(all.len() > from_journal.len() + 20, "{all:?}");
     assert!(from_journal.len() > 15, "{from_journal:?}");
     for name in ["write", "fsync", "rename", "sendto", "setxattr", "execve"] {
@@ -176,13 +181,9 @@ fn launch_calls(trace: &Path) -> [Vec<Call>; 2] {
 fn kill_launchers(choose: impl Fn([Vec<Call>; 2]) -> Vec<Call>) {
     let files = Files::new();
     let words = files.words();
-    let trace = Path::new("/run/svirt-killed");
-    strace(&["-o", trace.to_str().unwrap()], &words)
-        .status()
-        .unwrap();
-    wait_until("the keeper has ended", || running().is_empty());
+    let trace = trace_of(&words);
     assert_eq!(files.labels(), files.before);
-    let calls = launch_calls(trace);
+    let calls = launch_calls(&trace);
     for call in &choose(calls) {
         kill_at(call, &words, false);
         files.check(call);
@@ -196,15 +197,11 @@ fn a_launcher_killed_behind_a_block_devices_header_leaves_nothing() {
     let before = overlay.labels();
     let drive = overlay.drive();
     let words = [STUB, "-drive", &drive];
-    let trace = Path::new("/run/svirt-killed");
-    strace(&["-o", trace.to_str().unwrap()], &words)
-        .status()
-        .unwrap();
-    wait_until("the keeper has ended", || running().is_empty());
+    let trace = trace_of(&words);
     assert_eq!(overlay.labels(), before);
     // The second stage begins when the file that the header names is looked at.
     let calls = calls(
-        &fs::read_to_string(trace).unwrap(),
+        &trace,
         |line| line.starts_with("openat(") && line.contains("base.raw"),
         |line| line.starts_with("execve(") && line.contains("qemu-stub"),
     );
@@ -244,12 +241,8 @@ fn a_launcher_killed_with_trees_and_directories_of_a_guest_leaves_nothing() {
         "-cdrom",
         iso_word,
     ];
-    let trace = Path::new("/run/svirt-killed");
-    strace(&["-o", trace.to_str().unwrap()], &words)
-        .status()
-        .unwrap();
-    wait_until("the keeper has ended", || running().is_empty());
-    for call in launch_calls(trace)
+    let trace = trace_of(&words);
+    for call in launch_calls(&trace)
         .concat()
         .iter()
         .filter(|call| changes(call))
@@ -271,12 +264,8 @@ fn a_launcher_killed_where_it_makes_a_file_leaves_no_label() {
     let log = directory.path().join("new.log");
     let serial = format!("file:{}", log.display());
     let words = [STUB, "-hda", disk.to_str().unwrap(), "-serial", &serial];
-    let trace = Path::new("/run/svirt-killed");
     let before = label(&disk);
-    strace(&["-o", trace.to_str().unwrap()], &words)
-        .status()
-        .unwrap();
-    wait_until("the keeper has ended", || running().is_empty());
+    let trace = trace_of(&words);
     // As a file that anybody makes there; an empty one may stay.
     let before = [before, label(&log)];
     assert!(!before[1].contains("svirt"), "{before:?}");
@@ -285,7 +274,7 @@ fn a_launcher_killed_where_it_makes_a_file_leaves_no_label() {
         [label(&disk), log.unwrap_or_else(|| before[1].clone())]
     };
     let calls = calls(
-        &fs::read_to_string(trace).unwrap(),
+        &trace,
         |line| line.starts_with("mknodat(") && line.contains("new.log"),
         |line| line.starts_with("execve(") && line.contains("qemu-stub"),
     );
@@ -304,12 +293,9 @@ fn kill_restores(choose: impl Fn(Vec<Call>) -> Vec<Call>) {
     let files = Files::new();
     // A guest and its keeper, both killed, leave their labels.
     let leave = || {
-        let mut command = svirt_exec(files.words());
-        command.env("STUB", "wait");
-        let mut guest = Guest::start(command, "ready");
+        let mut guest = Guest::start_stub(svirt_exec(files.words()));
         for keeper in running() {
-            let kill = Command::new("kill").args(["-KILL", &keeper]).status();
-            assert!(kill.unwrap().success());
+            signal("KILL", &keeper);
         }
         guest.child.kill().unwrap();
         guest.child.wait().unwrap();
@@ -327,11 +313,7 @@ fn kill_restores(choose: impl Fn(Vec<Call>) -> Vec<Call>) {
     let traces = fs::read_dir(directory.path()).unwrap().flatten();
     let mut traces = traces.map(|entry| fs::read_to_string(entry.path()).unwrap());
     let trace = traces.find(|text| text.contains("syncfs(")).unwrap();
-    let calls = calls(
-        &trace,
-        |line| line.contains("/var/lib/svirt-exec/guests"),
-        |_| true,
-    );
+    let calls = calls(&trace, |line| line.contains(GUESTS), |_| true);
     assert!(calls.len() > 20, "{calls:?}");
     for call in &choose(calls) {
         leave();
@@ -342,12 +324,7 @@ fn kill_restores(choose: impl Fn(Vec<Call>) -> Vec<Call>) {
 
 /// Processes of the program itself: launchers and keepers.
 fn running() -> Vec<String> {
-    fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter(|entry| {
-            fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == Path::new(SVIRT_EXEC))
-        })
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect()
+    processes(|process| {
+        fs::read_link(process.join("exe")).is_ok_and(|exe| exe == Path::new(SVIRT_EXEC))
+    })
 }

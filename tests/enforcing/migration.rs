@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::*;
+use crate::lib::*;
 
 /// Has a guest's state sent somewhere, and waits until it is there.
 fn migrate(guest: &mut Guest, to: &str) {
@@ -17,16 +17,8 @@ fn migrate(guest: &mut Guest, to: &str) {
     });
 }
 
-fn quit(mut guest: Guest) {
-    guest.qmp("{\"execute\":\"quit\"}");
-    guest.child.wait().unwrap();
-}
-
-fn verified(guest: &Guest) {
-    let output = svirt_exec(["verify", &guest.child.id().to_string()])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
+fn is_verified(guest: &Guest) {
+    verified(&guest.child.id().to_string());
 }
 
 fn drive(disk: &Path) -> String {
@@ -46,26 +38,26 @@ fn a_guest_moves_to_another_qemu_on_the_same_disk() {
     assert_eq!(level(&labelled), "s0:c11,c12");
     let listens = ["-S", "-drive", &drive, "-incoming", "tcp:127.0.0.1:4455"];
     // A pair of its own would take the disk away from the guest that still runs.
-    let refused = svirt_exec([QEMU, "-machine", "pc", "-accel", "tcg", "-m", "32"])
+    let output = svirt_exec([QEMU, "-machine", "pc", "-accel", "tcg", "-m", "32"])
         .args(["-display", "none", "-nodefaults"])
         .args(listens)
         .output()
         .unwrap();
-    assert_eq!(refused.status.code(), Some(125), "{refused:?}");
+    refused(&output, &[]);
     assert_eq!(label(&disk), labelled);
-    // In its cage, on the disk as it is labelled for it.
+    // With its categories, on the disk as it is labelled for it.
     let shared = [&static_level[..], &["--share-level", "--no-relabel"]].concat();
     let mut to = Guest::qemu(&shared, listens);
     migrate(&mut from, "tcp:127.0.0.1:4455");
-    quit(from);
+    from.quit();
     assert_eq!(label(&disk), labelled, "the disk is in use still");
     assert!(to.qmp("{\"execute\":\"cont\"}").contains("return"));
     assert!(
         to.qmp("{\"execute\":\"query-block\"}")
             .contains("moving.img")
     );
-    verified(&to);
-    quit(to);
+    is_verified(&to);
+    to.quit();
     wait_until("the label is back", || label(&disk) == before);
 }
 
@@ -92,7 +84,7 @@ fn a_disk_with_a_lasting_label_keeps_it_wherever_its_guest_runs() {
                 .qmp("{\"execute\":\"query-block\"}")
                 .contains("lasting.img")
         );
-        verified(&guest);
+        is_verified(&guest);
         guest.end();
         assert_eq!(label(&disk), lasting);
     }
@@ -108,17 +100,14 @@ fn a_guest_is_saved_to_a_file_and_goes_on_from_it() {
     let labels = || [label(&disk), label(&file)];
     let drive = drive(&disk);
     let mut first = Guest::qemu(&["--name", "saved"], ["-S", "-drive", &drive]);
-    let attached = svirt_exec(["attach", "saved", file.to_str().unwrap()])
-        .output()
-        .unwrap();
-    assert!(attached.status.success(), "{attached:?}");
+    run(&[SVIRT_EXEC, "attach", "saved", file.to_str().unwrap()]);
     assert_eq!(
         labels().map(|label| level(&label)),
         [level(&first.label()), level(&first.label())]
     );
     let uri = format!("file:{}", file.display());
     migrate(&mut first, &uri);
-    quit(first);
+    first.quit();
     wait_until("the labels are back", || labels() == before);
     let mut second = Guest::qemu(&[], ["-S", "-drive", &drive, "-incoming", &uri]);
     wait_until("the state has been read", || {
@@ -127,7 +116,7 @@ fn a_guest_is_saved_to_a_file_and_goes_on_from_it() {
     });
     assert_eq!(level(&label(&disk)), level(&second.label()));
     assert!(second.qmp("{\"execute\":\"cont\"}").contains("return"));
-    verified(&second);
-    quit(second);
+    is_verified(&second);
+    second.quit();
     wait_until("the labels are back", || labels() == before);
 }

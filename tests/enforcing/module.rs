@@ -2,9 +2,9 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use crate::support::*;
+use crate::lib::*;
 
 const MODULE: &str = "/usr/share/selinux/packages/svirt_launcher.cil";
 
@@ -41,7 +41,7 @@ fn the_module_is_upgraded_removed_and_installed_under_way() {
     let guest = Guest::stub(&disk);
     let (process, file) = (guest.label(), label(&disk));
     let program = Path::new(SVIRT_EXEC);
-    let state = Path::new("/var/lib/svirt-exec");
+    let state = Path::new(STATE);
     let before = [label(program), label(state)];
 
     // An upgrade under a guest that runs: it stays where it is, and its label goes back.
@@ -50,13 +50,7 @@ fn the_module_is_upgraded_removed_and_installed_under_way() {
     guest.end();
     assert!(!label(&disk).contains("svirt"));
 
-    let restorecon = [
-        "restorecon",
-        "-RF",
-        SVIRT_EXEC,
-        "/var/lib/svirt-exec",
-        "/run/svirt-exec",
-    ];
+    let restorecon = ["restorecon", "-RF", SVIRT_EXEC, STATE, "/run/svirt-exec"];
     // Without it the distribution's labels are back once restorecon has run, and svirt-exec says
     // what is missing.
     run(&["semodule", "-X", "200", "-r", "svirt_launcher"]);
@@ -68,35 +62,12 @@ fn the_module_is_upgraded_removed_and_installed_under_way() {
     follow(&said);
     assert!(without[0].contains(":bin_t:"), "{without:?}");
     assert!(without[1].contains(":var_lib_t:"), "{without:?}");
-    assert_eq!(output.status.code(), Some(125), "{output:?}");
-    assert!(
-        said.contains("module svirt_launcher is not loaded"),
-        "{said}"
-    );
-    assert_eq!(said.lines().count(), 1, "{said}");
+    refused_in_one_line(&output, 125, &["module svirt_launcher is not loaded"]);
     assert_eq!([label(program), label(state)], before);
     // The stub of the other tests was labelled by hand.
     let guest = Guest::stub(&disk);
     assert!(guest.label().contains(":svirt_prot_exec_t:s0:c"));
     guest.end();
-}
-
-/// A boolean, turned and turned back.
-struct Boolean(&'static str, &'static str);
-
-impl Boolean {
-    fn set(name: &'static str, to: &'static str) -> Self {
-        let back = if to == "on" { "off" } else { "on" };
-        assert!(run(&["getsebool", name]).trim().ends_with(back), "{name}");
-        run(&["setsebool", name, to]);
-        Self(name, back)
-    }
-}
-
-impl Drop for Boolean {
-    fn drop(&mut self) {
-        let _ = Command::new("setsebool").args([self.0, self.1]).status();
-    }
 }
 
 #[test]
@@ -159,7 +130,7 @@ fn each_boolean_that_is_on_is_what_something_works_by() {
         };
         let (on, said) = works();
         assert!(on, "{boolean}: {said}");
-        let turned = Boolean::set(boolean, "off");
+        let turned = Boolean::turned(boolean, "off");
         let (off, said) = works();
         drop(turned);
         assert!(!off, "{boolean}: {said}");
@@ -187,19 +158,15 @@ fn a_fixed_disk_is_given_away_where_the_boolean_says_so_and_the_message_names_it
         let mut command = svirt_exec([STUB, "-drive", &drive]);
         command.env("STUB", what).output().unwrap()
     };
-    let refused = launch("exit 7");
-    let on = Boolean::set("svirt_launcher_use_fixed_disks", "on");
+    let without = launch("exit 7");
+    let on = Boolean::turned("svirt_launcher_use_fixed_disks", "on");
     let done = launch("exit 7");
     keepers_done();
     let after = label(device);
     drop(on);
     run(&["losetup", "--detach", device.to_str().unwrap()]);
-    assert_eq!(refused.status.code(), Some(125), "{refused:?}");
-    let said = stderr(&refused);
-    assert!(
-        said.contains("setsebool -P svirt_launcher_use_fixed_disks on"),
-        "{said}"
-    );
+    let advice = "setsebool -P svirt_launcher_use_fixed_disks on";
+    refused(&without, &[advice]);
     assert_eq!(done.status.code(), Some(7), "{done:?}");
     assert_eq!(after, before);
 }

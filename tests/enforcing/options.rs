@@ -2,17 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Command, Output};
 
-use crate::support::*;
-
-/// The stub on a disk, with options.
-fn with(options: &[&str], what: &str, disk: &Path) -> Command {
-    let mut command = svirt_exec(options);
-    command.arg(STUB).arg("-hda").arg(disk).env("STUB", what);
-    command
-}
+use crate::lib::*;
 
 /// User and role of a login's guests, and the rest of a label.
 fn own(rest: &str) -> String {
@@ -22,37 +13,6 @@ fn own(rest: &str) -> String {
     format!("{user}:{role}:{rest}")
 }
 
-fn refused(output: &Output, words: &str) {
-    assert_eq!(output.status.code(), Some(125), "{output:?}");
-    assert!(
-        stderr(output).contains(words),
-        "{words}: {}",
-        stderr(output)
-    );
-}
-
-fn chcon(args: &[&str], path: &Path) {
-    let status = Command::new("chcon").args(args).arg(path).status();
-    assert!(status.unwrap().success());
-}
-
-/// No entry of the journal names this file.
-fn no_entry(file: &Path) -> bool {
-    let entries = fs::read_dir("/var/lib/svirt-exec/guests").unwrap();
-    entries.flatten().all(|entry| {
-        let text = fs::read_to_string(entry.path()).unwrap_or_default();
-        !text.contains(file.to_str().unwrap())
-    })
-}
-
-/// Some process claims this context, as a keeper does.
-fn claimed(context: &str) -> bool {
-    fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-        fs::read_to_string(entry.path().join("attr/exec"))
-            .is_ok_and(|label| label.trim_end_matches('\0') == context)
-    })
-}
-
 #[test]
 #[ignore = "needs the bed: make test"]
 fn labels_stay_where_nothing_shall_be_put_back() {
@@ -60,34 +20,28 @@ fn labels_stay_where_nothing_shall_be_put_back() {
     let disk = image(directory.path(), "stays.img");
     let iso = image(directory.path(), "stays.iso");
     let before = label(&disk);
-    let mut command = with(&["--no-restore"], "wait", &disk);
+    let mut command = stub_with(&["--no-restore"], "wait", &disk);
     command.arg("-cdrom").arg(&iso);
-    let guest = Guest::start(command, "ready");
+    let guest = Guest::start_stub(command);
     let context = guest.label();
-    wait_until("the keeper is gone", || !claimed(&context));
-    assert!(no_entry(&disk), "restore would act on it");
+    wait_until("the keeper is gone", || claimants(&context).is_empty());
+    assert!(entries_naming(&disk).is_empty(), "restore would act on it");
     guest.end();
     let given = label(&disk);
     assert_eq!(level(&given), level(&context));
-    let output = svirt_exec(["restore"]).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    run(&[SVIRT_EXEC, "restore"]);
     assert_eq!(label(&disk), given);
     assert_eq!(label(&iso), "system_u:object_r:virt_content_t:s0");
     for file in [&disk, &iso] {
-        assert!(
-            Command::new("restorecon")
-                .arg("-F")
-                .arg(file)
-                .status()
-                .unwrap()
-                .success()
-        );
+        run(&["restorecon", "-F", file.to_str().unwrap()]);
     }
     assert_eq!(label(&disk).split(':').nth(2), before.split(':').nth(2));
-    let output = with(&["--no-restore"], "exit 7", &disk).output().unwrap();
+    let output = stub_with(&["--no-restore"], "exit 7", &disk)
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(7));
     assert_eq!(stderr(&output), "");
-    wait_until("the entry is gone", || no_entry(&disk));
+    wait_until_not_named(&disk);
 }
 
 #[test]
@@ -118,12 +72,10 @@ fn content_whose_label_another_guest_puts_back_is_not_used_without_a_keeper() {
     let disks = ["1.img", "2.img"].map(|name| image(directory.path(), name));
     let iso = image(directory.path(), "both.iso");
     let before = label(&iso);
-    let mut command = with(&[], "wait", &disks[0]);
-    command.arg("-cdrom").arg(&iso);
-    let guest = Guest::start(command, "ready");
-    let mut command = with(&["--no-restore"], "exit 0", &disks[1]);
+    let guest = Guest::with_cdrom(&disks[0], &iso);
+    let mut command = stub_with(&["--no-restore"], "exit 0", &disks[1]);
     let output = command.arg("-cdrom").arg(&iso).output().unwrap();
-    refused(&output, "another guest uses '/root/");
+    refused(&output, &["another guest uses '/root/"]);
     nothing_happened(&disks[1], &before);
     assert_eq!(label(&iso), "system_u:object_r:virt_content_t:s0");
     guest.end();
@@ -137,16 +89,15 @@ fn a_static_label_is_the_guests_whole_label() {
     let disk = image(directory.path(), "static.img");
     let before = label(&disk);
     let wanted = own("svirt_t:s0:c11,c12");
-    let guest = Guest::start(with(&["--label", &wanted], "wait", &disk), "ready");
+    let guest = Guest::start_stub(stub_with(&["--label", &wanted], "wait", &disk));
     assert_eq!(guest.label(), wanted);
     assert!(
         label(&disk).ends_with(":svirt_image_t:s0:c11,c12"),
         "{}",
         label(&disk)
     );
-    let planned = with(&["plan", "--json", "--label", &wanted], "", &disk).output();
-    let plan: serde_json::Value = serde_json::from_slice(&planned.unwrap().stdout).unwrap();
-    assert_eq!(plan["context"], wanted.as_str());
+    let planned = stub_with(&["plan", "--json", "--label", &wanted], "", &disk).output();
+    assert_eq!(json(&planned.unwrap())["context"], wanted.as_str());
     guest.end();
     assert_eq!(label(&disk), before);
 }
@@ -175,27 +126,31 @@ fn labels_that_are_no_cage_of_a_guest_are_refused() {
         ),
     ] {
         let label = own(label);
-        let output = with(&["--label", &label], "exit 0", &disk)
+        let output = stub_with(&["--label", &label], "exit 0", &disk)
             .output()
             .unwrap();
-        refused(&output, words);
+        refused(&output, &[words]);
         nothing_happened(&disk, &before);
     }
     for (level, words) in [
         ("s0:c5", "CVE-2021-3631"),
         ("s1:c1,c2", "write s0 in its place"),
     ] {
-        let output = with(&["--level", level], "exit 0", &disk).output().unwrap();
-        refused(&output, words);
+        let output = stub_with(&["--level", level], "exit 0", &disk)
+            .output()
+            .unwrap();
+        refused(&output, &[words]);
     }
     let both = ["--level", "s0:c1,c2", "--label", "u:r:t:s0:c1,c2"];
     refused(
-        &with(&both, "exit 0", &disk).output().unwrap(),
-        "cannot be used with",
+        &stub_with(&both, "exit 0", &disk).output().unwrap(),
+        &["cannot be used with"],
     );
     refused(
-        &with(&["--share-level"], "exit 0", &disk).output().unwrap(),
-        "required",
+        &stub_with(&["--share-level"], "exit 0", &disk)
+            .output()
+            .unwrap(),
+        &["required"],
     );
 }
 
@@ -211,35 +166,33 @@ fn a_level_that_overlaps_a_guests_is_refused_in_either_direction_unless_it_is_me
         ("s0:c21,c22", "s0:c21.c23"),
         ("s0:c21.c23", "s0:c22,c23"),
     ] {
-        let guest = Guest::start(with(&["--level", running], "wait", &theirs), "ready");
+        let guest = Guest::start_stub(stub_with(&["--level", running], "wait", &theirs));
         let label_of_it = own(&format!("svirt_t:{asked}"));
         for options in [["--level", asked], ["--label", &label_of_it]] {
-            let output = with(&options, "exit 0", &ours).output().unwrap();
+            let output = stub_with(&options, "exit 0", &ours).output().unwrap();
             refused(
                 &output,
-                "is in an overlapping cage; give another level, or --share-level",
+                &[
+                    "is in an overlapping cage; give another level, or --share-level",
+                    &format!("process {} (", guest.child.id()),
+                ],
             );
-            assert!(stderr(&output).contains(&format!("process {} (", guest.child.id())));
             nothing_happened(&ours, &before);
         }
-        let planned = with(&["plan", "--level", asked], "", &ours)
+        let planned = stub_with(&["plan", "--level", asked], "", &ours)
             .output()
             .unwrap();
-        assert_eq!(planned.status.code(), Some(0), "{planned:?}");
-        assert!(stderr(&planned).contains("overlapping cage"), "{planned:?}");
+        ended_with(&planned, 0, &["overlapping cage"]);
         // Neither contains the other.
-        let apart = with(&["--level", "s0:c22,c24"], "exit 0", &ours)
-            .output()
-            .unwrap();
-        assert_eq!(apart.status.code(), Some(0), "{apart:?}");
+        succeeds(&mut stub_with(&["--level", "s0:c22,c24"], "exit 0", &ours));
         wait_until("the label is back", || label(&ours) == before);
         let options = ["--level", asked, "--share-level"];
-        let second = Guest::start(with(&options, "wait", &ours), "ready");
+        let second = Guest::start_stub(stub_with(&options, "wait", &ours));
         assert_eq!(level(&second.label()), asked);
         assert_eq!(level(&label(&ours)), asked);
         // Its disk is its own all the same.
-        let taken = with(&["--level", running, "--share-level"], "exit 0", &theirs).output();
-        assert_eq!(taken.unwrap().status.code(), Some(125));
+        let taken = stub_with(&["--level", running, "--share-level"], "exit 0", &theirs).output();
+        refused(&taken.unwrap(), &[]);
         guest.end();
         second.end();
         wait_until("both are back", || {
@@ -256,10 +209,9 @@ fn a_disk_that_has_the_chosen_label_already_keeps_it_and_leaves_no_entry() {
     let given = "svirt_prot_exec_image_t";
     chcon(&["-t", given, "-l", "s0:c31,c32"], &disk);
     let before = label(&disk);
-    let guest = Guest::start(with(&["--level", "s0:c31,c32"], "wait", &disk), "ready");
+    let guest = Guest::start_stub(stub_with(&["--level", "s0:c31,c32"], "wait", &disk));
     guest.end();
-    wait_until("the entry is gone", || no_entry(&disk));
+    wait_until_not_named(&disk);
     assert_eq!(label(&disk), before);
-    let output = svirt_exec(["restore"]).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    run(&[SVIRT_EXEC, "restore"]);
 }

@@ -3,9 +3,8 @@
 
 use std::fs;
 use std::os::unix::net::UnixListener;
-use std::process::Command;
 
-use crate::support::*;
+use crate::lib::*;
 
 /// What QEMU and its libraries try at their start and do without.
 const DISPENSABLE: [&str; 3] = ["dev=\"sysfs\"", "sysctl_vm_t", "anon_inode"];
@@ -21,7 +20,11 @@ struct Case {
 
 /// Runs the real QEMU with a level that no other test has, until it ends. Returns what was said and
 /// the denials of it.
-fn run(preflight: &str, number: usize, words: &[String]) -> (Option<i32>, String, Vec<String>) {
+fn try_line(
+    preflight: &str,
+    number: usize,
+    words: &[String],
+) -> (Option<i32>, String, Vec<String>) {
     let level = format!("s0:c{},c1001", 900 + number);
     let output = svirt_exec([&format!("--preflight={preflight}"), "--level", &level, QEMU])
         .args([
@@ -37,11 +40,11 @@ fn run(preflight: &str, number: usize, words: &[String]) -> (Option<i32>, String
         .args(words)
         .output()
         .unwrap();
-    (output.status.code(), stderr(&output), refused(&level))
+    (output.status.code(), stderr(&output), denials_at(&level))
 }
 
-/// What a guest of this level was refused, beyond what it does without.
-fn refused(level: &str) -> Vec<String> {
+/// Returns what a guest of this level was denied, beyond what it does without.
+fn denials_at(level: &str) -> Vec<String> {
     denials(&["comm=\"qemu-system", &format!("{level} tcontext=")])
         .into_iter()
         .filter(|line| !DISPENSABLE.iter().any(|part| line.contains(part)))
@@ -65,14 +68,10 @@ fn qemu_is_refused_just_what_was_predicted() {
     }
     image(&at("caged"), "disk.img");
     image(&at("ro"), "cd.iso");
-    let command = |program: &str, args: &[&str]| {
-        let status = Command::new(program).args(args).status().unwrap();
-        assert!(status.success(), "{program} {args:?}");
-    };
     // A directory of another guest's.
-    command("chcon", &["-l", "s0:c1,c2", &text("caged")]);
-    command("mount", &["--bind", &text("ro"), &text("ro")]);
-    command("mount", &["-o", "remount,bind,ro", &text("ro")]);
+    chcon(&["-l", "s0:c1,c2"], &at("caged"));
+    run(&["mount", "--bind", &text("ro"), &text("ro")]);
+    run(&["mount", "-o", "remount,bind,ro", &text("ro")]);
     let _listener = UnixListener::bind(at("served.sock")).unwrap();
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let drive = |path: String, more: &str| format!("if=none,id=d,format=raw,{more}file={path}");
@@ -106,10 +105,10 @@ fn qemu_is_refused_just_what_was_predicted() {
     ];
     for (number, case) in cases.iter().enumerate() {
         // Asked to stop, it does, and nothing is tried.
-        let (status, said, denials) = run("refuse", 10 + number, &case.words);
+        let (status, said, denials) = try_line("refuse", 10 + number, &case.words);
         assert_eq!(status, Some(125), "{said}");
         assert_eq!(denials, Vec::<String>::new());
-        let (status, said, denials) = run("warn", number, &case.words);
+        let (status, said, denials) = try_line("warn", number, &case.words);
         let predicted: Vec<&str> = said
             .lines()
             .filter(|line| line.contains("QEMU will not be allowed"))
@@ -131,9 +130,9 @@ fn qemu_is_refused_just_what_was_predicted() {
         }
         println!("{}\n    {}", predicted[0], denials.join("\n    "));
     }
-    command("umount", &[&text("ro")]);
-    command("chcon", &["-l", "s0", &text("caged")]);
-    // And where nothing is predicted, nothing is refused.
+    run(&["umount", &text("ro")]);
+    chcon(&["-l", "s0"], &at("caged"));
+    // And if nothing is predicted, nothing is refused.
     let disk = drive(text("ro/cd.iso"), "");
     let level = "s0:c930,c1001";
     let guest = Guest::qemu(
@@ -141,5 +140,5 @@ fn qemu_is_refused_just_what_was_predicted() {
         ["-S", "-drive", &disk],
     );
     assert_eq!(guest.end(), 0);
-    assert_eq!(refused(level), Vec::<String>::new());
+    assert_eq!(denials_at(level), Vec::<String>::new());
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::*;
+use crate::lib::*;
 
 const CONTENT: &str = "system_u:object_r:virt_content_t:s0";
 
@@ -15,12 +15,9 @@ fn reader(options: &[&str], iso: &Path) -> Command {
     command
 }
 
-fn outsider(iso: &Path) -> String {
-    let output = svirt_exec([STUB])
-        .env("STUB", format!("open r {}", iso.display()))
-        .output()
-        .unwrap();
-    stdout(&output).trim().to_owned()
+/// Returns what the kernel says to a guest that opens content which it has not named.
+fn opened_by_another(iso: &Path) -> String {
+    outsider(&format!("open r {}", iso.display()))
 }
 
 #[test]
@@ -31,7 +28,7 @@ fn content_is_one_guests_until_another_names_it_and_goes_back_after_the_last() {
             let directory = directory();
             let iso = image(directory.path(), "cd.iso");
             let before = label(&iso);
-            let one = Guest::start(reader(&["--private-content"], &iso), "ready");
+            let one = Guest::start_stub(reader(&["--private-content"], &iso));
             let own = label(&iso);
             assert_eq!(
                 own,
@@ -41,16 +38,16 @@ fn content_is_one_guests_until_another_names_it_and_goes_back_after_the_last() {
                     level(&one.label())
                 )
             );
-            assert_eq!(outsider(&iso), "Permission denied (os error 13)");
+            assert_eq!(opened_by_another(&iso), "Permission denied (os error 13)");
             assert_eq!(label(&iso), own);
             let options: &[&str] = if second_is_private {
                 &["--private-content"]
             } else {
                 &[]
             };
-            let two = Guest::start(reader(options, &iso), "ready");
+            let two = Guest::start_stub(reader(options, &iso));
             assert_eq!(label(&iso), CONTENT);
-            assert_eq!(outsider(&iso), "ok");
+            assert_eq!(opened_by_another(&iso), "ok");
             let (first, last) = if first_ends_first {
                 (one, two)
             } else {
@@ -71,14 +68,12 @@ fn content_is_one_guests_until_another_names_it_and_goes_back_after_the_last() {
 fn nothing_is_taken_from_guests_that_can_read_it_and_nothing_of_other_users() {
     let directory = directory();
     let readable = image(directory.path(), "readable.iso");
-    let status = Command::new("chcon").arg(CONTENT).arg(&readable).status();
-    assert!(status.unwrap().success());
+    chcon(&[CONTENT], &readable);
     let bobs = Path::new("/home/bob/bobs.iso");
-    fs::write(bobs, [0; 4096]).unwrap();
-    nix::unistd::chown(bobs, Some(1001.into()), Some(1001.into())).unwrap();
+    file_of(1001, bobs);
     let before = label(bobs);
     for iso in [&readable, bobs] {
-        let guest = Guest::start(reader(&["--private-content"], iso), "ready");
+        let guest = Guest::start_stub(reader(&["--private-content"], iso));
         assert_eq!(label(iso), CONTENT);
         guest.end();
     }
@@ -93,21 +88,16 @@ fn without_its_keeper_private_content_is_refused_and_the_guest_undisturbed() {
     let directory = directory();
     let iso = image(directory.path(), "cd.iso");
     let before = label(&iso);
-    let one = Guest::start(reader(&["--private-content"], &iso), "ready");
+    let one = Guest::start_stub(reader(&["--private-content"], &iso));
     let own = label(&iso);
     kill_keepers_of(&one);
     let output = reader(&[], &iso).output().unwrap();
-    assert_eq!(output.status.code(), Some(125), "{output:?}");
-    let said = stderr(&output);
-    assert!(said.contains("cannot reach the keeper"), "{said}");
-    assert!(
-        said.contains(&format!("process {}", one.child.id())),
-        "{said}"
-    );
+    let process = format!("process {}", one.child.id());
+    refused(&output, &["cannot reach the keeper", &process]);
     assert_eq!(label(&iso), own);
     // When it has ended too, the next command puts the label back and the launch can be repeated.
     one.leaves();
-    let two = Guest::start(reader(&[], &iso), "ready");
+    let two = Guest::start_stub(reader(&[], &iso));
     assert_eq!(label(&iso), CONTENT);
     two.end();
     assert_eq!(label(&iso), before);
@@ -119,13 +109,12 @@ fn killed_after_sharing_the_original_label_comes_back() {
     let directory = directory();
     let iso = image(directory.path(), "cd.iso");
     let before = label(&iso);
-    let one = Guest::start(reader(&["--private-content"], &iso), "ready");
-    let two = Guest::start(reader(&[], &iso), "ready");
+    let one = Guest::start_stub(reader(&["--private-content"], &iso));
+    let two = Guest::start_stub(reader(&[], &iso));
     assert_eq!(label(&iso), CONTENT);
     abandon(one);
     two.end();
-    let output = svirt_exec(["restore"]).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    run(&[SVIRT_EXEC, "restore"]);
     assert_eq!(label(&iso), before);
 }
 
@@ -134,28 +123,24 @@ fn killed_after_sharing_the_original_label_comes_back() {
 #[ignore = "needs the bed: make test"]
 fn other_users_do_not_get_it_shared() {
     let iso = Path::new("/tmp/bobs-private.iso");
-    fs::write(iso, [0; 4096]).unwrap();
-    nix::unistd::chown(iso, Some(1001.into()), Some(1001.into())).unwrap();
+    file_of(1001, iso);
     let before = label(iso);
-    let as_user = |user: &str, words: &[&str]| {
-        let mut command = Command::new("runuser");
+    let launch_of = |user: &str, options: &[&str]| {
+        let mut command = as_user(user);
         command
-            .args(["-u", user, "--", SVIRT_EXEC])
-            .args(words)
+            .args(options)
             .args([STUB, "-cdrom", iso.to_str().unwrap()])
-            .env("STUB", "wait")
-            .current_dir("/");
+            .env("STUB", "wait");
         command
     };
-    let bob = Guest::start(as_user("bob", &["--private-content"]), "ready");
+    let bob = Guest::start_stub(launch_of("bob", &["--private-content"]));
     let own = label(iso);
     assert!(level(&own).contains(','), "{own}");
-    let output = as_user("alice", &[]).output().unwrap();
-    assert_eq!(output.status.code(), Some(125), "{output:?}");
-    assert!(stderr(&output).contains("another user"), "{output:?}");
+    let output = launch_of("alice", &[]).output().unwrap();
+    refused(&output, &["another user"]);
     assert_eq!(label(iso), own);
     // root may.
-    let guest = Guest::start(reader(&[], iso), "ready");
+    let guest = Guest::start_stub(reader(&[], iso));
     assert_eq!(label(iso), CONTENT);
     guest.end();
     assert_eq!(label(iso), CONTENT, "bob's guest still reads it");

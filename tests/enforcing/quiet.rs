@@ -4,10 +4,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
+use crate::lib::*;
 use crate::libvirt::{Domain, Image, LINK, UNLABELLED, disk};
-use crate::support::*;
 
 /// Denials since this was made.
 struct Log {
@@ -118,7 +117,7 @@ fn nothing_is_denied_that_a_plain_libvirt_guest_is_not_denied_too() {
     let make = ["qemu-img", "create", "-q", "-b", &base];
     run(&[&make[..], &format[..], &[&top]].concat());
     for name in ["raw", "late", "initrd"] {
-        crate::support::image(directory.path(), name);
+        crate::lib::image(directory.path(), name);
     }
     let sockets = "/run/svirt-exec/quiet";
     let words = [
@@ -165,8 +164,7 @@ fn nothing_is_denied_that_a_plain_libvirt_guest_is_not_denied_too() {
         &["qemu-system-x86_64", "-device", "help"],
         &["restore"],
     ] {
-        let output = svirt_exec(words).output().unwrap();
-        assert!(output.status.success(), "{words:?}: {}", stderr(&output));
+        succeeds(&mut svirt_exec(words));
     }
     // Their status says whether all is well, which is not asked here.
     for words in [&["denials"][..], &["doctor"]] {
@@ -177,16 +175,12 @@ fn nothing_is_denied_that_a_plain_libvirt_guest_is_not_denied_too() {
             .qmp("{\"execute\":\"query-status\"}")
             .contains("running")
     );
-    let netcat = Command::new("python3")
-        .args([
-            "-c",
-            "import socket; socket.create_connection(('127.0.0.1', 2222))",
-        ])
-        .status();
-    assert!(netcat.unwrap().success(), "user networking listens");
+    // User networking listens.
+    let connect = "import socket; socket.create_connection(('127.0.0.1', 2222))";
+    run(&["python3", "-c", connect]);
     assert_eq!(guest.end(), 0);
     // And what is left of one that was cut off.
-    let disk = crate::support::image(directory.path(), "cut.img");
+    let disk = crate::lib::image(directory.path(), "cut.img");
     abandon(Guest::stub(&disk));
     run(&["svirt-exec", "restore", "--all"]);
     let log = log.since();

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use crate::support::*;
+use crate::lib::*;
 
 /// What stands where a launch names `DIRECTORY/disk.img`, and what is swapped for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -129,14 +129,7 @@ impl Arena {
     }
 
     pub fn nothing_is_left(&self) {
-        let top = self.top.path().to_str().unwrap();
-        let left = fs::read_dir("/var/lib/svirt-exec/guests")
-            .unwrap()
-            .flatten();
-        let left: Vec<String> = left
-            .filter_map(|entry| fs::read_to_string(entry.path()).ok())
-            .filter(|text| text.contains(top))
-            .collect();
+        let left = entries_naming(self.top.path());
         assert!(left.is_empty(), "{left:?}");
         assert_eq!(self.disk_label(), self.disk_label, "{:?}", self.attack);
         self.unharmed();

@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
+use crate::lib::*;
 use crate::libvirt::{Domain, Image, LINK, UNLABELLED, cdrom, disk};
-use crate::support::*;
 
 /// A guest of libvirt's that svirt-exec labels, on a disk and a CD-ROM whose labels are not what
 /// restorecon would give.
@@ -73,7 +73,7 @@ fn labels_are_back_after_virsh_destroy() {
 #[ignore = "needs the bed: make test"]
 fn labels_are_back_after_a_crash_of_qemu() {
     let guest = Released::new("crashed");
-    run(&["kill", "-SEGV", &guest.domain.pid().to_string()]);
+    signal("SEGV", &guest.domain.pid().to_string());
     guest.are_back();
 }
 
@@ -99,30 +99,16 @@ fn taken(name: &str) -> (Image, String) {
     (file, before)
 }
 
-fn as_user(user: &str, file: &Image) -> Guest {
-    let mut command = Command::new("runuser");
-    command
-        .args(["-u", user, "--", SVIRT_EXEC, STUB, "-hda", file.text()])
-        .env("STUB", "wait")
-        .current_dir("/");
-    Guest::start(command, "ready")
-}
-
 #[test]
 #[ignore = "needs the bed: make test"]
 fn the_path_unit_puts_back_what_a_keeper_has_no_right_to_any_more() {
     let (file, before) = taken("path.img");
-    let guest = as_user("libvirt-qemu", &file);
+    let guest = Guest::of_user("libvirt-qemu", &file.0);
     assert!(label(&file.0).contains("svirt_prot_exec_image_t:s0:c"));
     run(&["chown", "root:", file.text()]);
     guest.leaves();
     wait_until("the label is back", || label(&file.0) == before);
-    wait_until("nothing is left to be told", || {
-        fs::read_dir("/var/lib/svirt-exec/unfinished")
-            .unwrap()
-            .count()
-            == 0
-    });
+    wait_until("nothing is left to be told", || unfinished().is_empty());
 }
 
 #[test]
@@ -131,7 +117,7 @@ fn root_believes_no_user_but_libvirts_about_files_of_others() {
     run(&["systemctl", "stop", "svirt-exec-restore.path"]);
     let (file, before) = taken("trusted.img");
     run(&["chown", "bob:", file.text()]);
-    let guest = as_user("bob", &file);
+    let guest = Guest::of_user("bob", &file.0);
     run(&["chown", "root:", file.text()]);
     guest.leaves();
     let restore = |words: &[&str]| {
@@ -139,20 +125,11 @@ fn root_believes_no_user_but_libvirts_about_files_of_others() {
             .output()
             .unwrap()
     };
-    wait_until("the keeper has tried", || {
-        fs::read_dir("/var/lib/svirt-exec/unfinished")
-            .unwrap()
-            .count()
-            == 1
-    });
-    let output = restore(&[]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("--trust-user"), "{output:?}");
+    wait_until("the keeper has tried", || unfinished().len() == 1);
+    ended_with(&restore(&[]), 1, &["--trust-user"]);
     assert!(label(&file.0).contains("svirt_prot_exec_image_t:s0:c"));
-    let output = restore(&["--trust-user", "nobody-of-that-name"]);
-    assert_eq!(output.status.code(), Some(125), "{output:?}");
-    let output = restore(&["--trust-user", "bob"]);
-    assert!(output.status.success(), "{output:?}");
+    refused(&restore(&["--trust-user", "nobody-of-that-name"]), &[]);
+    ended_with(&restore(&["--trust-user", "bob"]), 0, &[]);
     assert_eq!(label(&file.0), before);
     run(&["systemctl", "start", "svirt-exec-restore.path"]);
 }
@@ -160,7 +137,7 @@ fn root_believes_no_user_but_libvirts_about_files_of_others() {
 #[test]
 #[ignore = "needs the bed: make test"]
 fn nobody_but_a_keeper_leaves_word_for_root() {
-    let directory = Path::new("/var/lib/svirt-exec/unfinished");
+    let directory = Path::new(UNFINISHED);
     for user in ["alice", "root"] {
         let path = directory.join("of-nobody");
         let output = Command::new("runuser")
@@ -183,19 +160,18 @@ fn restore_waits_for_a_keeper_that_is_at_work() {
     let guest = Guest::stub(&disk);
     let keepers = keepers_of(&guest);
     for keeper in &keepers {
-        run(&["kill", "-STOP", keeper]);
+        signal("STOP", keeper);
     }
     guest.leaves();
     let restore = svirt_exec(["restore"]).spawn().unwrap();
     // It has begun to wait when it holds the turn.
     wait_until("somebody has the turn", || {
-        let journal = "/var/lib/svirt-exec/guests";
-        let status = Command::new("flock").args(["-n", journal, "true"]).status();
+        let status = Command::new("flock").args(["-n", GUESTS, "true"]).status();
         !status.unwrap().success()
     });
     assert_ne!(label(&disk), before);
     for keeper in &keepers {
-        run(&["kill", "-CONT", keeper]);
+        signal("CONT", keeper);
     }
     let output = restore.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");

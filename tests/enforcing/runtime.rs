@@ -4,9 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Output};
 
-use crate::support::*;
+use crate::lib::*;
 
 const ROOT: &str = "/run/svirt-exec";
 
@@ -31,27 +30,17 @@ fn qemu(name: &str) -> Guest {
     )
 }
 
-fn stub_named(name: &str, what: &str) -> Command {
-    let mut command = svirt_exec(["--runtime-dir", "--name", name, STUB]);
-    command.env("STUB", what);
-    command
-}
-
-fn outsider(what: &str) -> Output {
-    svirt_exec([STUB]).env("STUB", what).output().unwrap()
-}
-
 #[test]
 #[ignore = "needs the bed: make test"]
 fn sockets_and_files_in_it_are_the_guests_and_gone_at_its_end() {
     let directory = Path::new(ROOT).join("own");
     let guest = qemu("own");
-    let cage = level(&guest.label());
-    assert!(cage.contains(','), "{cage}");
-    assert_eq!(level(&label(&directory)), cage);
+    let pair = level(&guest.label());
+    assert!(pair.contains(','), "{pair}");
+    assert_eq!(level(&label(&directory)), pair);
     assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o7777, 0o700);
     for name in ["monitor.sock", "pid", "log"] {
-        assert_eq!(level(&label(&directory.join(name))), cage, "{name}");
+        assert_eq!(level(&label(&directory.join(name))), pair, "{name}");
     }
     let pid = fs::read_to_string(directory.join("pid")).unwrap();
     assert_eq!(pid.trim(), guest.child.id().to_string());
@@ -59,9 +48,9 @@ fn sockets_and_files_in_it_are_the_guests_and_gone_at_its_end() {
 
     let socket = directory.join("monitor.sock");
     let other = outsider(&format!("connect {}", socket.display()));
-    assert_eq!(stdout(&other).trim(), "Permission denied (os error 13)");
+    assert_eq!(other, "Permission denied (os error 13)");
     let other = outsider(&format!("open r {}", directory.join("log").display()));
-    assert_eq!(stdout(&other).trim(), "Permission denied (os error 13)");
+    assert_eq!(other, "Permission denied (os error 13)");
 
     guest.end();
     assert!(!directory.exists());
@@ -74,14 +63,9 @@ fn a_second_guest_of_the_name_is_refused_and_the_first_undisturbed() {
     let disk_directory = directory();
     let disk = image(disk_directory.path(), "disk.img");
     let before = label(&disk);
-    let second = stub_named("twice", "exit 0")
-        .arg("-hda")
-        .arg(&disk)
-        .output()
-        .unwrap();
-    assert_eq!(second.status.code(), Some(125), "{second:?}");
-    let said = stderr(&second);
-    assert!(said.contains("a guest of this name runs"), "{said}");
+    let options = ["--runtime-dir", "--name", "twice"];
+    let second = stub_with(&options, "exit 0", &disk).output().unwrap();
+    refused(&second, &["a guest of this name runs"]);
     nothing_happened(&disk, &before);
     UnixStream::connect(format!("{ROOT}/twice/monitor.sock")).unwrap();
     guest.end();
@@ -98,8 +82,7 @@ fn what_a_killed_guest_and_keeper_left_is_replaced_or_restored() {
         abandon(guest);
         assert_eq!(level(&label(&directory.join("monitor.sock"))), old);
         if by_restore {
-            let output = svirt_exec(["restore"]).output().unwrap();
-            assert!(output.status.success(), "{output:?}");
+            run(&[SVIRT_EXEC, "restore"]);
             assert!(!directory.exists());
         }
         let again = qemu("left");
@@ -113,20 +96,15 @@ fn what_a_killed_guest_and_keeper_left_is_replaced_or_restored() {
     }
 }
 
-/// Also where its entry is lost.
+/// Also if its entry is lost.
 #[test]
 #[ignore = "needs the bed: make test"]
 fn a_directory_that_nobody_has_is_replaced() {
     let directory = Path::new(ROOT).join("orphan");
     let guest = qemu("orphan");
     abandon(guest);
-    for entry in fs::read_dir("/var/lib/svirt-exec/guests")
-        .unwrap()
-        .flatten()
-    {
-        if fs::read_to_string(entry.path()).is_ok_and(|text| text.contains("\"orphan\"")) {
-            fs::remove_file(entry.path()).unwrap();
-        }
+    for entry in entries_with(GUESTS, "\"orphan\"") {
+        fs::remove_file(entry).unwrap();
     }
     let guest = qemu("orphan");
     assert_eq!(level(&label(&directory)), level(&guest.label()));
@@ -140,31 +118,18 @@ fn a_launch_that_fails_leaves_no_directory() {
     let output = svirt_exec(["--runtime-dir", "--name", "failed", "/bin/true"])
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    refused(&output, &[]);
     assert!(!Path::new(ROOT).join("failed").exists());
     let output = svirt_exec(["--runtime-dir", STUB]).output().unwrap();
-    assert_eq!(output.status.code(), Some(125));
-    assert!(stderr(&output).contains("--name NAME"), "{output:?}");
+    refused(&output, &["--name NAME"]);
 }
 
 #[test]
 #[ignore = "needs the bed: make test"]
 fn users_have_theirs_below_their_number() {
-    let mut command = Command::new("runuser");
-    command
-        .args([
-            "-u",
-            "bob",
-            "--",
-            SVIRT_EXEC,
-            "--runtime-dir",
-            "--name",
-            "his",
-        ])
-        .arg(STUB)
-        .env("STUB", "wait")
-        .current_dir("/");
-    let guest = Guest::start(command, "ready");
+    let mut command = as_user("bob");
+    command.args(["--runtime-dir", "--name", "his", STUB]);
+    let guest = Guest::start_stub(command);
     let directory = Path::new(ROOT).join("users/1001/his");
     let metadata = fs::metadata(&directory).unwrap();
     assert_eq!(metadata.uid(), 1001);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::*;
+use crate::lib::*;
 
 /// A guest with a configuration of its own, removed at the test's end.
 struct Service {
@@ -92,8 +92,7 @@ impl Service {
         assert_eq!(level(&label(&self.disk)), level(&process));
         let runtime = Path::new("/run/svirt-exec").join(self.name);
         assert_eq!(level(&label(&runtime)), level(&process));
-        let output = svirt_exec(["verify", self.name]).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
+        verified(self.name);
     }
 
     fn has_left_nothing(&self) {
@@ -148,7 +147,7 @@ fn a_guest_that_has_crashed_is_started_again() {
     let service = Service::new("crashing", "");
     service.systemctl("start");
     let first = service.pid();
-    run(&["kill", "-SEGV", &first.to_string()]);
+    signal("SEGV", &first.to_string());
     wait_until("it runs again", || {
         let pid = service.pid();
         pid != 0 && pid != first && service.property("SubState") == "running"

@@ -9,9 +9,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::*;
+use crate::lib::*;
 
-const STATE: &str = "/var/lib/svirt-exec/guests";
 const TYPE: &str = "system_u:object_r:svirt_launcher_var_lib_t:s0";
 
 /// Runs a script and then a launch on an image, in a mount namespace of their own.
@@ -20,25 +19,19 @@ fn after(script: &str, disk: &Path) -> Output {
         "set -e; exec 3>&1 >/dev/null; {script}; exec {SVIRT_EXEC} {STUB} -hda {} >&3 3>&-",
         disk.display()
     );
-    Command::new("unshare")
-        .args(["--mount", "sh", "-c", &script])
+    in_mount_namespace(&script)
         .env("STUB", "exit 0")
         .output()
         .unwrap()
 }
 
-/// The launch after the script is refused in one line that has all of these.
-fn refused(script: &str, parts: &[&str]) {
+/// Checks that the launch after a script is refused in one line that has all of these parts.
+fn refused_after(script: &str, parts: &[&str]) {
     let directory = directory();
     let disk = image(directory.path(), "state.img");
     let before = label(&disk);
-    let output = after(script, &disk);
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(125), "{script}: {said}");
-    for part in parts {
-        assert!(said.contains(part), "'{part}' is not in: {said}");
-    }
-    assert_eq!(said.lines().count(), 1, "{said}");
+    println!("{script}");
+    refused_in_one_line(&after(script, &disk), 125, parts);
     nothing_happened(&disk, &before);
 }
 
@@ -49,29 +42,29 @@ fn a_full_file_system_or_quota_for_the_journal_stops_the_launch() {
                 dd if=/dev/zero of=$S/fill2 bs=1 status=none 2>/dev/null || true";
     let file = "F=$(mktemp -p /run)";
     // ENOSPC: blocks of a tmpfs, of an ext4, and inodes.
-    refused(
-        &format!("S={STATE}; mount -t tmpfs -o size=64k,rootcontext={TYPE} t $S; {full}"),
+    refused_after(
+        &format!("S={GUESTS}; mount -t tmpfs -o size=64k,rootcontext={TYPE} t $S; {full}"),
         &[
             "cannot write the original labels",
             "No space left",
             "no label stays changed",
         ],
     );
-    refused(
-        &format!("S={STATE}; mount -t tmpfs -o nr_inodes=1,rootcontext={TYPE} t $S"),
+    refused_after(
+        &format!("S={GUESTS}; mount -t tmpfs -o nr_inodes=1,rootcontext={TYPE} t $S"),
         &["No space left", "no label stays changed"],
     );
-    refused(
+    refused_after(
         &format!(
-            "S={STATE}; {file}; truncate -s 1M $F; mkfs.ext4 -q -m 0 -O ^has_journal $F; \
+            "S={GUESTS}; {file}; truncate -s 1M $F; mkfs.ext4 -q -m 0 -O ^has_journal $F; \
              mount -o loop $F $S; chcon {TYPE} $S; rm $F; {full}"
         ),
         &["No space left", "no label stays changed"],
     );
     // EDQUOT.
-    refused(
+    refused_after(
         &format!(
-            "S={STATE}; {file}; truncate -s 128M $F; mkfs.btrfs -q $F; mount -o loop $F $S; rm $F; \
+            "S={GUESTS}; {file}; truncate -s 128M $F; mkfs.btrfs -q $F; mount -o loop $F $S; rm $F; \
              chcon {TYPE} $S; btrfs quota enable $S; btrfs qgroup limit 64k $S; {full}; sync -f $S"
         ),
         &["quota exceeded", "no label stays changed"],
@@ -82,34 +75,34 @@ fn a_full_file_system_or_quota_for_the_journal_stops_the_launch() {
 #[ignore = "needs the bed: make test"]
 fn a_state_directory_that_cannot_be_used_stops_the_launch() {
     let advice = "systemd-tmpfiles --create";
-    refused(
-        &format!("mount -t tmpfs -o ro,rootcontext={TYPE} t {STATE}"),
+    refused_after(
+        &format!("mount -t tmpfs -o ro,rootcontext={TYPE} t {GUESTS}"),
         &["cannot write the original labels", "Read-only file system"],
     );
     // Missing, and it cannot be made.
-    refused(
-        &format!("mount -t tmpfs -o ro,rootcontext={TYPE} t /var/lib/svirt-exec"),
+    refused_after(
+        &format!("mount -t tmpfs -o ro,rootcontext={TYPE} t {STATE}"),
         &[
             "cannot keep the original labels",
             "Read-only file system",
             advice,
         ],
     );
-    let base = format!("mount -t tmpfs -o rootcontext={TYPE} t /var/lib/svirt-exec");
-    refused(
-        &format!("{base}; mkdir -Z {STATE}; chown alice {STATE}"),
+    let base = format!("mount -t tmpfs -o rootcontext={TYPE} t {STATE}");
+    refused_after(
+        &format!("{base}; mkdir -Z {GUESTS}; chown alice {GUESTS}"),
         &[
             "cannot keep the original labels",
             "it belongs to user",
             advice,
         ],
     );
-    refused(
-        &format!("{base}; touch {STATE}"),
+    refused_after(
+        &format!("{base}; touch {GUESTS}"),
         &["cannot keep the original labels", advice],
     );
-    refused(
-        &format!("{base}; ln -s /root {STATE}"),
+    refused_after(
+        &format!("{base}; ln -s /root {GUESTS}"),
         &["cannot keep the original labels", advice],
     );
 }
@@ -121,7 +114,7 @@ fn a_missing_state_directory_is_made() {
     let disk = image(directory.path(), "state.img");
     let before = label(&disk);
     for script in [
-        format!("mount -t tmpfs -o rootcontext={TYPE} t /var/lib/svirt-exec"),
+        format!("mount -t tmpfs -o rootcontext={TYPE} t {STATE}"),
         "mount -t tmpfs -o rootcontext=system_u:object_r:var_lib_t:s0 t /var/lib".to_owned(),
     ] {
         let output = after(&script, &disk);
@@ -140,7 +133,7 @@ struct Corrupt(Vec<PathBuf>);
 
 impl Corrupt {
     fn new() -> Self {
-        let at = |name: &str| Path::new(STATE).join(name);
+        let at = |name: &str| Path::new(GUESTS).join(name);
         let entry =
             "\"name\":\"x\",\"pid\":1,\"started\":1,\"boot\":\"\",\"context\":\"\",\"records\":[]";
         for (name, text) in [
@@ -155,8 +148,7 @@ impl Corrupt {
         }
         fs::create_dir(at("1-7.json")).unwrap();
         symlink("/etc/passwd", at("1-8.json")).unwrap();
-        let made = Command::new("mkfifo").arg(at("1-9.json")).status();
-        assert!(made.unwrap().success());
+        succeeds(Command::new("mkfifo").arg(at("1-9.json")));
         Self(
             (1..10)
                 .map(|number| at(&format!("1-{number}.json")))
@@ -191,18 +183,7 @@ fn corrupt_entries_are_named_and_block_no_other_guest() {
     assert_eq!(guest.child.wait().unwrap().code(), Some(0));
     wait_until("the label is back", || label(&disk) == before);
     // One that was cut off is put back beside them.
-    let mut guest = Guest::stub(&left);
-    let context = guest.label();
-    for process in fs::read_dir("/proc").unwrap().flatten() {
-        let claims = fs::read_to_string(process.path().join("attr/exec")).unwrap_or_default();
-        if claims.trim_end_matches('\0') == context {
-            let pid = process.file_name().into_string().unwrap();
-            let killed = Command::new("kill").args(["-9", &pid]).status();
-            assert!(killed.unwrap().success());
-        }
-    }
-    guest.child.kill().unwrap();
-    guest.child.wait().unwrap();
+    abandon(Guest::stub(&left));
     assert_ne!(label(&left), before);
     let output = svirt_exec(["restore"]).output().unwrap();
     assert_eq!(label(&left), before);
@@ -212,6 +193,5 @@ fn corrupt_entries_are_named_and_block_no_other_guest() {
         assert!(said.contains(path.to_str().unwrap()), "{path:?}: {said}");
     }
     drop(corrupt);
-    let output = svirt_exec(["restore"]).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    run(&[SVIRT_EXEC, "restore"]);
 }

@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Stdio};
 
+use crate::lib::*;
 use crate::races::{Arena, Attack};
-use crate::support::*;
 
 /// `svirt-exec` under strace(1), stopped behind a system call.
 struct Stopped {
@@ -21,8 +21,7 @@ impl Stopped {
     fn behind(call: &(String, usize), arguments: &[String]) -> Self {
         let directory = tempfile::tempdir_in("/run").unwrap();
         let fifo = directory.path().join("trace");
-        let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
-        assert!(made.success());
+        succeeds(Command::new("mkfifo").arg(&fifo));
         let inject = format!("inject={}:signal=SIGSTOP:when={}", call.0, call.1);
         let strace = Command::new("strace")
             .args(["-o", fifo.to_str().unwrap(), "-e", &inject])
@@ -41,7 +40,7 @@ impl Stopped {
         }
     }
 
-    /// The launcher, stopped; none where it has ended.
+    /// Waits until the launcher is stopped, and returns its process ID. None if it has ended.
     fn next(&mut self) -> Option<String> {
         loop {
             let mut line = String::new();
@@ -54,11 +53,6 @@ impl Stopped {
                 return Some(fs::read_to_string(children).unwrap().trim().to_owned());
             }
         }
-    }
-
-    fn go_on(pid: &str) {
-        let done = Command::new("kill").args(["-CONT", pid]).status().unwrap();
-        assert!(done.success());
     }
 }
 
@@ -73,11 +67,7 @@ fn a_link_put_in_the_place_of_a_file_that_was_just_made_is_not_followed() {
         .tempfile_in("/etc")
         .unwrap();
     let victim = victim.path();
-    let typed = Command::new("chcon")
-        .args(["-t", "user_home_t"])
-        .arg(victim)
-        .status();
-    assert!(typed.unwrap().success());
+    chcon(&["-t", "user_home_t"], victim);
     let before = label(victim);
     let log = arena.top.path().join("serial.log");
     let words = [
@@ -92,7 +82,7 @@ fn a_link_put_in_the_place_of_a_file_that_was_just_made_is_not_followed() {
         while let Some(pid) = run.next() {
             fs::remove_file(&log).unwrap();
             symlink(victim, &log).unwrap();
-            Stopped::go_on(&pid);
+            signal("CONT", &pid);
             met = true;
         }
         let status = run.strace.wait().unwrap();

@@ -1,31 +1,17 @@
-//! Guests among those of others: whoever is in a cage counts, of libvirt or of nobody.
+//! Guests among those of others: every process with categories counts, of libvirt or of nobody.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::crowd::{Launch, Outcome};
-use crate::observer::Observer;
-use crate::support::*;
+use crate::lib::observer::Observer;
+use crate::lib::*;
 
 #[test]
 #[ignore = "needs the bed: make test"]
 fn foreign_cages_of_one_and_of_three_categories_count() {
     let directory = directory();
-    let mut strangers = Vec::new();
-    for level in ["s0:c1", "s0:c2.c4"] {
-        let mut stranger = Command::new("runcon")
-            .args(["-l", level, "cat"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let pid = stranger.id();
-        wait_until("the stranger is in its cage", || {
-            process_label(pid).ends_with(&format!(":{level}"))
-        });
-        let stdin = stranger.stdin.take();
-        strangers.push((stranger, stdin));
-    }
+    let strangers = ["s0:c1", "s0:c2.c4"].map(stranger);
     // Of 28 pairs seven have c1 in them, and three lie in c2.c4.
     all_free_pairs_and_no_other(directory.path(), "c0.c7", 28 - 7 - 3, strangers.len());
     let levels = [
@@ -47,8 +33,8 @@ fn foreign_cages_of_one_and_of_three_categories_count() {
         assert_eq!(output.status.code(), Some(status), "{level}: {said}");
         assert!(free || said.contains("is in an overlapping cage"), "{said}");
     }
-    for (mut stranger, stdin) in strangers {
-        drop(stdin);
+    for mut stranger in strangers {
+        drop(stranger.stdin.take());
         stranger.wait().unwrap();
     }
     keepers_done();
@@ -98,20 +84,15 @@ struct Libvirt {
 
 impl Libvirt {
     fn start() -> Self {
-        let started = Command::new("systemctl")
-            .args(["start", "virtlogd.socket", "libvirtd.socket", "libvirtd"])
-            .output()
-            .unwrap();
-        assert!(started.status.success(), "{}", stderr(&started));
+        let units = ["virtlogd.socket", "libvirtd.socket", "libvirtd"];
+        run(&[&["systemctl", "start"], &units[..]].concat());
         Self { names: Vec::new() }
     }
 
-    fn virsh(words: &[&str]) -> std::process::Output {
-        Command::new("virsh")
-            .args(["-c", "qemu:///system"])
-            .args(words)
-            .output()
-            .unwrap()
+    fn virsh(words: &[&str]) -> Command {
+        let mut command = Command::new("virsh");
+        command.args(["-c", "qemu:///system"]).args(words);
+        command
     }
 
     /// A guest at a static level that libvirt is told, or one that libvirt draws. Returns its
@@ -133,8 +114,8 @@ impl Libvirt {
         );
         let file = directory.join(format!("{name}.xml"));
         std::fs::write(&file, xml).unwrap();
-        let created = Self::virsh(&["create", "--paused", file.to_str().unwrap()]);
-        assert!(created.status.success(), "{}", stderr(&created));
+        let file = file.to_str().unwrap();
+        succeeds(&mut Self::virsh(&["create", "--paused", file]));
         let pid = std::fs::read_to_string(format!("/run/libvirt/qemu/{name}.pid")).unwrap();
         self.names.push(name);
         pid.trim().parse().unwrap()
@@ -144,7 +125,7 @@ impl Libvirt {
 impl Drop for Libvirt {
     fn drop(&mut self) {
         for name in &self.names {
-            let _ = Self::virsh(&["destroy", name]);
+            let _ = Self::virsh(&["destroy", name]).output();
         }
         let _ = Command::new("systemctl")
             .args([
@@ -155,25 +136,6 @@ impl Drop for Libvirt {
                 "virtlogd",
             ])
             .status();
-    }
-}
-
-/// A boolean of the policy, as it was when a test ends.
-struct Boolean {
-    name: &'static str,
-}
-
-impl Boolean {
-    fn on(name: &'static str) -> Self {
-        let set = Command::new("setsebool").args([name, "on"]).status();
-        assert!(set.unwrap().success());
-        Self { name }
-    }
-}
-
-impl Drop for Boolean {
-    fn drop(&mut self) {
-        let _ = Command::new("setsebool").args([self.name, "off"]).status();
     }
 }
 
@@ -198,7 +160,7 @@ fn cages_of_guests_of_libvirt_are_not_drawn_and_not_shared_unasked() {
     // Of 28 pairs one is taken as it is, seven have c2 in them, three lie in c3.c5.
     all_free_pairs_and_no_other(directory.path(), "c0.c7", 28 - 1 - 7 - 3, levels.len());
     let drawn = level(&drawn);
-    let refused = [
+    let overlapping = [
         "s0:c0,c1",
         "s0:c0.c1,c6",
         "s0:c2,c7",
@@ -206,24 +168,17 @@ fn cages_of_guests_of_libvirt_are_not_drawn_and_not_shared_unasked() {
         "s0:c3.c6",
         &drawn,
     ];
-    for (number, level) in refused.into_iter().enumerate() {
+    for (number, level) in overlapping.into_iter().enumerate() {
         let disk = image(directory.path(), &format!("level-{number}.img"));
         let launch = |options: &[&str]| {
-            svirt_exec(options)
-                .args(["--level", level, STUB, "-hda"])
-                .arg(&disk)
-                .env("STUB", "dump")
-                .output()
-                .unwrap()
+            let options = [options, &["--level", level]].concat();
+            stub_with(&options, "dump", &disk).output().unwrap()
         };
         let before = label(&disk);
         let output = launch(&[]);
-        let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(125), "{level}: {said}");
-        assert!(said.contains("is in an overlapping cage"), "{said}");
+        refused(&output, &["is in an overlapping cage"]);
         nothing_happened(&disk, &before);
-        let output = launch(&["--share-level"]);
-        assert!(output.status.success(), "{level}: {}", stderr(&output));
+        ended_with(&launch(&["--share-level"]), 0, &[]);
         keepers_done();
         assert_eq!(label(&disk), before);
     }

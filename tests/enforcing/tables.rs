@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use svirt_exec::model::resource::{Origin, Target};
 use svirt_exec::qemu::{self, Environment, Meaning, ValueKind};
 
-use crate::support::{QEMU, SVIRT_EXEC};
+use crate::lib::{QEMU, SVIRT_EXEC};
 
 /// In the bed through svirt-exec, as a probe: its domain may do what TCG needs at the start.
 fn qemu() -> Command {

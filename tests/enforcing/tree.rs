@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::*;
+use crate::lib::*;
 
 /// DIR/{a, sub/{b, deep/c}, link -> outside}, and a file outside.
 fn tree() -> (tempfile::TempDir, PathBuf, PathBuf) {
@@ -23,8 +23,8 @@ fn tree() -> (tempfile::TempDir, PathBuf, PathBuf) {
 
 const INSIDE: [&str; 6] = ["", "a", "sub", "sub/b", "sub/deep", "sub/deep/c"];
 
-fn labels(root: &Path) -> Vec<String> {
-    INSIDE.map(|name| label(&root.join(name))).to_vec()
+fn labels_in(root: &Path) -> Vec<String> {
+    labels(&INSIDE.map(|name| root.join(name)))
 }
 
 fn sharing(root: &Path) -> Command {
@@ -43,22 +43,19 @@ fn sharing(root: &Path) -> Command {
 #[ignore = "needs the bed: make test"]
 fn everything_in_it_is_the_guests_and_goes_back() {
     let (_directory, root, outside) = tree();
-    let (before, before_outside) = (labels(&root), label(&outside));
-    let guest = Guest::start(sharing(&root), "ready");
-    let cage = level(&guest.label());
-    for (name, label) in INSIDE.iter().zip(labels(&root)) {
-        assert_eq!(level(&label), cage, "{name}: {label}");
+    let (before, before_outside) = (labels_in(&root), label(&outside));
+    let guest = Guest::start_stub(sharing(&root));
+    let pair = level(&guest.label());
+    for (name, label) in INSIDE.iter().zip(labels_in(&root)) {
+        assert_eq!(level(&label), pair, "{name}: {label}");
     }
     assert_eq!(label(&outside), before_outside);
     // Without handing it over the guest would not get in, and no other does.
     let file = root.join("a");
-    let other = svirt_exec([STUB])
-        .env("STUB", format!("open r {}", file.display()))
-        .output()
-        .unwrap();
-    assert_eq!(stdout(&other).trim(), "Permission denied (os error 13)");
+    let other = outsider(&format!("open r {}", file.display()));
+    assert_eq!(other, "Permission denied (os error 13)");
     guest.end();
-    assert_eq!(labels(&root), before);
+    assert_eq!(labels_in(&root), before);
     assert_eq!(label(&outside), before_outside);
 }
 
@@ -67,18 +64,14 @@ fn everything_in_it_is_the_guests_and_goes_back() {
 fn what_the_guest_made_and_moved_in_it_goes_back_too() {
     let (_directory, root, outside) = tree();
     let before = label(&root);
-    let guest = Guest::start(sharing(&root), "ready");
+    let guest = Guest::start_stub(sharing(&root));
     let given = label(&root);
     // As the guest would have made them: its own label, also on a link that leads elsewhere.
     fs::create_dir(root.join("new")).unwrap();
     fs::write(root.join("new/file"), "").unwrap();
     symlink(&outside, root.join("new/link")).unwrap();
     for name in ["new", "new/file", "new/link"] {
-        let done = Command::new("chcon")
-            .args(["-h", &given])
-            .arg(root.join(name))
-            .status();
-        assert!(done.unwrap().success());
+        chcon(&["-h", &given], &root.join(name));
     }
     fs::rename(root.join("sub/deep"), root.join("new/moved")).unwrap();
     let outside_before = label(&outside);
@@ -92,13 +85,8 @@ fn what_the_guest_made_and_moved_in_it_goes_back_too() {
         "sub",
         "a",
     ] {
-        let link = Command::new("stat")
-            .args(["-c", "%C"])
-            .arg(root.join(name))
-            .output()
-            .unwrap();
-        let now = stdout(&link);
-        assert_eq!(level(now.trim()), level(&before), "{name}: {now}");
+        let now = label(&root.join(name));
+        assert_eq!(level(&now), level(&before), "{name}: {now}");
         assert_eq!(
             now.split(':').nth(2),
             before.split(':').nth(2),
@@ -112,16 +100,11 @@ fn what_the_guest_made_and_moved_in_it_goes_back_too() {
 #[ignore = "needs the bed: make test"]
 fn a_tree_with_something_that_cannot_be_labelled_is_refused_as_a_whole() {
     let (directory, root, outside) = tree();
-    let before = labels(&root);
+    let before = labels_in(&root);
     fs::hard_link(&outside, root.join("sub/hard")).unwrap();
     let output = sharing(&root).output().unwrap();
-    assert_eq!(output.status.code(), Some(125), "{output:?}");
-    let said = stderr(&output);
-    assert!(
-        said.contains("sub/hard") && said.contains("hard links"),
-        "{said}"
-    );
-    assert_eq!(labels(&root), before);
+    refused(&output, &["sub/hard", "hard links"]);
+    assert_eq!(labels_in(&root), before);
     fs::remove_file(root.join("sub/hard")).unwrap();
 
     for (tree, words) in [
@@ -132,8 +115,7 @@ fn a_tree_with_something_that_cannot_be_labelled_is_refused_as_a_whole() {
         (Path::new("/nonexistent"), "No such file"),
     ] {
         let output = sharing(tree).output().unwrap();
-        assert_eq!(output.status.code(), Some(125), "{output:?}");
-        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+        refused(&output, &[words]);
     }
     drop(directory);
 }
@@ -144,14 +126,10 @@ fn other_file_systems_in_it_are_not_entered() {
     let (_directory, root, _) = tree();
     let mount = root.join("mount");
     fs::create_dir(&mount).unwrap();
-    let done = Command::new("mount")
-        .args(["-t", "tmpfs", "tmpfs"])
-        .arg(&mount)
-        .status();
-    assert!(done.unwrap().success());
+    run(&["mount", "-t", "tmpfs", "tmpfs", mount.to_str().unwrap()]);
     fs::write(mount.join("file"), "").unwrap();
     let before = [label(&mount), label(&mount.join("file"))];
-    let guest = Guest::start(sharing(&root), "ready");
+    let guest = Guest::start_stub(sharing(&root));
     assert_eq!([label(&mount), label(&mount.join("file"))], before);
     guest.end();
     Command::new("umount").arg(&mount).status().unwrap();
@@ -163,7 +141,7 @@ fn other_file_systems_in_it_are_not_entered() {
 fn qemu_reads_a_tree_that_was_handed_over_and_no_other() {
     let (_directory, root, _) = tree();
     fs::remove_file(root.join("link")).unwrap();
-    let before = labels(&root);
+    let before = labels_in(&root);
     let drive = format!(
         "file=fat:{},format=raw,if=virtio,readonly=on",
         root.display()
@@ -171,7 +149,7 @@ fn qemu_reads_a_tree_that_was_handed_over_and_no_other() {
     let output = svirt_exec([QEMU, "-accel", "qtest", "-S", "-drive", &drive])
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    refused(&output, &[]);
     let options = ["--label-tree", root.to_str().unwrap()];
     let mut guest = Guest::qemu(&options, ["-S", "-drive", &drive]);
     let answer = guest.qmp("{\"execute\":\"query-block\"}");
@@ -181,7 +159,7 @@ fn qemu_reads_a_tree_that_was_handed_over_and_no_other() {
         level(&guest.label())
     );
     guest.end();
-    assert_eq!(labels(&root), before);
+    assert_eq!(labels_in(&root), before);
 }
 
 #[test]

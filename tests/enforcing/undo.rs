@@ -1,27 +1,17 @@
 //! Labels come back, however a guest ends.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::*;
-
-fn set(path: &std::path::Path, kind: &str) {
-    assert!(
-        Command::new("chcon")
-            .args(["-t", kind])
-            .arg(path)
-            .status()
-            .unwrap()
-            .success()
-    );
-}
+use crate::lib::*;
 
 #[test]
 #[ignore = "needs the bed: make test"]
 fn labels_come_back_as_they_were_not_as_the_policy_would_have_them() {
     let directory = directory();
     let disk = image(directory.path(), "custom.img");
-    set(&disk, "virt_home_t");
+    chcon(&["-t", "virt_home_t"], &disk);
     let before = label(&disk);
     let guest = Guest::stub(&disk);
     assert_ne!(label(&disk), before);
@@ -64,9 +54,7 @@ fn content_that_two_guests_share_keeps_its_label_until_both_have_ended() {
         let before = label(&iso);
         let start = |name: &str| {
             let disk = image(directory.path(), name);
-            let mut command = stub("wait", &disk);
-            command.arg("-cdrom").arg(&iso);
-            Guest::start(command, "ready")
+            Guest::with_cdrom(&disk, &iso)
         };
         let (one, two) = (start("1.img"), start("2.img"));
         let shared = label(&iso);
@@ -96,18 +84,15 @@ fn a_launch_that_fails_half_way_puts_everything_back() {
     // The second label cannot be set, which no preflight can tell.
     let other = image(directory.path(), "other.img");
     let immutable = |flag: &str| {
-        let done = Command::new("chattr").arg(flag).arg(&other).status();
-        assert!(done.unwrap().success());
+        run(&["chattr", flag, other.to_str().unwrap()]);
     };
     immutable("+i");
     let mut command = stub("exit 0", &good);
     let output = command.arg("-hdb").arg(&other).output().unwrap();
     immutable("-i");
-    assert_eq!(output.status.code(), Some(125), "{}", stdout(&output));
-    assert!(
-        stderr(&output).contains("Operation not permitted (os error 1); all labels are put back"),
-        "{}",
-        stderr(&output)
+    refused(
+        &output,
+        &["Operation not permitted (os error 1); all labels are put back"],
     );
     nothing_happened(&good, &before);
     nothing_happened(&other, &before);
@@ -121,13 +106,8 @@ fn a_disk_that_a_running_guest_holds_is_refused_and_the_guest_undisturbed() {
     let guest = Guest::stub(&disk);
     let held = label(&disk);
     let output = stub("exit 0", &disk).output().unwrap();
-    assert_eq!(output.status.code(), Some(125));
-    let said = stderr(&output);
-    assert!(
-        said.contains(&format!("process {}", guest.child.id())),
-        "{said}"
-    );
-    assert!(said.contains("holds it"), "{said}");
+    let process = format!("process {}", guest.child.id());
+    refused(&output, &[&process, "holds it"]);
     assert_eq!(label(&disk), held);
     guest.end();
 }
@@ -136,7 +116,7 @@ fn a_disk_that_a_running_guest_holds_is_refused_and_the_guest_undisturbed() {
 ///
 /// Other tests run meanwhile, and the end of any guest may put it back at once: that is
 /// what the program is for, and then it is tried again.
-fn left_behind(directory: &std::path::Path) -> std::path::PathBuf {
+fn left_behind(directory: &Path) -> PathBuf {
     for attempt in 0..20 {
         let disk = image(directory, &format!("left-{attempt}.img"));
         let before = label(&disk);
@@ -155,14 +135,13 @@ fn what_a_killed_keeper_left_is_put_back_by_the_next_command() {
     let before = label(&image(directory.path(), "before.img"));
     let disk = left_behind(directory.path());
     let output = svirt_exec(["restore"]).output().unwrap();
-    // Refused only where another guest's keeper was at it in that moment.
+    // Refused only if another guest's keeper is at it in that moment.
     let by_another = stderr(&output).contains("is locked by another process");
     assert!(output.status.success() || by_another, "{output:?}");
     wait_until("the label is back", || label(&disk) == before);
     let disk = left_behind(directory.path());
     let other = image(directory.path(), "other.img");
-    let output = stub("exit 0", &other).output().unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
+    succeeds(&mut stub("exit 0", &other));
     wait_until("the label is back", || label(&disk) == before);
 }
 
@@ -190,12 +169,8 @@ fn a_caller_that_ignores_the_end_of_children_can_launch() {
         "trap '' CHLD; exec {SVIRT_EXEC} {STUB} -hda {}",
         disk.display()
     );
-    let output = Command::new("bash")
-        .args(["-c", &script])
-        .env("STUB", "exit 5")
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(5), "{}", stderr(&output));
+    let output = bash(&script).env("STUB", "exit 5").output().unwrap();
+    ended_with(&output, 5, &[]);
     keepers_done();
 }
 
@@ -213,20 +188,7 @@ fn a_disk_that_was_renamed_or_deleted_while_its_guest_ran() {
     let guest = Guest::stub(&new);
     fs::remove_file(&new).unwrap();
     guest.end();
-    nothing_left_of(directory.path());
-}
-
-/// No journal entry names a file below this directory.
-fn nothing_left_of(directory: &std::path::Path) {
-    wait_until("the journal is empty", || {
-        fs::read_dir("/var/lib/svirt-exec/guests")
-            .unwrap()
-            .flatten()
-            .all(|entry| {
-                let text = fs::read_to_string(entry.path()).unwrap_or_default();
-                !text.contains(directory.to_str().unwrap())
-            })
-    });
+    wait_until_not_named(directory.path());
 }
 
 #[test]
@@ -236,11 +198,7 @@ fn a_guest_can_start_again_while_another_uses_its_base() {
     let base = image(directory.path(), "base.iso");
     let before = label(&base);
     let disks = ["1.img", "2.img"].map(|name| image(directory.path(), name));
-    let start = |disk: &std::path::Path| {
-        let mut command = stub("wait", disk);
-        command.arg("-cdrom").arg(&base);
-        Guest::start(command, "ready")
-    };
+    let start = |disk: &Path| Guest::with_cdrom(disk, &base);
     let one = start(&disks[0]);
     let two = start(&disks[1]);
     one.leaves();
@@ -252,27 +210,23 @@ fn a_guest_can_start_again_while_another_uses_its_base() {
     assert_eq!(label(&base), "system_u:object_r:virt_content_t:s0");
     again.end();
     wait_until("the base is back", || label(&base) == before);
-    nothing_left_of(directory.path());
+    wait_until_not_named(directory.path());
 }
 
 #[test]
 #[ignore = "needs the bed: make test"]
 fn content_that_guests_of_two_users_share_keeps_its_label_until_both_have_ended() {
-    let iso = std::path::Path::new("/tmp/two-users.iso");
-    fs::write(iso, [0; 4096]).unwrap();
-    nix::unistd::chown(iso, Some(1001.into()), Some(1001.into())).unwrap();
+    let iso = Path::new("/tmp/two-users.iso");
+    file_of(1001, iso);
     let before = label(iso);
     let start = |bobs: bool| {
         let mut command = if bobs {
-            let mut command = Command::new("runuser");
-            command.args(["-u", "bob", "--", SVIRT_EXEC]);
-            command
+            as_user("bob")
         } else {
             Command::new(SVIRT_EXEC)
         };
-        command.args([STUB, "-cdrom"]).arg(iso);
-        command.env("STUB", "wait").current_dir("/");
-        Guest::start(command, "ready")
+        command.args([STUB, "-cdrom"]).arg(iso).current_dir("/");
+        Guest::start_stub(command)
     };
     for bob_starts_first in [true, false] {
         for bob_ends_first in [true, false] {

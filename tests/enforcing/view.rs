@@ -2,38 +2,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::support::*;
+use crate::lib::*;
 
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}{}", stdout(output), stderr(output)))
-}
-
-fn run(words: &[&str]) -> Output {
+fn answer(words: &[&str]) -> Output {
     svirt_exec(words).output().unwrap()
-}
-
-/// The stub with a name, on a disk.
-fn named(name: &str, disk: &Path) -> Guest {
-    let mut command = svirt_exec(["--name", name, STUB, "-hda"]);
-    command.arg(disk).env("STUB", "wait");
-    Guest::start(command, "ready")
-}
-
-fn of<'a>(guests: &'a Value, name: &str) -> &'a Value {
-    let all = guests["guests"].as_array().unwrap();
-    all.iter()
-        .find(|guest| guest["name"] == name)
-        .unwrap_or_else(|| panic!("no {name} in {guests}"))
-}
-
-fn chcon(level: &str, path: &Path) {
-    let status = Command::new("chcon").args(["-l", level]).arg(path).status();
-    assert!(status.unwrap().success());
 }
 
 fn problems(verdict: &Value) -> String {
@@ -48,17 +24,17 @@ fn list_shows_each_guest_with_its_pair_its_names_and_what_is_labelled() {
         image(directory.path(), "a.img"),
         image(directory.path(), "b.img"),
     ];
-    let ours = named("list-a", &disks[0]);
+    let ours = Guest::named("list-a", &disks[0]);
     // A name from QEMU's own line.
     let mut command = svirt_exec([STUB, "-name", "guest=list-b,debug-threads=on", "-hda"]);
-    command.arg(&disks[1]).env("STUB", "wait");
-    let theirs = Guest::start(command, "ready");
-    let list = json(&run(&["list", "--json"]));
+    command.arg(&disks[1]);
+    let theirs = Guest::start_stub(command);
+    let list = json(&answer(&["list", "--json"]));
     for ((name, guest), disk) in [("list-a", &ours), ("list-b", &theirs)]
         .into_iter()
         .zip(&disks)
     {
-        let entry = of(&list, name);
+        let entry = member(&list["guests"], name);
         let label = guest.label();
         assert_eq!(entry["pid"], guest.child.id());
         assert_eq!(entry["context"], label);
@@ -71,27 +47,22 @@ fn list_shows_each_guest_with_its_pair_its_names_and_what_is_labelled() {
         let resource = &entry["resources"][0];
         assert_eq!(resource["path"], disk.to_str().unwrap());
         assert_eq!(resource["class"], "exclusive");
-        assert_eq!(resource["current"], crate::support::label(disk));
+        assert_eq!(resource["current"], crate::lib::label(disk));
         assert_eq!(resource["current"], resource["label"]);
     }
-    let human = stdout(&run(&["list"]));
+    let human = stdout(&answer(&["list"]));
     for part in ["list-a", "list-b", "b.img", &ours.child.id().to_string()] {
         assert!(human.contains(part), "{part}: {human}");
     }
     // Another user sees the guests, and not what is labelled for them.
-    let output = Command::new("runuser")
-        .args(["-u", "alice", "--", SVIRT_EXEC, "list", "--json"])
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let list = json(&output);
-    let entry = of(&list, "list-b");
+    let output = as_user("alice").args(["list", "--json"]).output();
+    let list = json(&output.unwrap());
+    let entry = member(&list["guests"], "list-b");
     assert_eq!(entry["owner"], "unknown");
     assert_eq!(entry["resources"].as_array().unwrap().len(), 0);
     ours.end();
     theirs.end();
-    let list = json(&run(&["list", "--json"]));
+    let list = json(&answer(&["list", "--json"]));
     assert_eq!(list["guests"].as_array().unwrap().len(), 0, "{list}");
 }
 
@@ -103,9 +74,9 @@ fn verify_proves_two_guests_and_names_a_disk_that_was_given_another_level() {
         image(directory.path(), "a.img"),
         image(directory.path(), "b.img"),
     ];
-    let a = named("verify-a", &disks[0]);
-    let b = named("verify-b", &disks[1]);
-    let output = run(&["verify", "--json"]);
+    let a = Guest::named("verify-a", &disks[0]);
+    let b = Guest::named("verify-b", &disks[1]);
+    let output = answer(&["verify", "--json"]);
     let verdict = json(&output);
     assert_eq!(
         output.status.code(),
@@ -132,8 +103,8 @@ fn verify_proves_two_guests_and_names_a_disk_that_was_given_another_level() {
 
     // Readable by B alone now, and by its own guest no more.
     let own = level(&label(&disks[0]));
-    chcon(&level(&label(&disks[1])), &disks[0]);
-    let output = run(&["verify", "--json"]);
+    chcon(&["-l", &level(&label(&disks[1]))], &disks[0]);
+    let output = answer(&["verify", "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let said = problems(&json(&output));
     assert!(
@@ -141,20 +112,19 @@ fn verify_proves_two_guests_and_names_a_disk_that_was_given_another_level() {
         "{said}"
     );
     assert!(said.contains("may write"), "{said}");
-    let human = run(&["verify"]);
-    assert_eq!(human.status.code(), Some(1));
-    assert!(stderr(&human).contains("give it back its label: chcon "));
+    let human = answer(&["verify"]);
+    ended_with(&human, 1, &["give it back its label: chcon "]);
     // Without categories it is everybody's.
-    chcon("s0", &disks[0]);
-    let said = problems(&json(&run(&["verify", "verify-a", "--json"])));
+    chcon(&["-l", "s0"], &disks[0]);
+    let said = problems(&json(&answer(&["verify", "verify-a", "--json"])));
     assert!(said.contains("a.img"), "{said}");
-    chcon(&own, &disks[0]);
-    let output = run(&["verify", "verify-a", &pids[1].to_string()]);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    chcon(&["-l", &own], &disks[0]);
+    run(&[SVIRT_EXEC, "verify", "verify-a", &pids[1].to_string()]);
 
-    let output = run(&["verify", "nobody"]);
-    assert_eq!(output.status.code(), Some(125));
-    assert!(stderr(&output).contains("cannot find guest 'nobody'"));
+    refused(
+        &answer(&["verify", "nobody"]),
+        &["cannot find guest 'nobody'"],
+    );
     a.end();
     b.end();
 }
@@ -164,11 +134,8 @@ fn verify_proves_two_guests_and_names_a_disk_that_was_given_another_level() {
 fn verify_looks_at_what_a_real_qemu_has_open() {
     let directory = directory();
     let disk = image(directory.path(), "real.img");
-    let guest = Guest::qemu(
-        &["--name", "verify-real"],
-        ["-S".as_ref(), "-hda".as_ref(), disk.as_os_str()],
-    );
-    let output = run(&["verify", "--json"]);
+    let guest = Guest::qemu_on(&["--name", "verify-real"], &disk);
+    let output = answer(&["verify", "--json"]);
     let verdict = json(&output);
     assert_eq!(
         output.status.code(),
@@ -185,21 +152,13 @@ fn verify_looks_at_what_a_real_qemu_has_open() {
 fn a_stranger_in_an_overlapping_cage_is_found() {
     let directory = directory();
     let disk = image(directory.path(), "cage.img");
-    let guest = named("cage", &disk);
+    let guest = Guest::named("cage", &disk);
     let level = level(&guest.label());
-    let mut stranger = Command::new("runcon")
-        .args(["-l", &level, "cat"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut stranger = stranger(&level);
     let pid = stranger.id();
-    wait_until("the stranger is in the cage", || {
-        process_label(pid).ends_with(&format!("unconfined_t:{level}"))
-    });
-    let output = run(&["verify", "--json"]);
+    let output = answer(&["verify", "--json"]);
     let verdict = json(&output);
-    let doctor = json(&run(&["doctor", "--json"]));
+    let doctor = json(&answer(&["doctor", "--json"]));
     drop(stranger.stdin.take());
     stranger.wait().unwrap();
     assert_eq!(output.status.code(), Some(1), "{verdict}");
@@ -215,7 +174,7 @@ fn a_stranger_in_an_overlapping_cage_is_found() {
         pairs["detail"].as_str().unwrap().contains("'cage'"),
         "{pairs}"
     );
-    assert_eq!(run(&["verify"]).status.code(), Some(0));
+    run(&[SVIRT_EXEC, "verify"]);
     guest.end();
 }
 
@@ -225,23 +184,14 @@ fn denials_says_what_a_guest_tried_and_whose_file_it_was() {
     let directory = directory();
     let ours = image(directory.path(), "ours.img");
     let theirs = image(directory.path(), "the'irs.img");
-    let mut a = Guest::qemu(
-        &["--name", "denied-a"],
-        ["-S".as_ref(), "-hda".as_ref(), ours.as_os_str()],
-    );
-    let b = Guest::qemu(
-        &["--name", "denied-b"],
-        ["-S".as_ref(), "-hda".as_ref(), theirs.as_os_str()],
-    );
-    let answer = a.qmp(&format!(
-        "{{\"execute\":\"blockdev-add\",\"arguments\":{{\"driver\":\"file\",\"node-name\":\"n\",\
-         \"locking\":\"off\",\"read-only\":true,\"filename\":\"{}\"}}}}",
-        theirs.display()
-    ));
-    assert!(answer.contains("Permission denied"), "{answer}");
+    let mut a = Guest::qemu_on(&["--name", "denied-a"], &ours);
+    let b = Guest::qemu_on(&["--name", "denied-b"], &theirs);
+    let members = "\"locking\":\"off\",\"read-only\":true";
+    let opened = a.blockdev_add("n", members, &theirs);
+    assert!(opened.contains("Permission denied"), "{opened}");
     // The log is complete once it has a mark that was made later.
     denials(&["the'irs.img"]);
-    let output = run(&["denials", "--json", "--since", "1h", "denied-a"]);
+    let output = answer(&["denials", "--json", "--since", "1h", "denied-a"]);
     let value = json(&output);
     let all = value["denials"].as_array().unwrap();
     let found = all
@@ -256,13 +206,13 @@ fn denials_says_what_a_guest_tried_and_whose_file_it_was() {
     assert!(text("tried").starts_with("read "), "{found}");
     assert!(text("reason").contains("guest 'denied-b'"), "{found}");
     assert!(text("fix").contains("share-rw=on"), "{found}");
-    let human = stdout(&run(&["denials", "denied-a"]));
+    let human = stdout(&answer(&["denials", "denied-a"]));
     assert!(
         human.contains("may not read") && human.contains(r"the\'irs.img"),
         "{human}"
     );
     // Nothing was refused to B but what every QEMU tries at its start and does without.
-    let value = json(&run(&["denials", "--json", "denied-b"]));
+    let value = json(&answer(&["denials", "--json", "denied-b"]));
     for one in value["denials"].as_array().unwrap() {
         assert_eq!(one["pid"], b.child.id());
         assert!(
@@ -273,32 +223,18 @@ fn denials_says_what_a_guest_tried_and_whose_file_it_was() {
     a.end();
     b.end();
 
-    let output = Command::new("runuser")
-        .args(["-u", "alice", "--", SVIRT_EXEC, "denials"])
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(125));
-    let said = stderr(&output);
-    assert!(
-        said.contains("Permission denied") && said.contains("root may read it"),
-        "{said}"
-    );
+    let output = as_user("alice").arg("denials").output().unwrap();
+    refused(&output, &["Permission denied", "root may read it"]);
 }
 
 fn check<'a>(doctor: &'a Value, name: &str) -> &'a Value {
-    let checks = doctor["checks"].as_array().unwrap();
-    checks
-        .iter()
-        .find(|check| check["name"] == name)
-        .unwrap_or_else(|| panic!("no {name} in {doctor}"))
+    member(&doctor["checks"], name)
 }
 
 #[test]
 #[ignore = "needs the bed: make test"]
 fn doctor_finds_this_host_well_and_says_what_is_not() {
-    let output = run(&["doctor", "--json"]);
+    let output = answer(&["doctor", "--json"]);
     let doctor = json(&output);
     assert_eq!(output.status.code(), Some(0), "{doctor}");
     assert_eq!(doctor["ok"], true);
@@ -310,14 +246,14 @@ fn doctor_finds_this_host_well_and_says_what_is_not() {
     assert!(detail("booleans").contains("virt_use_nfs="), "{doctor}");
     assert!(detail("booleans").contains("svirt_launcher_read_audit=on"));
     assert!(detail("qemu").contains(QEMU), "{doctor}");
-    let human = run(&["doctor"]);
+    let human = answer(&["doctor"]);
     assert!(!stdout(&human).contains("FAIL"), "{}", stdout(&human));
 
     // A QEMU that was built here, which no domain is entered by.
     let directory = directory();
     let own = directory.path().join("qemu-own");
     fs::copy(STUB, &own).unwrap();
-    let output = run(&["doctor", "--json", own.to_str().unwrap()]);
+    let output = answer(&["doctor", "--json", own.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     let doctor = json(&output);
     let entry = check(&doctor, "qemu_entry");
@@ -330,10 +266,10 @@ fn doctor_finds_this_host_well_and_says_what_is_not() {
     );
 
     // A journal entry that is none, and one of a guest that has ended.
-    let guests = Path::new("/var/lib/svirt-exec/guests");
+    let guests = Path::new(GUESTS);
     let (corrupt, left) = (guests.join("corrupt.json"), guests.join("1-1.json"));
     fs::write(&corrupt, "{").unwrap();
-    let output = run(&["doctor", "--json"]);
+    let output = answer(&["doctor", "--json"]);
     fs::remove_file(&corrupt).unwrap();
     let doctor = json(&output);
     let entry = check(&doctor, "journal_entry");
@@ -351,14 +287,14 @@ fn doctor_finds_this_host_well_and_says_what_is_not() {
             "context":"u:r:svirt_t:s0:c1,c2","records":[]}"#,
     )
     .unwrap();
-    let doctor = json(&run(&["doctor", "--json"]));
+    let doctor = json(&answer(&["doctor", "--json"]));
     let entry = check(&doctor, "labels_left");
     assert_eq!(entry["fix"], "svirt-exec restore");
     assert!(
         entry["detail"].as_str().unwrap().contains("'gone'"),
         "{entry}"
     );
-    assert_eq!(run(&["restore"]).status.code(), Some(0));
+    run(&[SVIRT_EXEC, "restore"]);
     assert!(!left.exists());
 
     // Without the right to change domains.

@@ -10,7 +10,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Where cases put their files; emptied before each.
+use super::succeeds;
+
+/// Directories in which cases have their files.
 const DIRECTORIES: [&str; 10] = [
     "/srv/vm",
     "/srv/iso",
@@ -27,10 +29,10 @@ const DIRECTORIES: [&str; 10] = [
 /// The config file that QEMU reads unasked.
 pub const DEFAULT_CONFIG: &str = "/etc/qemu/qemu.conf";
 
-/// bytes, where a case does not say.
+/// Size of a file in bytes if its case states none.
 const SIZE: u64 = 1 << 20;
 
-/// Takes away what earlier cases left.
+/// Removes what earlier cases left.
 pub fn clear() {
     for directory in DIRECTORIES {
         let _ = fs::remove_dir_all(directory);
@@ -39,7 +41,7 @@ pub fn clear() {
     let _ = fs::remove_file(DEFAULT_CONFIG);
 }
 
-/// A string of a case as a word of the operating system. JSON has only Unicode: where a case says
+/// Returns a string of a case as the operating system has it. JSON has only Unicode: if a case says
 /// `latin1`, each character is one byte.
 pub fn os(case: &Value, text: &str) -> OsString {
     if case["latin1"] == true {
@@ -55,7 +57,7 @@ pub fn make(case: &Value) {
         let path = os(case, file["path"].as_str().unwrap());
         one(file, Path::new(&path));
     }
-    // The vectors do not say of every file that is only read that it is there.
+    // The vectors do not list every file that is only read.
     for expected in case["expect"].as_array().into_iter().flatten() {
         let path = Path::new(expected["path"].as_str().unwrap_or_default());
         if expected["access"] == "read" && path.starts_with("/srv") && !path.exists() {
@@ -70,7 +72,7 @@ fn one(file: &Value, path: &Path) {
     if file["dir"] == true {
         fs::create_dir_all(path).unwrap();
     } else if file["fifo"] == true {
-        run(Command::new("mkfifo").arg(path));
+        succeeds(Command::new("mkfifo").arg(path));
     } else if let Some(target) = text("symlink") {
         symlink(target, path).unwrap();
     } else if let Some(text) = text("text") {
@@ -87,7 +89,7 @@ fn one(file: &Value, path: &Path) {
     }
 }
 
-/// `DIRECTORY/PREFIX*`, as kernels are named: the last of them.
+/// Returns the last of the files `DIRECTORY/PREFIX*`, as kernels are named.
 fn newest(pattern: &str) -> PathBuf {
     let Some(prefix) = pattern.strip_suffix('*') else {
         return PathBuf::from(pattern);
@@ -133,28 +135,28 @@ fn image(file: &Value, path: &Path) {
     if let Some(backing) = text("backing") {
         command.args(["-b", backing]);
         if format != "vmdk" {
-            // It must be said here; taken back below where the case does not want it said.
+            // qemu-img demands a format. It is removed below if the case states none.
             command.args(["-F", text("backing_fmt").unwrap_or("raw")]);
         }
     }
     command.arg(path).arg(size.to_string());
     if let (Some(_), "vmdk") = (text("backing"), format) {
-        // vmdk has no unsafe creation: the parent is there.
+        // vmdk has no unsafe creation: qemu-img opens the parent.
         let mut command = Command::new("qemu-img");
         command.args(["create", "-q", "-f", "vmdk", "-F", "vmdk", "-b"]);
         command.arg(text("backing").unwrap()).arg(path);
         command.current_dir(path.parent().unwrap());
-        run(&mut command);
+        succeeds(&mut command);
         return;
     }
-    run(&mut command);
+    succeeds(&mut command);
     if text("backing").is_some() && text("backing_fmt").is_none() && format == "qcow2" {
         forget_backing_format(path);
     }
 }
 
-/// qemu-img always states the backing format (0xe2792aca); making it an unknown extension unsays
-/// it.
+/// Removes the backing format from a header by making the extension that has it (0xe2792aca) an
+/// unknown one.
 fn forget_backing_format(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let magic = 0xe279_2aca_u32.to_be_bytes();
@@ -163,8 +165,8 @@ fn forget_backing_format(path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
-/// What no program would write: hexadecimal parts, each at its offset (`0:51 46, 200:00`), and
-/// zeros around them up to the size.
+/// Returns hexadecimal parts, each at its offset (`0:51 46, 200:00`), with zeros between them up to the
+/// size: content that no program would write.
 fn bytes(parts: &str, size: u64) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(size).unwrap()];
     for part in parts.split(',') {
@@ -179,11 +181,11 @@ fn bytes(parts: &str, size: u64) -> Vec<u8> {
     bytes
 }
 
-/// Words for what a text cannot be.
+/// Returns the text of a file, or the binary content that the text names.
 fn content(text: &str) -> Vec<u8> {
     match text {
         // hw/i386/multiboot.c: magic, flags with explicit addresses, checksum, and a load
-        // address of 1 MiB behind which the file ends.
+        // address of 1 MiB after which the file ends.
         "multiboot1 header" => {
             let flags = 0x0001_0000_u32;
             let checksum = 0_u32.wrapping_sub(0x1bad_b002).wrapping_sub(flags);
@@ -210,9 +212,4 @@ fn content(text: &str) -> Vec<u8> {
 
 fn write(path: &Path, bytes: &[u8]) {
     fs::File::create(path).unwrap().write_all(bytes).unwrap();
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {output:?}");
 }

@@ -43,7 +43,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// There was nothing of that name.
+    /// Whether nothing had that name.
     pub fn is_absent(&self) -> bool {
         ["ENOENT", "ENOTDIR", "ENXIO", "ENODEV"]
             .iter()
@@ -51,8 +51,7 @@ impl Event {
     }
 }
 
-/// Everything that the traced program did itself: what other programs did that it started is
-/// theirs.
+/// Returns what the traced program did itself, without what programs did that it started.
 pub fn events(trace: &str, cwd: &Path) -> Vec<Event> {
     let mut unfinished: HashMap<&str, String> = HashMap::new();
     let mut directories: HashMap<String, PathBuf> = HashMap::new();
@@ -135,7 +134,7 @@ fn makes_a_process(call: &str) -> bool {
     matches!(call, "clone" | "clone3" | "fork" | "vfork")
 }
 
-/// `name(arguments) = result`.
+/// Splits `name(arguments) = result`.
 fn take_apart(call: &str) -> Option<(&str, &str, &str)> {
     let (name, rest) = call.split_once('(')?;
     let (arguments, result) = rest.rsplit_once(" = ")?;
@@ -172,7 +171,7 @@ fn deed(name: &str, arguments: &str) -> Option<Deed> {
     })
 }
 
-/// The absolute names among the arguments.
+/// Returns the absolute names among the arguments.
 fn names(name: &str, arguments: &str, cwd: &Path) -> Vec<PathBuf> {
     let mut names = Vec::new();
     let mut rest = arguments;
@@ -211,7 +210,7 @@ fn names(name: &str, arguments: &str, cwd: &Path) -> Vec<PathBuf> {
     names
 }
 
-/// `\x2f` and the like.
+/// Decodes `\x2f` and the like.
 fn unescape(text: &str) -> OsString {
     let bytes = text.as_bytes();
     let mut out = Vec::new();
@@ -235,13 +234,13 @@ fn unescape(text: &str) -> OsString {
     OsString::from_vec(out)
 }
 
-/// Nothing between `.` and `..` is resolved: only doubled slashes and dots go.
+/// Removes doubled slashes and `.` from a path; `..` and links stay.
 pub fn tidy(path: &Path) -> PathBuf {
     debug_assert!(path.as_os_str().as_bytes().starts_with(b"/"));
     path.components().collect()
 }
 
-/// Of the parser itself, so not ignored: a trace that is misread would let every line pass.
+/// Tests the parser itself and needs no bed: a trace that is misread would let every line pass.
 #[test]
 fn traces_are_read_as_strace_writes_them() {
     let trace = "\

@@ -1,52 +1,15 @@
-//! The program as it behaves on any host: what needs no SELinux. On a host that
-//! has SELinux on, the tests of its absence are skipped, loudly.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test may stop where it stands"
-)]
+//! `svirt-exec plan`: what it lists, and how it says it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
-fn svirt_exec() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_svirt-exec"));
-    command
-        .stdin(Stdio::null())
-        .env_remove("SVIRT_EXEC_STRICT")
-        .env_remove("SVIRT_EXEC_UNCONFINED")
-        .env_remove("SVIRT_EXEC_QEMU");
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// True where SELinux is off; says so where a test cannot run.
-fn selinux_is_off(test: &str) -> bool {
-    let off = !Path::new("/sys/fs/selinux/enforce").exists();
-    if !off {
-        eprintln!("SKIPPED {test}: this host has SELinux on");
-    }
-    off
-}
-
-/// A program that prints its argument 0 and arguments, and ends with status 3.
-fn fake_qemu(directory: &Path) -> std::path::PathBuf {
-    let path = directory.join("qemu-system-x86_64");
-    fs::write(&path, "#!/bin/sh\nprintf '%s\\n' \"$@\"\nexit 3\n").unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path
-}
+use crate::program::{svirt_exec, text};
 
 fn plan(directory: &Path, words: &[&OsStr]) -> (Value, Output) {
     let output = svirt_exec()
@@ -58,50 +21,6 @@ fn plan(directory: &Path, words: &[&OsStr]) -> (Value, Output) {
     let value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {output:?}"));
     (value, output)
-}
-
-#[test]
-fn without_selinux_nothing_is_launched() {
-    if !selinux_is_off("without_selinux_nothing_is_launched") {
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let qemu = fake_qemu(directory.path());
-    let output = svirt_exec().arg(&qemu).arg("-S").output().unwrap();
-    assert_eq!(output.status.code(), Some(125));
-    assert_eq!(text(&output.stdout), "");
-    let said = text(&output.stderr);
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(
-        said.contains("SELinux is off") && said.contains("--allow-unconfined"),
-        "{said}"
-    );
-}
-
-#[test]
-fn without_selinux_and_by_request_qemu_runs_and_the_warning_is_loud() {
-    if !selinux_is_off("without_selinux_and_by_request") {
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let qemu = fake_qemu(directory.path());
-    let by_option = svirt_exec()
-        .arg("--allow-unconfined")
-        .arg(&qemu)
-        .args(["-S", "-name", "x y"])
-        .output()
-        .unwrap();
-    let by_variable = svirt_exec()
-        .arg(&qemu)
-        .args(["-S", "-name", "x y"])
-        .env("SVIRT_EXEC_UNCONFINED", "allow")
-        .output()
-        .unwrap();
-    for output in [by_option, by_variable] {
-        assert_eq!(output.status.code(), Some(3), "the status is QEMU's");
-        assert_eq!(text(&output.stdout), "-S\n-name\nx y\n");
-        assert!(text(&output.stderr).contains("WITHOUT confinement"));
-    }
 }
 
 #[test]
@@ -155,39 +74,6 @@ fn devices_of_another_host_are_planned_by_their_address() {
     );
     assert_eq!(output.status.code(), Some(125));
     assert!(plan["errors"].to_string().contains("is no PCI address"));
-}
-
-#[test]
-fn usage_errors_are_125_and_help_is_0() {
-    for (words, status) in [
-        (&["--nonsense", "qemu"][..], 125),
-        (&["--mcs-range", "c1.c5000", "qemu"], 125),
-        (&["--preflight=maybe", "qemu"], 125),
-        (&[], 125),
-        (&["plan"], 125),
-        (&["--help"], 0),
-        (&["-V"], 0),
-    ] {
-        let output = svirt_exec().args(words).output().unwrap();
-        assert_eq!(output.status.code(), Some(status), "{words:?}: {output:?}");
-        let said = if status == 0 {
-            &output.stdout
-        } else {
-            &output.stderr
-        };
-        assert!(!said.is_empty(), "{words:?}");
-    }
-}
-
-#[test]
-fn a_qemu_that_is_not_there_is_127_and_one_without_permission_126() {
-    let directory = tempfile::tempdir().unwrap();
-    let output = svirt_exec().arg("qemu-nothing").output().unwrap();
-    assert_eq!(output.status.code(), Some(127));
-    let path = directory.path().join("qemu");
-    fs::write(&path, "").unwrap();
-    let output = svirt_exec().arg(&path).output().unwrap();
-    assert_eq!(output.status.code(), Some(126));
 }
 
 #[test]
@@ -351,35 +237,6 @@ fn a_path_that_is_no_text_is_named_in_full() {
 }
 
 #[test]
-fn a_link_with_the_name_of_a_qemu_runs_the_next_one_in_path() {
-    if !selinux_is_off("a_link_with_the_name_of_a_qemu") {
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let (links, real) = (
-        directory.path().join("links"),
-        directory.path().join("real"),
-    );
-    fs::create_dir_all(&links).unwrap();
-    fs::create_dir_all(&real).unwrap();
-    symlink(
-        env!("CARGO_BIN_EXE_svirt-exec"),
-        links.join("qemu-system-x86_64"),
-    )
-    .unwrap();
-    fake_qemu(&real);
-    let path = std::env::join_paths([&links, &real, &"/bin".into()]).unwrap();
-    let output = Command::new(links.join("qemu-system-x86_64"))
-        .args(["-S", "--name", "x"])
-        .env("PATH", path)
-        .env("SVIRT_EXEC_UNCONFINED", "allow")
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(3), "{output:?}");
-    assert_eq!(text(&output.stdout), "-S\n--name\nx\n");
-}
-
-#[test]
 fn what_is_not_known_is_a_warning_and_with_strict_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let words = ["-new-option", "on", "-device", "edu,new-key=/srv/x"];
@@ -407,38 +264,6 @@ fn what_is_not_known_is_a_warning_and_with_strict_an_error() {
             });
             assert!(said, "{name}: {plan}");
         }
-    }
-}
-
-#[test]
-fn no_name_reaches_the_terminal_unescaped() {
-    let directory = tempfile::tempdir().unwrap();
-    // ESC ] would set the title of a terminal; what is no UTF-8, and a line of its own.
-    let name = OsString::from_vec(b"\x1b]0;x\x07\xff\nsvirt-exec: all is well, 'really'".to_vec());
-    let path = directory.path().join(&name);
-    let word = [b"file=".as_slice(), path.as_os_str().as_bytes()].concat();
-    let word = OsString::from_vec([word.as_slice(), b",format=raw"].concat());
-    let option = OsString::from_vec(b"-\x1b[2J".to_vec());
-    for words in [
-        // Absent, so that it is named in a message as well.
-        vec![OsStr::new("-drive"), &word],
-        vec![OsStr::new("-chardev"), &word],
-        vec![OsStr::new("-blockdev"), &name],
-        vec![OsStr::new("-kernel"), path.as_os_str(), &option],
-        vec![&option],
-    ] {
-        let output = svirt_exec()
-            .args(["plan", "qemu-system-x86_64"])
-            .args(&words)
-            .current_dir(directory.path())
-            .output()
-            .unwrap();
-        let strange = |bytes: &[u8]| text(bytes).chars().any(|c| c.is_control() && c != '\n');
-        assert!(!strange(&output.stdout), "{words:?}: {output:?}");
-        assert!(!strange(&output.stderr), "{words:?}: {output:?}");
-        let forged = text(&output.stderr);
-        assert!(!forged.contains("\nsvirt-exec: all is well"), "{forged}");
-        assert!(output.stdout.len() + output.stderr.len() > 0);
     }
 }
 
@@ -541,35 +366,6 @@ fn the_header_behind_a_descriptor_is_followed() {
 }
 
 #[test]
-fn without_arguments_it_says_what_to_type() {
-    let output = svirt_exec().output().unwrap();
-    assert_eq!(output.status.code(), Some(125));
-    let said = text(&output.stderr);
-    for words in [
-        "svirt-exec qemu-system-x86_64 ",
-        "svirt-exec plan ",
-        "svirt-exec doctor",
-        "svirt-exec --help",
-    ] {
-        assert!(said.contains(words), "{said}");
-    }
-}
-
-#[test]
-fn the_version_names_the_library_and_the_module() {
-    for option in ["--version", "-V"] {
-        let output = svirt_exec().arg(option).output().unwrap();
-        assert!(output.status.success());
-        let said = text(&output.stdout);
-        let lines: Vec<&str> = said.lines().collect();
-        let own = concat!("svirt-exec ", env!("CARGO_PKG_VERSION"));
-        assert_eq!(lines.first(), Some(&own));
-        assert!(lines[1].starts_with("libselinux: '/"), "{said}");
-        assert!(lines[2].starts_with("policy module: "), "{said}");
-    }
-}
-
-#[test]
 fn a_pipe_named_by_its_descriptor_is_said_to_be_one() {
     for path in ["/proc/self/fd/1", "/dev/fd/1", "/dev/stdout"] {
         let output = svirt_exec()
@@ -581,27 +377,4 @@ fn a_pipe_named_by_its_descriptor_is_said_to_be_one() {
         assert!(said.contains("is a pipe without a name"), "{path}: {said}");
         assert!(said.contains("-chardev stdio"), "{said}");
     }
-}
-
-#[test]
-fn colour_goes_to_terminals_only() {
-    let output = svirt_exec()
-        .args(["doctor"])
-        .env_remove("CLICOLOR_FORCE")
-        .output()
-        .unwrap();
-    assert!(!text(&output.stdout).contains('\u{1b}'));
-    let forced = svirt_exec()
-        .args(["doctor"])
-        .env("CLICOLOR_FORCE", "1")
-        .output()
-        .unwrap();
-    assert!(text(&forced.stdout).contains('\u{1b}'));
-    let neither = svirt_exec()
-        .args(["doctor"])
-        .env("CLICOLOR_FORCE", "1")
-        .env("NO_COLOR", "1")
-        .output()
-        .unwrap();
-    assert!(!text(&neither.stdout).contains('\u{1b}'), "NO_COLOR");
 }

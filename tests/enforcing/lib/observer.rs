@@ -1,37 +1,37 @@
-//! A witness of who is in which cage: a thread that does nothing but read `attr/exec` and
-//! `attr/current` of the processes in /proc. It knows no journal, and of the program's own code it
-//! uses none: categories are read and compared here a second time.
+//! A witness of which processes have which MCS categories: a thread that does nothing but read
+//! `attr/exec` and `attr/current` of the processes in /proc. It knows no journal, and of the program's
+//! own code it uses none: categories are read and compared here a second time.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::unix::fs::FileExt;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-/// Between two looks at /proc; longer where a look takes longer, so that the others get to run.
+use super::run;
+
+/// Pause between two looks at /proc. It is longer if a look takes longer, so that the others get to run.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Until what was announced must have been seen; under emulation a look takes its time.
+/// Time until what was announced must have been seen; under emulation a look takes long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Of the keeper, whose claim is that of the guest that it waits for.
+/// Type of a keeper, which claims the context of the guest that it waits for.
 const KEEPER: &str = "svirt_launcher_keeper_t";
 
-type Cage = BTreeSet<u16>;
+type Categories = BTreeSet<u16>;
 
-/// The categories of a context's low level.
-pub fn cage(context: &str) -> Cage {
+/// Returns the categories of a context's low level.
+fn categories(context: &str) -> Categories {
     let range = context.splitn(4, ':').nth(3).unwrap_or_default();
     let low = range.split('-').next().unwrap();
-    let Some((_, categories)) = low.split_once(':') else {
-        return Cage::new();
+    let Some((_, text)) = low.split_once(':') else {
+        return Categories::new();
     };
     let number = |text: &str| -> u16 { text.strip_prefix('c').unwrap().parse().unwrap() };
-    categories
-        .split(',')
+    text.split(',')
         .flat_map(|part| match part.split_once('.') {
             Some((from, to)) => number(from)..=number(to),
             None => number(part)..=number(part),
@@ -39,7 +39,7 @@ pub fn cage(context: &str) -> Cage {
         .collect()
 }
 
-pub fn overlap(a: &Cage, b: &Cage) -> bool {
+fn overlap(a: &Categories, b: &Categories) -> bool {
     !a.is_empty() && !b.is_empty() && (a.is_subset(b) || b.is_subset(a))
 }
 
@@ -61,8 +61,10 @@ impl Watched {
         })
     }
 
+    /// Reads both attributes. Returns None if the process has no categories.
+    ///
     /// # Errors
-    /// Where the process is gone; of a zombie the label stays.
+    /// The process is gone. A zombie keeps its label.
     fn look(&self) -> io::Result<Option<Sighting>> {
         let read = |file: &fs::File| -> io::Result<String> {
             let mut text = [0; 512];
@@ -75,19 +77,19 @@ impl Watched {
         let current = read(&self.current)?;
         let (role, context) = match current.contains(KEEPER) {
             true => (Role::Keeper, pending),
-            false => (Role::Caged, current),
+            false => (Role::Guest, current),
         };
         let pid = self.pid;
-        Ok((!cage(&context).is_empty()).then_some(Sighting { pid, role, context }))
+        Ok((!categories(&context).is_empty()).then_some(Sighting { pid, role, context }))
     }
 }
 
-/// What a process is, where that matters.
+/// What a process with categories is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Role {
-    /// In a cage.
-    Caged,
-    /// A keeper that claims one.
+    /// It runs with them.
+    Guest,
+    /// It is a keeper that claims them.
     Keeper,
 }
 
@@ -95,7 +97,7 @@ enum Role {
 struct Sighting {
     pid: u32,
     role: Role,
-    /// The one that makes it so.
+    /// The context that has the categories.
     context: String,
 }
 
@@ -113,19 +115,20 @@ impl Sighting {
 
     /// Whether two that were seen in one look may not be at one time.
     fn contradicts(&self, other: &Self) -> bool {
-        // A guest and a keeper with the same cage belong together: two keepers would not.
-        let belong = self.role != other.role && cage(&self.context) == cage(&other.context);
-        !belong && overlap(&cage(&self.context), &cage(&other.context))
+        // A guest and a keeper with the same categories belong together: two keepers would not.
+        let belong =
+            self.role != other.role && categories(&self.context) == categories(&other.context);
+        !belong && overlap(&categories(&self.context), &categories(&other.context))
     }
 }
 
 #[derive(Default)]
 struct Seen {
-    /// Every process that was seen in a cage.
+    /// Every process that was seen with categories.
     guests: HashSet<u32>,
-    /// Most of them in one look.
+    /// Highest number of them in one look.
     most: usize,
-    /// Two in overlapping cages at one time.
+    /// Pairs with overlapping categories at one time.
     overlaps: BTreeSet<String>,
     looks: u32,
     longest: Duration,
@@ -166,8 +169,8 @@ fn newest() -> u32 {
     text.split_whitespace().last().unwrap().parse().unwrap()
 }
 
-/// Whether this number is that of a process, not of one of its further threads; nothing where
-/// there is neither.
+/// Whether this number is that of a process, not of one of its further threads. None if it is
+/// neither.
 fn is_process(pid: u32) -> Option<bool> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let own = ["Tgid:", &pid.to_string()];
@@ -186,16 +189,16 @@ struct Watch {
 }
 
 impl Watch {
-    /// Kernel threads and services that are in no cage now are in none later.
+    /// Kernel threads and services that have no categories now have none later.
     fn start() -> Self {
         let newest = newest();
-        let caged = |process: &Watched| process.look().is_ok_and(|seen| seen.is_some());
+        let has_some = |process: &Watched| process.look().is_ok_and(|seen| seen.is_some());
         Self {
             newest,
             unborn: Vec::new(),
             processes: processes()
                 .filter_map(Watched::open)
-                .filter(caged)
+                .filter(has_some)
                 .collect(),
         }
     }
@@ -239,10 +242,7 @@ impl Observer {
         let thread = std::thread::spawn(move || {
             // Ahead of everybody whom it watches, however many they are.
             let thread = nix::unistd::gettid().to_string();
-            let first = Command::new("chrt")
-                .args(["--fifo", "--pid", "1", &thread])
-                .status();
-            assert!(first.unwrap().success());
+            run(&["chrt", "--fifo", "--pid", "1", &thread]);
             while !witness.stop.load(Ordering::Relaxed) {
                 let took = look(&witness, &mut watch);
                 std::thread::sleep(PAUSE.max(took));
@@ -255,7 +255,7 @@ impl Observer {
         }
     }
 
-    /// Waits until it has seen all of these in a cage.
+    /// Waits until it has seen all of these with categories.
     pub fn has_seen(&self, pids: &[u32]) {
         let missing = |seen: &Seen| -> Vec<u32> {
             let pids = pids.iter().copied();
@@ -268,10 +268,13 @@ impl Observer {
             .wait_timeout_while(seen, PATIENCE, |seen| !missing(seen).is_empty())
             .unwrap();
         let missing = missing(&seen);
-        assert!(missing.is_empty(), "never seen in a cage: {missing:?}");
+        assert!(
+            missing.is_empty(),
+            "never seen with categories: {missing:?}"
+        );
     }
 
-    /// Most processes in cages that were in one look.
+    /// Returns the highest number of processes with categories in one look.
     pub fn most(&self) -> usize {
         self.shared.seen.lock().unwrap().most
     }
@@ -305,15 +308,15 @@ fn look(shared: &Shared, watch: &mut Watch) -> Duration {
     let all = watch.look();
     let took = began.elapsed();
     let mut overlaps = Vec::new();
-    // Equal cages first, by way of a table: most of what may be wrong.
-    let mut known: BTreeMap<Cage, Vec<&Sighting>> = BTreeMap::new();
+    // Equal categories first, by way of a table: most of what may be wrong.
+    let mut known: BTreeMap<Categories, Vec<&Sighting>> = BTreeMap::new();
     for one in &all {
-        known.entry(cage(&one.context)).or_default().push(one);
+        known.entry(categories(&one.context)).or_default().push(one);
     }
-    let cages: Vec<(&Cage, &Vec<&Sighting>)> = known.iter().collect();
-    for (index, (a_cage, a_all)) in cages.iter().enumerate() {
-        for (b_cage, b_all) in &cages[index..] {
-            if !overlap(a_cage, b_cage) {
+    let sets: Vec<(&Categories, &Vec<&Sighting>)> = known.iter().collect();
+    for (index, (a_set, a_all)) in sets.iter().enumerate() {
+        for (b_set, b_all) in &sets[index..] {
+            if !overlap(a_set, b_set) {
                 continue;
             }
             for a in *a_all {
@@ -327,10 +330,10 @@ fn look(shared: &Shared, watch: &mut Watch) -> Duration {
             }
         }
     }
-    let caged = all.iter().filter(|one| one.role == Role::Caged);
+    let guests = all.iter().filter(|one| one.role == Role::Guest);
     let mut seen = shared.seen.lock().unwrap();
-    seen.most = seen.most.max(caged.clone().count());
-    seen.guests.extend(caged.map(|one| one.pid));
+    seen.most = seen.most.max(guests.clone().count());
+    seen.guests.extend(guests.map(|one| one.pid));
     seen.overlaps.extend(overlaps);
     seen.looks += 1;
     seen.longest = seen.longest.max(took);

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::strace::{Deed, tidy};
+use crate::lib::strace::{Deed, tidy};
 
 /// A resource of the plan.
 #[derive(Debug)]
 pub struct Planned {
     pub path: PathBuf,
-    /// Where it leads before the run, which may take it away.
+    /// The path without symbolic links before the run, which may remove them.
     real: Option<PathBuf>,
     pub class: String,
     pub access: String,
@@ -22,7 +22,7 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// From `plan --json`; none for what has no name, such as a descriptor.
+    /// Reads a resource of `plan --json`. Returns None for one without a name, such as a descriptor.
     pub fn from_json(value: &Value) -> Option<Self> {
         let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
         let path = match value["path_hex"].as_str() {
@@ -44,7 +44,7 @@ impl Planned {
         })
     }
 
-    /// Whether it names that file: in so many words, by its template, or from above.
+    /// Whether it names a file: by its path, by its template, or as a directory above it.
     pub fn covers(&self, path: &Path) -> bool {
         let same = |own: &Path, path: &Path| {
             let (own, path) = (tidy(own), tidy(path));
@@ -77,7 +77,7 @@ impl Planned {
                 matches!(self.access.as_str(), "write" | "create" | "tree" | "bind")
                     && self.class != "content"
             }
-            // A name that QEMU makes, or a file that it makes where there is none.
+            // A name that QEMU makes, or a file that it makes if there is none.
             Deed::Make | Deed::Remove => {
                 matches!(self.access.as_str(), "create" | "bind" | "tree") || self.access == "write"
             }

@@ -1,0 +1,31 @@
+//! What the tests of the bed have in common. Nothing in it is a test that needs the bed.
+//!
+//! In reading order: `support` has files and their labels; `command` runs programs, svirt-exec above
+//! all, and reads what they print; `guest` has guests that run for as long as a test needs them;
+//! `processes` finds processes by their SELinux attributes; `journal` reads what svirt-exec writes
+//! down; `refused` checks that a launch was refused and left no trace; `policy` turns booleans and
+//! reads the audit log. `observer` watches from outside which processes have overlapping MCS
+//! categories. `fixtures`, `strace` and `planned` serve the differential test: the files of a case,
+//! what QEMU did, and what the plan says.
+//!
+//! The names of the first seven are handed out here; the others are named by their module.
+
+mod command;
+pub mod fixtures;
+mod guest;
+mod journal;
+pub mod observer;
+pub mod planned;
+mod policy;
+mod processes;
+mod refused;
+pub mod strace;
+mod support;
+
+pub use command::*;
+pub use guest::*;
+pub use journal::*;
+pub use policy::*;
+pub use processes::*;
+pub use refused::*;
+pub use support::*;

@@ -1,0 +1,75 @@
+//! Processes and what SELinux says of them in /proc.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::*;
+
+/// Returns the label of a process; it is empty if there is no such process.
+pub fn process_label(pid: u32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/attr/current"))
+        .unwrap_or_default()
+        .trim_end_matches('\0')
+        .to_owned()
+}
+
+/// Lists the processes, by their IDs, for whose directory in /proc something holds.
+pub fn processes(holds: impl Fn(&Path) -> bool) -> Vec<String> {
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|process| holds(&process.path()))
+        .map(|process| process.file_name().into_string().unwrap())
+        .collect()
+}
+
+/// Lists the processes for whose `attr/NAME` something holds.
+pub fn processes_with(name: &str, holds: impl Fn(&str) -> bool) -> Vec<String> {
+    processes(|process| {
+        fs::read_to_string(process.join("attr").join(name))
+            .is_ok_and(|label| holds(label.trim_end_matches('\0')))
+    })
+}
+
+/// Whether some process runs in this context.
+pub fn runs_in(context: &str) -> bool {
+    !processes_with("current", |label| label == context).is_empty()
+}
+
+/// Lists the processes that claim a context in `attr/exec`, as a guest's keeper does.
+pub fn claimants(context: &str) -> Vec<String> {
+    processes_with("exec", |label| label == context)
+}
+
+/// Lists the keepers of a guest.
+pub fn keepers_of(guest: &Guest) -> Vec<String> {
+    claimants(&guest.label())
+}
+
+/// Starts a process that is no guest at a level, and waits until it has the level. It ends when its
+/// standard input is closed.
+pub fn stranger(level: &str) -> Child {
+    let child = Command::new("runcon")
+        .args(["-l", level, "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("the stranger has the level", || {
+        process_label(child.id()).ends_with(&format!("unconfined_t:{level}"))
+    });
+    child
+}
+
+/// Sends a signal, which has to succeed.
+pub fn signal(name: &str, pid: &str) {
+    run(&["kill", "-s", name, "--", pid]);
+}
+
+/// Kills the keepers of a guest.
+pub fn kill_keepers_of(guest: &Guest) {
+    for pid in keepers_of(guest) {
+        signal("KILL", &pid);
+    }
+}
