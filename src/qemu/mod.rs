@@ -43,8 +43,8 @@ pub use tables::meaning::Meaning;
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::qemu::syntax::json::{JsonError, Value, parse as json};
-    pub use crate::qemu::syntax::keyval::parse as keyval;
+    pub use crate::qemu::syntax::keyval::{KeyvalError, parse as keyval};
     pub use crate::qemu::syntax::opts::Opts;
-    pub use crate::qemu::syntax::readconfig::{Section, parse as readconfig};
-    pub use crate::qemu::syntax::tree::{Scalar, Tree};
+    pub use crate::qemu::syntax::readconfig::{ConfigError, Section, parse as readconfig};
+    pub use crate::qemu::syntax::tree::{Scalar, TooDeep, Tree};
 }
