@@ -33,9 +33,7 @@ mod tables;
 mod usage;
 
 pub use block::backing::{BackingError, backing_requests};
-pub use invocation::{
-    Accelerator, ConfigFile, DEFAULT_CONFIG, Diagnostic, Environment, Invocation, RunMode,
-};
+pub use invocation::{Accelerator, ConfigFile, Diagnostic, Environment, Invocation, RunMode};
 pub use parse::{config_files, parse};
 pub use syntax::argv::takes_value;
 pub use tables::keys::{Family, ValueKind, family, knows, meaning, value_kind};
@@ -45,8 +43,8 @@ pub use tables::meaning::Meaning;
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::qemu::syntax::json::{JsonError, Value, parse as json};
-    pub use crate::qemu::syntax::keyval::parse as keyval;
+    pub use crate::qemu::syntax::keyval::{KeyvalError, parse as keyval};
     pub use crate::qemu::syntax::opts::Opts;
-    pub use crate::qemu::syntax::readconfig::{Section, parse as readconfig};
-    pub use crate::qemu::syntax::tree::{Scalar, Tree};
+    pub use crate::qemu::syntax::readconfig::{ConfigError, Section, parse as readconfig};
+    pub use crate::qemu::syntax::tree::{Scalar, TooDeep, Tree};
 }
