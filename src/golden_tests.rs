@@ -12,7 +12,7 @@ use crate::host::pinned::{Identity, Kind};
 use crate::host::runtime_dir;
 use crate::launch::attach;
 use crate::model::label::Context;
-use crate::model::resource::{Access, Class, Origin};
+use crate::model::resource::{Access, Class, HostDevice, Origin, PciAddress, Vfio};
 use crate::observe::audit_record::{Denial, Stamp};
 use crate::observe::denials::{ExplainedDenial, Why};
 use crate::observe::denials_report;
@@ -24,7 +24,7 @@ use crate::observe::verify::{Cell, Finding, GuestFacts, Judgement};
 use crate::observe::verify_report;
 use crate::plan::step::{Action, Plan, Step};
 use crate::plan::{self, report};
-use crate::restore::journal::{Entry, Journal, Record};
+use crate::restore::journal::{Journal, JournalEntry, Record};
 use crate::restore::running_guest;
 use crate::seclabel::domain::{Accelerator, GuestTypes};
 use crate::seclabel::labels::GuestLabels;
@@ -70,8 +70,8 @@ fn record(path: PathBuf, class: Class, label: &str) -> Record {
     }
 }
 
-fn entry() -> Entry {
-    let mut entry = Entry::new(
+fn entry() -> JournalEntry {
+    let mut entry = JournalEntry::new(
         "web".to_owned(),
         4242,
         990_017,
@@ -138,7 +138,10 @@ fn plan() -> Plan {
     };
     let mut device = step(None, Class::Exclusive, Action::None);
     device.resource.fd = None;
-    device.resource.host = Some("pci:0000:3b:00.0".to_owned());
+    device.resource.host = Some(HostDevice::VfioPci {
+        address: PciAddress::parse(b"3b:00.0").unwrap(),
+        how: Vfio::Group,
+    });
     Plan {
         program: "/usr/bin/qemu-system-x86_64".into(),
         accelerator: Accelerator::Kvm,
@@ -156,9 +159,9 @@ fn plan() -> Plan {
             step(None, Class::Keep, Action::None),
             device,
         ],
-        warnings: vec!["a warning".to_owned()],
-        errors: vec!["an error".to_owned()],
-        obstacles: vec!["an obstacle".to_owned()],
+        warnings: vec!["a warning".into()],
+        errors: vec!["an error".into()],
+        obstacles: vec!["an obstacle".into()],
     }
 }
 
@@ -294,7 +297,7 @@ fn golden_doctor() {
 
 #[test]
 fn golden_attach_and_detach() {
-    let guest = running_guest::Guest {
+    let guest = running_guest::RunningGuest {
         name: "web".to_owned(),
         pid: Pid::from_raw(4242),
         started: 990_017,
@@ -304,10 +307,16 @@ fn golden_attach_and_detach() {
         step(Some(odd_path()), Class::Exclusive, Action::Relabel),
         step(Some("/srv/cd.iso".into()), Class::Keep, Action::None),
     ];
-    hold("attach.json", &attach::attached(&guest, &steps));
+    hold(
+        "attach.json",
+        &attach::attached_json(&guest, &steps).unwrap(),
+    );
     let left = ["a line".to_owned()];
     let paths = [odd_path(), "/srv/cd.iso".into()];
-    hold("detach.json", &attach::detached(&guest, &paths, &left));
+    hold(
+        "detach.json",
+        &attach::detached_json(&guest, &paths, &left).unwrap(),
+    );
 }
 
 /// An entry that an earlier version wrote is read, and written as that wrote it.

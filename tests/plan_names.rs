@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use proptest::prelude::*;
 use svirt_exec::cli::Cli;
-use svirt_exec::launch::planning;
+use svirt_exec::launch::dry_run;
 
 /// How a header or a word spells the name of another image.
 #[derive(Clone, Copy, Debug)]
@@ -288,7 +288,7 @@ proptest! {
         }
 
         let options = Cli::try_parse_from(words).unwrap().launch;
-        let plan = planning::plan(&options, &[]).unwrap();
+        let plan = dry_run::plan(&options, &[]).unwrap();
         let listed: BTreeSet<PathBuf> = plan
             .steps
             .iter()
@@ -300,7 +300,7 @@ proptest! {
         for path in strangers.filter(|path| !path.starts_with(directory)) {
             prop_assert!(path.starts_with("/dev") || path.starts_with("/etc/qemu"), "{}", path.display());
         }
-        let distrusts = plan.errors.iter().any(|error| error.contains("cannot trust the format"));
+        let distrusts = plan.errors.iter().any(|error| error.problem.contains("cannot trust the format"));
         prop_assert_eq!(distrusts, !trusted, "{:?}", plan.errors);
     }
 }

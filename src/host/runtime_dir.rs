@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Uid, User};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::host::policy::Policy;
 use crate::model::label::Context;
@@ -27,8 +28,49 @@ const ROOT: &str = "/run/svirt-exec";
 /// Where those of other users are, each below the user's number.
 const USERS: &str = "/run/svirt-exec/users";
 
-/// Longest name, in bytes: sun_path of unix(7) has 108, of which a user's directory takes 34.
-const LONGEST: usize = 48;
+/// Bytes of the longest name: sun_path of unix(7) has 108, of which a user's directory takes 34.
+const MAX_NAME: usize = 48;
+
+/// Why a guest gets no directory.
+#[derive(Debug, Error)]
+pub enum RuntimeDirError {
+    /// The guest has no name.
+    #[error(
+        "cannot make a directory for the guest (--runtime-dir): it has no name; give one with --name \
+         NAME, or to QEMU with -name NAME"
+    )]
+    NoName,
+    /// Its name cannot be one of a directory.
+    #[error(
+        "cannot make a directory for guest '{}' (--runtime-dir): its name has to be 1 to {MAX_NAME} of A-Z \
+         a-z 0-9 . _ - without a dot at the beginning, and not 'users'; give another with --name",
+        escaped(.0.as_bytes())
+    )]
+    BadName(String),
+    /// QEMU is to become a user that does not exist.
+    #[error(
+        "cannot make a directory for the guest (--runtime-dir): there is no user '{}', whom QEMU is to \
+         become",
+        escaped(.0.as_bytes())
+    )]
+    NoUser(String),
+    /// It cannot be made.
+    #[error("cannot make {} (--runtime-dir): {why}", quoted(path))]
+    Make {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// It cannot be removed.
+    #[error("cannot remove {}: {source}", quoted(path))]
+    Remove {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
 
 /// The directory of one guest, as the journal has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,18 +82,12 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The one for a guest of this name, which QEMU will use as `run_as`.
+    /// Names the one for a guest of this name, which QEMU will use as `run_as`.
     ///
     /// # Errors
-    /// Where there is no name, or none for a directory, or no such user.
-    pub fn new(name: Option<&str>, run_as: Option<&str>) -> Result<Self, String> {
-        let Some(name) = name else {
-            return Err(
-                "cannot make a directory for the guest (--runtime-dir): it has no name; give one \
-                 with --name NAME, or to QEMU with -name NAME"
-                    .to_owned(),
-            );
-        };
+    /// That there is no name, or none for a directory, or no such user.
+    pub fn new(name: Option<&str>, run_as: Option<&str>) -> Result<Self, RuntimeDirError> {
+        let name = name.ok_or(RuntimeDirError::NoName)?;
         let directory = Self {
             name: name.to_owned(),
             owner: run_as.map(user).transpose()?,
@@ -59,23 +95,18 @@ impl Directory {
         if directory.is_named_well() {
             return Ok(directory);
         }
-        Err(format!(
-            "cannot make a directory for guest '{}' (--runtime-dir): its name has to be 1 to \
-             {LONGEST} of A-Z a-z 0-9 . _ - without a dot at the beginning, and not 'users'; give \
-             another with --name",
-            escaped(name.as_bytes())
-        ))
+        Err(RuntimeDirError::BadName(name.to_owned()))
     }
 
     fn is_named_well(&self) -> bool {
         let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        (1..=LONGEST).contains(&self.name.len())
+        (1..=MAX_NAME).contains(&self.name.len())
             && self.name.chars().all(good)
             && !self.name.starts_with('.')
             && self.name != "users"
     }
 
-    /// Where it is, for a guest that this user starts.
+    /// Returns where it is, for a guest that this user starts.
     pub fn path(&self, uid: Uid) -> PathBuf {
         if uid.is_root() {
             Path::new(ROOT).join(&self.name)
@@ -87,11 +118,16 @@ impl Directory {
     /// Makes it, empty, for a guest of this context. What a guest left that has ended is removed.
     ///
     /// # Errors
-    /// Where a guest of this name runs, or it cannot be made, in words.
-    pub fn make(&self, policy: &dyn Policy, guest: &Context) -> Result<Held, String> {
+    /// That a guest of this name runs, or that it cannot be made.
+    pub fn make(
+        &self,
+        policy: &dyn Policy,
+        guest: &Context,
+    ) -> Result<HeldDirectory, RuntimeDirError> {
         let path = self.path(Uid::effective());
-        let fail = |why: &dyn std::fmt::Display| {
-            format!("cannot make {} (--runtime-dir): {why}", quoted(&path))
+        let fail = |why: &dyn std::fmt::Display| RuntimeDirError::Make {
+            path: path.clone(),
+            why: why.to_string(),
         };
         if !self.is_named_well() {
             return Err(fail(&"that is no name for one"));
@@ -119,7 +155,7 @@ impl Directory {
             (Ok(held), Ok(there)) if (held.dev(), held.ino()) == (there.dev(), there.ino()) => {}
             _ => return Err(fail(&"another guest of this name has been started")),
         }
-        let held = Held {
+        let held = HeldDirectory {
             path: path.clone(),
             _lock: lock,
         };
@@ -137,7 +173,7 @@ impl Directory {
     /// Removes what a guest has left that has ended.
     ///
     /// # Errors
-    /// Where another guest of this name runs, or it cannot be removed.
+    /// That another guest of this name runs, and those of removing it.
     pub fn clear(&self) -> io::Result<()> {
         if !self.is_named_well() {
             return Ok(());
@@ -146,28 +182,30 @@ impl Directory {
     }
 }
 
-/// The label of the directory of a guest, and of what the guest makes in it.
+/// Returns the label of the directory of a guest, and of what the guest makes in it.
 pub fn label(guest: &Context) -> Context {
     let mut label = guest.with_type(GUEST_RUNTIME_TYPE).at(guest.level());
-    label.role = "object_r".to_owned();
+    "object_r".clone_into(&mut label.role);
     label
 }
 
 /// A directory that is there and locked.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldDirectory {
     path: PathBuf,
     _lock: Flock<File>,
 }
 
-impl Held {
+impl HeldDirectory {
     /// Removes it with everything in it.
     ///
     /// # Errors
-    /// Where it cannot be removed, in words.
-    pub fn remove(self) -> Result<(), String> {
-        remove_tree(&self.path)
-            .map_err(|error| format!("cannot remove {}: {error}", quoted(&self.path)))
+    /// Those of removing it.
+    pub fn remove(self) -> Result<(), RuntimeDirError> {
+        remove_tree(&self.path).map_err(|source| RuntimeDirError::Remove {
+            path: self.path.clone(),
+            source,
+        })
     }
 }
 
@@ -178,24 +216,18 @@ fn hand_over(path: &Path, owner: u32) -> io::Result<()> {
     Ok(nix::unistd::chown(path, Some(Uid::from_raw(owner)), None)?)
 }
 
-/// The user that `-run-with user=` means: a name, or `UID:GID` (`os_parse_runas_uid_gid`,
+/// Finds the user that `-run-with user=` means: a name, or `UID:GID` (`os_parse_runas_uid_gid`,
 /// os-posix.c).
-fn user(text: &str) -> Result<u32, String> {
+fn user(text: &str) -> Result<u32, RuntimeDirError> {
     if let Ok(Some(user)) = User::from_name(text) {
         return Ok(user.uid.as_raw());
     }
-    text.split_once(':')
-        .and_then(|(uid, gid)| {
-            gid.parse::<u32>().ok()?;
-            uid.parse().ok()
-        })
-        .ok_or_else(|| {
-            format!(
-                "cannot make a directory for the guest (--runtime-dir): there is no user '{}', whom \
-                 QEMU is to become",
-                escaped(text.as_bytes())
-            )
-        })
+    let pair = || {
+        let (uid, gid) = text.split_once(':')?;
+        gid.parse::<u32>().ok()?;
+        uid.parse().ok()
+    };
+    pair().ok_or_else(|| RuntimeDirError::NoUser(text.to_owned()))
 }
 
 /// Makes what is above a guest's directory, where it is this user's to make.
@@ -264,7 +296,7 @@ mod tests {
 
     #[test]
     fn names_that_are_directories_below_ours() {
-        for name in ["web", "a", "web-1.2_b", "9", &"x".repeat(LONGEST)] {
+        for name in ["web", "a", "web-1.2_b", "9", &"x".repeat(MAX_NAME)] {
             let directory = Directory::new(Some(name), None).unwrap();
             assert_eq!(
                 directory.path(Uid::from_raw(0)),
@@ -285,11 +317,12 @@ mod tests {
             "a b",
             "ü",
             "x\n",
-            &"x".repeat(LONGEST + 1),
+            &"x".repeat(MAX_NAME + 1),
         ] {
             assert!(Directory::new(Some(name), None).is_err(), "{name:?}");
         }
-        assert!(Directory::new(None, None).unwrap_err().contains("--name"));
+        let error = Directory::new(None, None).unwrap_err().to_string();
+        assert!(error.contains("--name"), "{error}");
     }
 
     #[test]
@@ -301,8 +334,8 @@ mod tests {
 
     #[test]
     fn whom_qemu_becomes() {
-        assert_eq!(user("root"), Ok(0));
-        assert_eq!(user("12:34"), Ok(12));
+        assert_eq!(user("root").unwrap(), 0);
+        assert_eq!(user("12:34").unwrap(), 12);
         for text in ["", "no-such-user", "12", "12:x", ":", "12:34:56"] {
             assert!(user(text).is_err(), "{text}");
         }

@@ -1,5 +1,5 @@
-//! What changes the host, in order: files that QEMU would make are made, the original
-//! labels are written down, the keeper is started, and each label is set and read back.
+//! What changes the host, in order: the original labels are written down and given to the keeper, files
+//! that QEMU would make are made, and each label is set and read back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,73 +17,87 @@ use crate::model::resource::Class;
 use crate::plan::in_use;
 use crate::plan::preflight;
 use crate::plan::step::{Action, Plan, Step};
-use crate::restore::command;
-use crate::restore::journal::{Entry, Journal, JournalError, Record};
-use crate::restore::keeper::client::{self, Keeper, Starting, Verdict};
+use crate::restore::journal::{Journal, JournalEntry, JournalError, Record};
+use crate::restore::keeper::client::{Keeper, PairVerdict, Starting};
 use crate::selinux;
 use crate::text::escape::quoted;
+use crate::text::message::Message;
 use crate::text::message::{Refusal, refuse, say};
 use crate::text::progress::Pace;
 
-/// Writes the journal and gives it to the keeper, unless there is nothing to put back and no name to be
-/// found by: no keeper then. And what the keeper has found of a context that was asked for; nothing
-/// where it has ended without a word.
+/// Makes the journal entry of a launch.
 ///
 /// # Errors
-/// Where the journal cannot be written, or the keeper is not there; nothing is labelled then.
-pub fn prepare(
+/// Those of reading the boot's ID.
+pub fn new_entry(
     host: &RealHost,
     plan: &Plan,
-    starting: Starting,
     guest: &Context,
     name: Option<&str>,
     runtime: Option<runtime_dir::Directory>,
-    journal: &Result<Journal, JournalError>,
-) -> Result<(Option<Keeper>, Option<Verdict>), Refusal> {
-    let pid = Pid::this().as_raw();
-    let mut entry = Entry::new(
+) -> io::Result<JournalEntry> {
+    let pid = Pid::this();
+    let mut entry = JournalEntry::new(
         name.map_or_else(|| pid.to_string(), ToOwned::to_owned),
-        pid,
-        command::start_time(host, pid).unwrap_or(0),
+        pid.as_raw(),
+        host.procfs().start_time(pid).unwrap_or(0),
         host.procfs().boot()?.to_owned(),
         guest.to_string(),
     );
     entry.records = records(&plan.steps);
     entry.runtime = runtime;
+    Ok(entry)
+}
+
+/// Writes an entry to the journal and gives it to the keeper, unless there is nothing to put back and no
+/// name to be found by: no keeper then. Returns also what the keeper has found of a context that was
+/// claimed without a look; nothing if it has ended without a word.
+///
+/// # Errors
+/// Those of writing the journal, and of the keeper; nothing is labelled then.
+pub fn write_down(
+    starting: Starting,
+    entry: JournalEntry,
+    has_name: bool,
+    journal: &Result<Journal, JournalError>,
+    plan: &Plan,
+) -> Result<(Option<Keeper>, Option<PairVerdict>), Refusal> {
     let makes = plan.steps.iter().any(|step| step.action == Action::Create);
     // A guest that has a name is found by it, whatever it uses now.
-    if entry.records.is_empty() && !makes && entry.runtime.is_none() && name.is_none() {
+    if entry.records.is_empty() && !makes && entry.runtime.is_none() && !has_name {
         return Ok((None, starting.verdict().ok()));
     }
     let journal = journal
         .as_ref()
         .map_err(|error| refuse(error.to_string()))?;
     let path = journal.write(&entry)?;
-    match starting.hold_asked(&path) {
+    match starting.hold_unverified(&path) {
         Ok((keeper, verdict)) => Ok((Some(keeper), Some(verdict))),
         Err(error) => {
             let _ = journal.remove(&path);
-            Err(Refusal::new(
-                error.to_string().lines().map(not_kept).collect(),
-            ))
+            Err(error.refusal())
         }
     }
 }
 
-/// A line of what kept a keeper from holding an entry.
-fn not_kept(why: &str) -> String {
-    if why.starts_with("cannot ") {
-        why.to_owned()
-    } else {
-        client::cannot_start(why)
+/// Has the keeper undo everything, and adds what it could not.
+pub fn roll_back(keeper: Option<Keeper>, mut refusal: Refusal) -> Refusal {
+    if let Some(keeper) = keeper
+        && let Err(error) = keeper.undo()
+    {
+        refusal.messages.push(Message::new(
+            format!("cannot put all labels back: {error}"),
+            "svirt-exec restore tries again",
+        ));
     }
+    refusal
 }
 
-/// Writes down what came after [`prepare`], and has the keeper hold it too: files that were made, and
-/// what was found behind block devices after these were labelled.
+/// Writes down what came after [`write_down`], and has the keeper hold it too: files that were made, and
+/// what the headers of block devices name.
 ///
 /// # Errors
-/// As [`prepare`]; nothing of it is labelled then.
+/// Those of writing the journal, and of the keeper; nothing of it is labelled then.
 pub fn prepare_more(mut more: Vec<Record>, keeper: &mut Keeper, what: &str) -> Result<(), Refusal> {
     if more.is_empty() {
         return Ok(());
@@ -91,13 +105,12 @@ pub fn prepare_more(mut more: Vec<Record>, keeper: &mut Keeper, what: &str) -> R
     let mut entry = Journal::read(&keeper.entry)?;
     entry.records.append(&mut more);
     Journal::open()?.replace(&keeper.entry, &entry)?;
-    keeper.grow().map_err(|error| {
-        let why = error.to_string().replace('\n', "; ");
-        refuse(format!("cannot hold {what}: {why}"))
-    })
+    keeper
+        .grow()
+        .map_err(|error| refuse(format!("cannot hold {what}: {error}")))
 }
 
-/// What has to be put back of a plan.
+/// Returns what has to be put back of a plan.
 pub(crate) fn records<'a>(steps: impl IntoIterator<Item = &'a Step> + Copy) -> Vec<Record> {
     let mut records = Vec::new();
     let mut file_systems = BTreeMap::new();
@@ -109,8 +122,8 @@ pub(crate) fn records<'a>(steps: impl IntoIterator<Item = &'a Step> + Copy) -> V
     for step in steps {
         let Some(label) = &step.label else { continue };
         let record = match (step.action, &step.resource.pinned, &step.resource.current) {
-            // Already labelled: in use by another guest, perhaps. The lock is what
-            // keeps that label, its own entry puts it back.
+            // Already labelled: in use by another guest, perhaps. The lock is what keeps that label, its own
+            // entry puts it back.
             (Action::Relabel, Some(pinned), Some(current)) => {
                 let mut record = record(pinned, step.class, current, label, &mut file_systems);
                 // Of a tree, the directory that all others are below.
@@ -131,7 +144,7 @@ pub(crate) fn records<'a>(steps: impl IntoIterator<Item = &'a Step> + Copy) -> V
     records
 }
 
-/// `file_systems` are the numbers of those that were asked for theirs, by device.
+/// Makes a record. `file_systems` are the numbers of those that were asked for theirs, by device.
 fn record(
     pinned: &Pinned,
     class: Class,
@@ -151,8 +164,8 @@ fn record(
     }
 }
 
-/// Makes a file that QEMU would make, with the label that the caller would have given
-/// it: what is put back later is that.
+/// Makes a file that QEMU would make, with the label that the caller would have given it: that is what is
+/// put back later.
 fn create(host: &RealHost, path: &Path, caller: &Context) -> io::Result<Pinned> {
     let directory = host.pin(path.parent().unwrap_or(Path::new("/")))?;
     let parent = host
@@ -161,7 +174,7 @@ fn create(host: &RealHost, path: &Path, caller: &Context) -> io::Result<Pinned> 
     let name = path.file_name().unwrap_or_default();
     let original = host.label_of_new(caller, &parent, Kind::File, name)?;
     selinux::set_create_context(Some(&original))?;
-    // mknod, not open: the launcher may make files for guests and not write to them.
+    // mknod(2), not open(2): the launcher may make files for guests, and not write to them.
     let made = mknodat(
         &directory,
         name,
@@ -178,7 +191,7 @@ fn create(host: &RealHost, path: &Path, caller: &Context) -> io::Result<Pinned> 
 /// records.
 ///
 /// # Errors
-/// At the first that cannot be made.
+/// The first that cannot be made.
 pub fn make_files(host: &RealHost, plan: &mut Plan, own: &Context) -> Result<Vec<Record>, Refusal> {
     let mut records = Vec::new();
     let caller = selinux::previous_context().unwrap_or_else(|_| own.clone());
@@ -207,13 +220,13 @@ pub fn make_files(host: &RealHost, plan: &mut Plan, own: &Context) -> Result<Vec
     Ok(records)
 }
 
-/// Checks that nothing has changed between the look at the files and the keeper's locks.
-/// From now on the locks hold what is there.
+/// Checks that no label has changed between the look at the files and the keeper's locks. From now on the
+/// locks hold what is there.
 ///
 /// # Errors
-/// Where another guest's keeper has put a label back meanwhile: the journal would have a
-/// wrong original, or a label that was right is not any more.
-pub fn recheck(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
+/// The first label that another guest's keeper has put back meanwhile: the journal would have a wrong
+/// original, or a label that was right is not any more.
+pub fn check_unchanged(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
     for step in &plan.steps {
         let resource = &step.resource;
         let Some(pinned) = &resource.pinned else {
@@ -234,8 +247,8 @@ pub fn recheck(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
 /// Sets every label and reads it back. A block device must then be nobody's but the guest's.
 ///
 /// # Errors
-/// At the first label that cannot be set, or is another one afterwards.
-pub fn label(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
+/// The first label that cannot be set, or is another one afterwards.
+pub fn set_labels(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
     let mut pace = Pace::default();
     for (number, step) in plan.steps.iter().enumerate() {
         if pace.is_due() {
@@ -248,16 +261,19 @@ pub fn label(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
             continue;
         };
         let fail = |why: String| {
-            refuse(format!(
-                "cannot label {} ({}) as {label}: {why}; all labels are put back",
-                step.resource.name(),
-                step.resource.origin
+            refuse(Message::new(
+                format!(
+                    "cannot label {} ({}) as {label}: {why}",
+                    step.resource.name(),
+                    step.resource.origin
+                ),
+                "all labels are put back",
             ))
         };
         match host.set_label(pinned, label) {
             Ok(()) => {}
-            // A file system without labels of its own, or read-only: the guest may still
-            // be allowed to use what is there.
+            // A file system without labels of its own, or read-only: the guest may still be allowed to
+            // use what is there.
             Err(error)
                 if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EROFS))
                     && preflight::usable_as_it_is(host, plan, step)? =>
@@ -281,52 +297,21 @@ pub fn label(host: &RealHost, plan: &Plan) -> Result<(), Refusal> {
             )));
         }
         if pinned.kind == Kind::Block {
-            match pinned::open_alone(pinned) {
-                // A drive without a medium is free.
-                Err(error) if error.raw_os_error() == Some(libc::ENOMEDIUM) => {}
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                    return Err(fail(in_use::claimed(pinned.real_path().as_os_str())));
-                }
-                Err(error) => {
-                    return Err(fail(format!("cannot tell whether it is in use: {error}")));
-                }
-                Ok(device) => {
-                    if let Some(why) = image_lock::in_the_way(host, pinned, &device, step.class) {
-                        return Err(fail(why));
-                    }
-                }
-            }
+            check_device_is_free(host, pinned, step.class).map_err(fail)?;
         }
     }
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    #[test]
-    fn a_file_put_in_the_place_of_one_that_was_just_made_is_not_taken_for_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        fs::write(at("victim"), "").unwrap();
-        fs::write(at("made"), "").unwrap();
-        fs::write(at("full"), "x").unwrap();
-        symlink(at("victim"), at("link")).unwrap();
-        fs::hard_link(at("victim"), at("second")).unwrap();
-        let parent = pinned::pin(directory.path()).unwrap();
-        let made = |name: &str| pinned::pin_made(&parent, name.as_ref());
-        assert_eq!(made("made").unwrap().kind, Kind::File);
-        for name in ["full", "link", "second", "victim"] {
-            let error = made(name).unwrap_err().to_string();
-            assert!(
-                error.contains("another file was put in its place"),
-                "{name}: {error}"
-            );
+/// Checks that neither this host nor another QEMU uses a block device that has the guest's label by now.
+fn check_device_is_free(host: &RealHost, pinned: &Pinned, class: Class) -> Result<(), String> {
+    match pinned::open_alone(pinned) {
+        // A drive without a medium is free.
+        Err(error) if error.raw_os_error() == Some(libc::ENOMEDIUM) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+            Err(in_use::claimed(pinned.real_path().as_os_str()))
         }
-        assert!(made("absent").is_err());
+        Err(error) => Err(format!("cannot tell whether it is in use: {error}")),
+        Ok(device) => image_lock::in_the_way(host, pinned, &device, class).map_or(Ok(()), Err),
     }
 }

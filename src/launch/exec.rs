@@ -13,39 +13,37 @@ use nix::unistd::execve;
 use crate::plan::preflight;
 use crate::sys;
 use crate::text::escape::quoted;
+use crate::text::message::Message;
 use crate::text::message::{NOT_EXECUTABLE, NOT_FOUND, Refusal, refuse};
 
 /// A QEMU and how it is called.
 #[derive(Debug)]
-pub struct Command {
+pub struct QemuProgram {
     /// The program.
-    pub program: PathBuf,
+    pub path: PathBuf,
     /// Its name as the caller gave it; QEMU's argument 0.
     pub word: OsString,
     /// Its arguments.
     pub args: Vec<OsString>,
 }
 
-impl Command {
+impl QemuProgram {
     /// Finds the program as execvp(3) does.
     ///
     /// # Errors
-    /// With 127 where there is none, with 126 where it is not executable.
+    /// With status 127 if there is none, with 126 if it is not executable.
     pub fn find(words: &[OsString], search: Option<&OsStr>) -> Result<Self, Refusal> {
         let Some((word, args)) = words.split_first() else {
-            return Err(Refusal::new(
-                [
-                    "no QEMU given; put svirt-exec in front of a QEMU command line: \
-                     svirt-exec qemu-system-x86_64 -m 2G -drive file=disk.qcow2,format=qcow2",
-                    "svirt-exec plan … says what that would do; svirt-exec doctor, whether this \
-                     host can; svirt-exec --help, everything else",
-                ]
-                .map(str::to_owned)
-                .into(),
-            ));
+            let messages = [
+                "no QEMU given; put svirt-exec in front of a QEMU command line: \
+                 svirt-exec qemu-system-x86_64 -m 2G -drive file=disk.qcow2,format=qcow2",
+                "svirt-exec plan … says what that would do; svirt-exec doctor, whether this \
+                 host can; svirt-exec --help, everything else",
+            ];
+            return Err(Refusal::new(messages.map(Message::from).into()));
         };
-        // By its mode, not by access(2): whether SELinux lets the launcher execute it is
-        // asked of the policy, which can say more.
+        // By its mode, not by access(2): whether SELinux lets the launcher execute it is asked of the
+        // policy, which can say more.
         let mut denied = false;
         let mut usable = |path: &Path| match fs::metadata(path) {
             Ok(metadata) if metadata.is_file() && metadata.mode() & 0o111 != 0 => true,
@@ -66,39 +64,39 @@ impl Command {
                 .find(|path| usable(path))
         };
         match found {
-            Some(program) => Ok(Self {
-                program,
+            Some(path) => Ok(Self {
+                path,
                 word: word.clone(),
                 args: args.to_vec(),
             }),
             None if denied => Err(Refusal {
-                messages: vec![format!(
-                    "cannot execute {}: permission denied; it needs execute permission (chmod +x)",
-                    quoted(word)
+                messages: vec![Message::new(
+                    format!("cannot execute {}: permission denied", quoted(word)),
+                    "it needs execute permission (chmod +x)",
                 )],
                 status: NOT_EXECUTABLE,
             }),
             None => Err(Refusal {
-                messages: vec![format!(
-                    "{}; install it, or give its path",
-                    preflight::not_found(word)
+                messages: vec![Message::new(
+                    preflight::not_found(word),
+                    "install it, or give its path",
                 )],
                 status: NOT_FOUND,
             }),
         }
     }
 
-    /// execve(2): returns only when it fails.
+    /// Becomes QEMU; execve(2). Returns only if that fails.
     pub fn execute(&self, environment: &[CString]) -> Refusal {
         let to_c = |word: &OsStr| CString::new(word.as_bytes());
         let words = std::iter::once(&self.word)
             .chain(&self.args)
             .map(|word| to_c(word))
             .collect::<Result<Vec<CString>, _>>();
-        let (Ok(program), Ok(words)) = (to_c(self.program.as_os_str()), words) else {
+        let (Ok(program), Ok(words)) = (to_c(self.path.as_os_str()), words) else {
             return refuse("cannot execute QEMU: a word of its command line holds a NUL byte");
         };
-        // That one could not be started was found where it did not answer.
+        // If one of them could not be started, that was found when it did not answer.
         let _ = sys::wait_for_starters();
         let Err(error) = execve(&program, &words, environment);
         let why = match error {
@@ -112,10 +110,9 @@ impl Command {
             other => other.desc().to_owned(),
         };
         Refusal {
-            messages: vec![format!(
-                "cannot execute {}: {why}",
-                quoted(self.program.as_os_str())
-            )],
+            messages: vec![
+                format!("cannot execute {}: {why}", quoted(self.path.as_os_str())).into(),
+            ],
             status: NOT_EXECUTABLE,
         }
     }

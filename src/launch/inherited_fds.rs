@@ -1,11 +1,10 @@
 //! Descriptors that the caller hands down.
 //!
-//! At execve the kernel silently puts a null device in the place of every
-//! descriptor that the new domain may not use (`flush_unauthorized_files`,
-//! security/selinux/hooks.c). On Debian a login shell's pipe is one, because
-//! its label has categories that no guest dominates, so `svirt-exec … | tee log`
-//! would lose its output. Each descriptor is therefore asked about beforehand:
-//! pipes are made usable, and what cannot be made usable stops the launch.
+//! At execve(2) the kernel silently puts a null device in the place of every descriptor that the new domain
+//! may not use (`flush_unauthorized_files`, security/selinux/hooks.c). On Debian a login shell's pipe is
+//! one, because its label has categories that no guest dominates, so `svirt-exec … | tee log` would lose its
+//! output. Each descriptor is therefore asked about beforehand: pipes are made usable, and what cannot be
+//! made usable stops the launch.
 
 use crate::host::Policy;
 use crate::model::label::Context;
@@ -14,6 +13,7 @@ use crate::selinux;
 use crate::selinux::names::PIPE_TYPE;
 use crate::sys;
 use crate::text::escape::quoted;
+use crate::text::message::{Message, Refusal, refuse};
 use nix::fcntl::{FcntlArg, OFlag, fcntl, readlink};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 use std::fs;
@@ -23,7 +23,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// Where the null device is that the kernel puts in the place of a descriptor.
+/// The file system of the null device that the kernel puts in the place of a descriptor.
 const SELINUXFS: &str = "/sys/fs/selinux";
 
 /// A descriptor that QEMU will inherit.
@@ -32,7 +32,7 @@ pub struct Inherited {
     /// Its number.
     pub number: RawFd,
     fd: BorrowedFd<'static>,
-    /// The object behind it: `pipe:[123]`, a path.
+    /// The object that it stands for: `pipe:[123]`, a path.
     pub object: PathBuf,
     class: &'static str,
     permissions: &'static [&'static str],
@@ -45,11 +45,11 @@ pub struct Inherited {
 #[derive(Debug, Default)]
 pub struct Repairs {
     pipes: Vec<Inherited>,
-    /// What cannot be repaired, in words.
-    pub failures: Vec<String>,
+    /// What cannot be repaired.
+    pub failures: Vec<Message>,
 }
 
-/// The class that the kernel checks for a socket; `socket_type_to_security_class`.
+/// Returns the class that the kernel checks for a socket; `socket_type_to_security_class`.
 fn socket_class(fd: BorrowedFd<'_>) -> &'static str {
     use nix::sys::socket::{SockType, getsockopt, sockopt};
     let kind = getsockopt(&fd, sockopt::SockType).ok();
@@ -64,7 +64,7 @@ fn socket_class(fd: BorrowedFd<'_>) -> &'static str {
     }
 }
 
-/// What the kernel asks for at exec: `file_to_av` of security/selinux/hooks.c.
+/// Returns what the kernel asks for at execve(2): `file_to_av` of security/selinux/hooks.c.
 fn permissions(flags: OFlag) -> &'static [&'static str] {
     let append = flags.contains(OFlag::O_APPEND);
     match flags & OFlag::O_ACCMODE {
@@ -76,8 +76,8 @@ fn permissions(flags: OFlag) -> &'static [&'static str] {
     }
 }
 
-/// Whether the kernel has already replaced this descriptor, when svirt-exec was
-/// started: then it is the character device of selinuxfs.
+/// Tells whether the kernel has already replaced this descriptor, when svirt-exec was started: it is the
+/// character device of selinuxfs then.
 fn was_taken_away(stat: &FileStat) -> bool {
     let character = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR;
     character && fs::metadata(SELINUXFS).is_ok_and(|selinuxfs| selinuxfs.dev() == stat.st_dev)
@@ -94,7 +94,7 @@ fn numbers() -> io::Result<Vec<RawFd>> {
 /// Looks at every descriptor that QEMU would inherit, for a guest in `domain`.
 ///
 /// # Errors
-/// Where /proc or the policy cannot be read.
+/// Those of reading /proc, and of asking the policy.
 pub fn inspect(host: &dyn Policy, domain: &Context) -> io::Result<Repairs> {
     let mut repairs = Repairs::default();
     for number in numbers()? {
@@ -110,11 +110,7 @@ pub fn inspect(host: &dyn Policy, domain: &Context) -> io::Result<Repairs> {
             .unwrap_or_default();
         let Ok(stat) = fstat(fd) else { continue };
         if was_taken_away(&stat) {
-            repairs.failures.push(format!(
-                "cannot hand descriptor {number} to QEMU: SELinux took it away when svirt-exec was \
-                 started, since svirt_launcher_t may not use what was behind it (ausearch -m avc -ts \
-                 recent); send it through a pipe instead (| cat > FILE), or close it"
-            ));
+            repairs.failures.push(Message::new(format!("cannot hand descriptor {number} to QEMU: SELinux took it away when svirt-exec was started, since svirt_launcher_t may not use what was behind it (ausearch -m avc -ts recent)"), "send it through a pipe instead (| cat > FILE), or close it"));
             continue;
         }
         // Anonymous inodes (eventfd, epoll, KVM's own) carry no label and are not checked.
@@ -160,7 +156,7 @@ pub fn inspect(host: &dyn Policy, domain: &Context) -> io::Result<Repairs> {
     Ok(repairs)
 }
 
-fn unusable(inherited: &Inherited, domain: &Context, denied: &[&str]) -> String {
+fn unusable(inherited: &Inherited, domain: &Context, denied: &[&str]) -> Message {
     let advice = match inherited.class {
         "file" => {
             "send it through a pipe instead (| cat > FILE), or write it to a directory that is labelled for guests"
@@ -172,15 +168,18 @@ fn unusable(inherited: &Inherited, domain: &Context, denied: &[&str]) -> String 
         }
         _ => "close it, or hand down a pipe",
     };
-    format!(
-        "cannot hand descriptor {} ({}) to QEMU: {} may not {} {} {}, and the kernel would put a \
-         null device in its place; {advice}",
-        inherited.number,
-        quoted(&inherited.object),
-        domain.short(),
-        denied.join(", "),
-        inherited.label,
-        inherited.class,
+    Message::new(
+        format!(
+            "cannot hand descriptor {} ({}) to QEMU: {} may not {} {} {}, and the kernel would put a null \
+             device in its place",
+            inherited.number,
+            quoted(&inherited.object),
+            domain.short(),
+            denied.join(", "),
+            inherited.label,
+            inherited.class,
+        ),
+        advice,
     )
 }
 
@@ -192,19 +191,19 @@ pub struct Replacement {
 }
 
 impl Repairs {
-    /// Makes the pipes usable: by their label, and where that may not be set (the
-    /// pipe of another user), by a pipe of our own and a process that copies.
+    /// Makes the pipes usable: by their label or, if that may not be set (the pipe of another user), by a
+    /// pipe of our own and a process that copies.
     ///
     /// Labels of pipes are not put back: a pipe ends with its users.
     ///
     /// # Errors
-    /// Where a pipe can be made usable in neither way, with its number and label.
+    /// A pipe that can be made usable in neither way, with its number and label.
     pub fn apply(
         self,
         host: &dyn Policy,
         own: &Context,
         domain: &Context,
-    ) -> Result<Vec<Replacement>, String> {
+    ) -> Result<Vec<Replacement>, Refusal> {
         let mut label = own.with_type(PIPE_TYPE).bare();
         "object_r".clone_into(&mut label.role);
         let mut replacements: Vec<(Replacement, (u64, u64), bool)> = Vec::new();
@@ -218,8 +217,8 @@ impl Repairs {
             if usable && selinux::set_label_of_fd(inherited.fd, &label).is_ok() {
                 continue;
             }
-            // Standard output and error are often one pipe: what is written to both
-            // stays in order only when it goes through one pipe again.
+            // Standard output and error are often one pipe: what is written to both stays in order only if
+            // it goes through one pipe again.
             let twin = replacements
                 .iter()
                 .find(|(_, identity, writes)| {
@@ -230,7 +229,12 @@ impl Repairs {
                 Some(end) => end,
                 None => relay(own, &inherited, &label),
             }
-            .map_err(|error| format!("{}: {error}", unusable(&inherited, domain, &["use"])))?;
+            .map_err(|error| {
+                refuse(format!(
+                    "{}: {error}",
+                    unusable(&inherited, domain, &["use"])
+                ))
+            })?;
             replacements.push((
                 Replacement {
                     end,
@@ -247,7 +251,7 @@ impl Repairs {
     }
 }
 
-/// Makes a pipe with a label and starts the process that copies between it and the caller's.
+/// Makes a pipe with a label, and starts the process that copies between it and the caller's.
 fn relay(own: &Context, inherited: &Inherited, label: &Context) -> io::Result<OwnedFd> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     selinux::set_label_of_fd(read.as_fd(), label)?;
@@ -263,7 +267,7 @@ fn relay(own: &Context, inherited: &Inherited, label: &Context) -> io::Result<Ow
 /// Puts the replacements in place. Nothing may be opened afterwards but QEMU.
 ///
 /// # Errors
-/// Where a number cannot be taken.
+/// Those of dup2(2).
 pub fn place(replacements: &[Replacement]) -> io::Result<()> {
     for replacement in replacements {
         sys::place(replacement.end.as_fd(), replacement.number)?;

@@ -1,9 +1,9 @@
-//! What a launch decides before it changes anything: which pair, which labels, and whether the policy
-//! will let all of it be done. It ends with the originals written down and a keeper that holds every file.
+//! What a launch decides before it changes anything: which pair, which labels, and whether the policy will
+//! let all of it be done. It ends with the originals written down and a keeper that holds every file.
 //!
-//! That nobody else has the pair is found by a look at every process after the claim (`mcs`). Where pairs
-//! are plenty the keeper's look is the one, while this process goes on as if nobody had it; where
-//! somebody has, everything is decided again with a pair that this process has looked for.
+//! That nobody else has the pair is found by a look at every process after the claim (`mcs`). If pairs are
+//! plenty the keeper's look is the one, while this process goes on as if nobody had it. If somebody has,
+//! everything is decided again with a pair that this process has looked for.
 
 use std::path::PathBuf;
 
@@ -13,22 +13,21 @@ use crate::cli::{self, Preflight};
 use crate::host::pinned::Pinned;
 use crate::host::{Processes, RealHost};
 use crate::launch::apply;
-use crate::launch::exec::Command;
+use crate::launch::exec::QemuProgram;
 use crate::launch::inherited_fds;
 use crate::launch::planning::{self, Reading};
 use crate::launch::share_content;
 use crate::model::label::{Categories, Context, Level};
 use crate::plan::preflight::{self, Privilege};
-use crate::plan::resource::Collected;
-use crate::plan::resource::DeferredHeader;
+use crate::plan::resource::{Collected, DeferredHeader};
 use crate::plan::step::{Action, Plan};
 use crate::restore::journal::{Journal, JournalError};
-use crate::restore::keeper::client::{self, Keeper, Starting, Verdict};
+use crate::restore::keeper::client::{self, Keeper, PairVerdict, Starting};
 use crate::seclabel::domain;
 use crate::seclabel::labels::GuestLabels;
 use crate::seclabel::mcs::{self, Claim, Sharing};
 use crate::selinux::Mode;
-use crate::text::message::{Refusal, refuse, say};
+use crate::text::message::{Message, Refusal, refuse, say};
 use crate::text::progress::Steps;
 
 /// A launch that is under way.
@@ -37,13 +36,13 @@ pub struct Launcher<'a> {
     /// The host.
     pub host: &'a RealHost,
     /// What is launched.
-    pub command: &'a Command,
+    pub program: &'a QemuProgram,
     /// How.
     pub options: &'a cli::Launch,
     /// This process's context.
     pub own: &'a Context,
     /// The program, opened once.
-    pub program: &'a Pinned,
+    pub pinned: &'a Pinned,
     /// What this process can do to files of others.
     pub privilege: Privilege,
     /// Whether the policy is enforced.
@@ -54,43 +53,45 @@ pub struct Launcher<'a> {
     pub step: &'a Steps,
 }
 
-/// Everything is decided, and nothing changed.
+/// A launch of which everything is decided, and nothing changed.
 #[derive(Debug)]
 pub struct Prepared {
     /// The guest's context, claimed.
     pub context: Context,
     /// What will be done.
     pub plan: Plan,
-    /// Who undoes it; none where there is nothing to undo.
+    /// The process that undoes it. None if there is nothing to undo.
     pub keeper: Option<Keeper>,
     /// What inherited descriptors need.
     pub repairs: inherited_fds::Repairs,
     /// Block devices whose headers are read once they have their labels.
-    pub unread: Vec<DeferredHeader>,
+    pub deferred: Vec<DeferredHeader>,
     /// QEMU's working directory.
     pub cwd: PathBuf,
 }
 
-/// Who looks whether the pair that was drawn is somebody's.
+/// Which process looks whether the pair that was drawn is somebody's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
-    /// The keeper where that will do.
+    /// The keeper if that will do.
     Keeper,
     /// This process, before anything is decided for it.
     Launcher,
 }
 
-/// A context that is claimed, and of which it may still have to be found that nobody else has its pair.
-enum Pair {
-    Found(Claim),
-    Asked(Context),
+/// A context that is claimed.
+enum ClaimedPair {
+    /// Nobody else has overlapping categories.
+    Verified(Claim),
+    /// Whether that is so, the keeper has still to find.
+    Unverified(Context),
 }
 
-impl Pair {
+impl ClaimedPair {
     fn context(&self) -> &Context {
         match self {
-            Self::Found(claim) => &claim.context,
-            Self::Asked(context) => context,
+            Self::Verified(claim) => &claim.context,
+            Self::Unverified(context) => context,
         }
     }
 }
@@ -113,7 +114,7 @@ impl Launcher<'_> {
         }
     }
 
-    /// None where the pair that was asked for is somebody's.
+    /// Prepares with one pair. Returns None if the pair is somebody's.
     fn attempt(
         &self,
         mut reading: Reading,
@@ -121,26 +122,26 @@ impl Launcher<'_> {
         look: Look,
     ) -> Result<Option<Prepared>, Refusal> {
         let (host, step) = (self.host, self.step);
-        let mut collected = planning::look(host, self.command, &mut reading)?;
+        let mut collected = planning::collect_resources(host, self.program, &mut reading)?;
         if self.options.no_relabel {
-            planning::chains_unknown(&mut collected);
+            planning::warn_of_unread_headers(&mut collected);
         }
-        let unread = std::mem::take(&mut collected.unread);
+        let deferred = std::mem::take(&mut collected.deferred);
         let cwd = reading.cwd.clone();
         let level = planning::chosen_level(self.options, self.own)?;
         let stated = self.options.label.as_ref();
         let types = domain::guest_types(host, self.own, reading.accelerator, stated)?;
-        let pair = self.pair(level, &types.domain, &collected, look)?;
+        let pair = self.claim(level, &types.domain, &collected, look)?;
         let context = pair.context().clone();
         let processes = match &pair {
-            Pair::Found(claim) => {
+            ClaimedPair::Verified(claim) => {
                 starting.claimed(&context);
                 self.warn_unproven(claim.hidden() > 0);
                 claim.processes.as_slice()
             }
-            // Nothing that was collected has a label that anybody else's cage could be known by.
-            Pair::Asked(_) => {
-                starting.asked(&context);
+            // Nothing that was collected carries categories by which its owner could be known.
+            ClaimedPair::Unverified(_) => {
+                starting.claimed_unverified(&context);
                 &[]
             }
         };
@@ -154,14 +155,14 @@ impl Launcher<'_> {
         let directory = reading.directory.clone();
         let plan = planning::make_plan(
             host,
-            self.command,
+            self.program,
             reading,
             collected,
             Some(labels),
             planning::relabelling(self.options),
             processes,
         )?;
-        let repairs = self.judge(&plan, &context)?;
+        let repairs = self.check(&plan, &context)?;
         step.tell(format_args!(
             "decided: {} labels to set",
             plan.steps
@@ -169,22 +170,13 @@ impl Launcher<'_> {
                 .filter(|s| s.action != Action::None)
                 .count()
         ));
-        let (keeper, verdict) = apply::prepare(
-            host,
-            &plan,
-            starting,
-            &context,
-            name.as_deref(),
-            directory,
-            self.journal,
-        )?;
-        if let Pair::Asked(_) = pair {
-            match verdict {
-                Some(Verdict::Taken) => return Ok(None),
-                Some(found) => self.warn_unproven(found == Verdict::Unproven),
-                None if self.is_ours(&context)? => {}
-                None => return Ok(None),
-            }
+        let entry = apply::new_entry(host, &plan, &context, name.as_deref(), directory)?;
+        let (keeper, verdict) =
+            apply::write_down(starting, entry, name.is_some(), self.journal, &plan)?;
+        if let ClaimedPair::Unverified(_) = pair
+            && !self.is_ours(&context, verdict)?
+        {
+            return Ok(None);
         }
         step.tell(format_args!("wrote the journal, the keeper has it"));
         Ok(Some(Prepared {
@@ -192,18 +184,19 @@ impl Launcher<'_> {
             plan,
             keeper,
             repairs,
-            unread,
+            deferred,
             cwd,
         }))
     }
 
-    fn pair(
+    /// Claims the level that was chosen, or a pair that is drawn.
+    fn claim(
         &self,
         level: Option<Level>,
         domain: &Context,
         collected: &Collected,
         look: Look,
-    ) -> Result<Pair, Refusal> {
+    ) -> Result<ClaimedPair, Refusal> {
         let host = self.host;
         if let Some(level) = level {
             let sharing = if self.options.share_level {
@@ -212,22 +205,23 @@ impl Launcher<'_> {
                 Sharing::Refused
             };
             let claim = mcs::claim_level(host, domain.at(level), sharing)?;
-            return Ok(Pair::Found(claim));
+            return Ok(ClaimedPair::Verified(claim));
         }
         let range = mcs::range(self.own, self.options.mcs_range)?;
-        let on_files = cages_on(collected);
-        // Whose a label with a cage is decides what is done with the file: that is asked of processes.
-        let keeper = look == Look::Keeper && on_files.is_empty() && mcs::is_abundant(&range);
-        let avoid = [on_files, self.in_entries()].concat();
-        Ok(if keeper {
-            Pair::Asked(mcs::ask(host, domain, &range, &avoid)?)
+        let on_files = categories_on(collected);
+        // What is done with a file that carries categories depends on the process that has them.
+        let unverified = look == Look::Keeper && on_files.is_empty() && mcs::is_abundant(&range);
+        let avoid = [on_files, self.categories_in_journal()].concat();
+        Ok(if unverified {
+            ClaimedPair::Unverified(mcs::claim_unverified(host, domain, &range, &avoid)?)
         } else {
-            Pair::Found(mcs::claim(host, domain, &range, &avoid)?)
+            ClaimedPair::Verified(mcs::claim(host, domain, &range, &avoid)?)
         })
     }
 
-    /// Cages of journal entries: their guests may have ended, and still nobody else shall get them.
-    fn in_entries(&self) -> Vec<Categories> {
+    /// Returns the categories of journal entries: their guests may have ended, and still nobody else
+    /// shall get them.
+    fn categories_in_journal(&self) -> Vec<Categories> {
         let paths = self
             .journal
             .as_ref()
@@ -241,10 +235,19 @@ impl Launcher<'_> {
             .collect()
     }
 
-    /// Whether nobody else is in the cage that was asked for.
-    fn is_ours(&self, context: &Context) -> Result<bool, Refusal> {
+    /// Tells whether nobody else has the pair that was claimed without a look: by the keeper's verdict, or
+    /// by a look of this process if the keeper has ended without one.
+    fn is_ours(&self, context: &Context, verdict: Option<PairVerdict>) -> Result<bool, Refusal> {
+        match verdict {
+            Some(PairVerdict::Taken) => return Ok(false),
+            Some(found) => {
+                self.warn_unproven(found == PairVerdict::Unproven);
+                return Ok(true);
+            }
+            None => {}
+        }
         let processes = self.host.processes().map_err(mcs::PairError::Scan)?;
-        let ours = mcs::holder(&context.cage(), &processes).is_none();
+        let ours = mcs::overlapping_process(&context.cage(), &processes).is_none();
         if ours {
             self.warn_unproven(processes.iter().any(|process| process.hidden));
         }
@@ -261,7 +264,7 @@ impl Launcher<'_> {
     }
 
     /// Asks about everything that will be done; refuses with every failure at once.
-    fn judge(&self, plan: &Plan, context: &Context) -> Result<inherited_fds::Repairs, Refusal> {
+    fn check(&self, plan: &Plan, context: &Context) -> Result<inherited_fds::Repairs, Refusal> {
         for warning in &plan.warnings {
             say(format_args!("warning: {warning}"));
         }
@@ -272,18 +275,18 @@ impl Launcher<'_> {
         Ok(repairs)
     }
 
-    /// Everything in a plan that the policy will refuse the launcher or QEMU.
+    /// Returns everything in a plan that the policy will refuse the launcher or QEMU.
     ///
     /// # Errors
     /// What stops the launch whatever the policy says.
-    pub fn failures(&self, plan: &Plan, context: &Context) -> Result<Vec<String>, Refusal> {
+    pub fn failures(&self, plan: &Plan, context: &Context) -> Result<Vec<Message>, Refusal> {
         let mut fatal = plan.errors.clone();
         fatal.extend(plan.obstacles.iter().cloned());
         if !fatal.is_empty() {
             return Err(Refusal::new(fatal));
         }
-        let (host, own, program) = (self.host, self.own, self.program);
-        let mut failures = preflight::launcher(host, plan, own, program, context, self.privilege)?;
+        let (host, own, pinned) = (self.host, self.own, self.pinned);
+        let mut failures = preflight::launcher(host, plan, own, pinned, context, self.privilege)?;
         if self.options.preflight != Some(Preflight::Off) {
             let refused = preflight::guest(host, plan)?;
             if self.options.preflight == Some(Preflight::Warn) {
@@ -298,29 +301,32 @@ impl Launcher<'_> {
     }
 }
 
-/// Starts a keeper, which takes as long as what this process does until it has something for it.
+/// Starts a keeper. That takes as long as what this process does until it has something for it.
 ///
 /// # Errors
-/// Where it cannot be started.
+/// That it cannot be started.
 pub fn start_keeper(own: &Context) -> Result<Starting, Refusal> {
     Starting::begin(own).map_err(|error| refuse(client::cannot_start(error)))
 }
 
-/// Cages that files about to be used still carry: their guests may have ended, and still nobody else
-/// shall get them.
-fn cages_on(collected: &Collected) -> Vec<Categories> {
+/// Returns the categories that files about to be used still carry: their guests may have ended, and still
+/// nobody else shall get them.
+fn categories_on(collected: &Collected) -> Vec<Categories> {
     let labels = collected
         .resources
         .iter()
         .filter_map(|resource| resource.current.as_ref());
     labels
         .map(Context::cage)
-        .filter(|cage| !cage.is_empty())
+        .filter(|categories| !categories.is_empty())
         .collect()
 }
 
-/// What the policy will refuse ends a launch only where it is enforced.
-pub(crate) fn stop_or_warn(failures: Vec<String>, mode: Mode) -> Result<(), Refusal> {
+/// Refuses what the policy will refuse, or warns of it if the policy is not enforced.
+///
+/// # Errors
+/// The failures, if SELinux is enforcing.
+pub fn stop_or_warn(failures: Vec<Message>, mode: Mode) -> Result<(), Refusal> {
     if failures.is_empty() {
         return Ok(());
     }
@@ -333,8 +339,8 @@ pub(crate) fn stop_or_warn(failures: Vec<String>, mode: Mode) -> Result<(), Refu
     Ok(())
 }
 
-/// What this process can do to files of others.
-pub(crate) fn privilege() -> Privilege {
+/// Returns what this process can do to files of others.
+pub fn privilege() -> Privilege {
     Privilege {
         uid: Uid::effective().as_raw(),
         fowner: caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_FOWNER)

@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, Args, Parser};
 
 use crate::cli::Launch;
 use crate::host::Files;
-use crate::launch::planning;
+use crate::launch::config_text::read_text;
 use crate::sys;
 use crate::text::escape::quoted;
 use crate::text::message::{Refusal, refuse, say};
@@ -160,7 +160,7 @@ fn from_environment(environment: &[CString]) -> Result<Launch, Refusal> {
 fn from_file(host: &dyn Files, path: &Path) -> Result<Launch, Refusal> {
     let cannot =
         |why: &dyn Display| refuse(format!("cannot read {} (--config): {why}", quoted(path)));
-    let text = planning::read_text(host, path, LARGEST).map_err(|error| cannot(&error))?;
+    let text = read_text(host, path, LARGEST).map_err(|error| cannot(&error))?;
     let text = String::from_utf8(text).map_err(|_| cannot(&"it is not UTF-8"))?;
     let split = shell_words::split(&text).map_err(|_| cannot(&"a quotation mark is not closed"))?;
     let mut words = vec![OsString::from("svirt-exec")];

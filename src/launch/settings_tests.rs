@@ -3,6 +3,7 @@ use std::fs;
 use super::*;
 use crate::cli::{Cli, Preflight};
 use crate::host::RealHost;
+use crate::text::message::joined;
 
 fn line(words: &[&str]) -> Launch {
     let words = std::iter::once(&"svirt-exec").chain(words);
@@ -15,7 +16,7 @@ fn complete_line(words: &[&str], environment: &[&str]) -> Result<Launch, String>
         .map(|entry| CString::new(*entry).unwrap())
         .collect();
     let host = RealHost::new().unwrap();
-    complete(&line(words), &host, &environment).map_err(|refusal| refusal.messages.join("\n"))
+    complete(&line(words), &host, &environment).map_err(|refusal| joined(&refusal.messages))
 }
 
 /// The line with this file for `--config`.

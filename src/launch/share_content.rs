@@ -10,13 +10,13 @@ use crate::model::resource::Class;
 use crate::plan::resource::Collected;
 use crate::restore::keeper::job;
 use crate::seclabel::labels::GuestLabels;
-use crate::text::message::Refusal;
+use crate::text::message::{Message, Refusal};
 
-/// Has the keepers of other guests share what is private to these and named by this one, too. What
-/// cannot be shared is an obstacle.
+/// Has the keepers of other guests share what is private to those and named by this one, too. What cannot be
+/// shared is an obstacle.
 ///
 /// # Errors
-/// Where no process can be started that asks them.
+/// Those of starting the process that asks them, and of reading labels.
 pub fn share(
     host: &RealHost,
     own: &Context,
@@ -41,8 +41,8 @@ pub fn share(
         .collect();
     let mut args: Vec<&[u8]> = vec![b"share"];
     args.extend(paths.iter().map(|path| path.as_os_str().as_bytes()));
-    let mut lines = Vec::new();
-    let done = job::send(own, &args, &mut |line| lines.push(line.to_owned()));
+    let mut lines: Vec<Message> = Vec::new();
+    let done = job::send(own, &args, &mut |line| lines.push(line.into()));
     lines.extend(done.err().into_iter().flat_map(|refusal| refusal.messages));
     for (pinned, current) in &mut wanted {
         **current = host.label_of(pinned)?;

@@ -18,6 +18,7 @@ use crate::seclabel::domain;
 use crate::seclabel::own_domain;
 use crate::selinux::{self, Mode};
 use crate::text::escape::quoted;
+use crate::text::message::Message;
 use crate::text::message::{Refusal, refuse, say};
 use crate::text::output::{println, println_in_colour};
 
@@ -31,7 +32,7 @@ const FOUND_PROBLEMS: u8 = 1;
 fn selinux_host() -> Result<RealHost, Refusal> {
     let host = RealHost::new()?;
     if host.mode() == Mode::Disabled {
-        return Err(refuse(if own_domain::hides_selinux(&host) {
+        return Err(refuse(if own_domain::hides_selinux(host.procfs()) {
             "cannot look for confined guests: selinuxfs is not visible here (a container hides it); \
              run svirt-exec outside the container"
         } else {
@@ -77,14 +78,16 @@ pub(crate) fn list_guests(json: bool) -> Result<u8, Refusal> {
 /// # Errors
 /// One message for each word that means no guest.
 fn check_names(view: &View, words: &[String]) -> Result<(), Refusal> {
-    let unknown: Vec<String> = words
+    let unknown: Vec<Message> = words
         .iter()
         .filter(|word| !view.guests.iter().any(|guest| guest.is_meant(word)))
         .map(|word| {
-            format!(
-                "cannot find guest {}: no confined guest has this name or process ID; svirt-exec \
-                 list shows them",
-                quoted(word)
+            Message::new(
+                format!(
+                    "cannot find guest {}: no confined guest has this name or process ID",
+                    quoted(word)
+                ),
+                "svirt-exec list shows them",
             )
         })
         .collect();

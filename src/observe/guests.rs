@@ -5,8 +5,7 @@ use crate::host::cmdline::{self, RunningCommandLine};
 use crate::host::pinned;
 use crate::host::{Files, Policy, ProcessLabels, Processes, RealHost};
 use crate::model::label::Context;
-use crate::restore::command;
-use crate::restore::journal::{Entry, Journal, Record};
+use crate::restore::journal::{Journal, JournalEntry, Record};
 use crate::restore::lookup;
 use crate::seclabel::domain;
 use crate::selinux::names;
@@ -228,7 +227,7 @@ fn group_by_guest(
 /// Looks at the label that a recorded file has now.
 fn labelled_resource(host: &RealHost, record: &Record) -> LabelledResource {
     let (class, now) = match pinned::pin(&record.path) {
-        Ok(pinned) if lookup::same(&pinned, record) => (
+        Ok(pinned) if lookup::is_same(&pinned, record) => (
             pinned.kind.class(),
             match host.label_of(&pinned) {
                 Ok(Some(label)) => CurrentLabel::Label(Box::new(label)),
@@ -248,7 +247,7 @@ fn labelled_resource(host: &RealHost, record: &Record) -> LabelledResource {
 }
 
 /// Returns the journal entries that can be read, each with its user.
-fn journal_entries() -> Vec<(u32, Entry)> {
+fn journal_entries() -> Vec<(u32, JournalEntry)> {
     let mut found = Vec::new();
     for (owner, journal) in Journal::existing() {
         for path in journal.entries().unwrap_or_default() {
@@ -288,7 +287,7 @@ pub(crate) fn view(host: &RealHost) -> io::Result<View> {
             }
         }
     }
-    let is_entry = |entry: &Entry, process: &Process| {
+    let is_entry = |entry: &JournalEntry, process: &Process| {
         entry.pid == process.pid.as_raw() && entry.started == process.started
     };
     let is_recorded = |process: &Process| entries.iter().any(|(_, entry)| is_entry(entry, process));
@@ -306,8 +305,8 @@ pub(crate) fn view(host: &RealHost) -> io::Result<View> {
 fn guest(
     host: &RealHost,
     processes: Vec<Process>,
-    entries: &[(u32, Entry)],
-    is_entry: &dyn Fn(&Entry, &Process) -> bool,
+    entries: &[(u32, JournalEntry)],
+    is_entry: &dyn Fn(&JournalEntry, &Process) -> bool,
 ) -> Option<ConfinedGuest> {
     let main = processes.first()?;
     let context = main.context.to_string();
@@ -318,7 +317,7 @@ fn guest(
         .min_by_key(|(_, entry)| !processes.iter().any(|one| is_entry(entry, one)))
         .filter(|(_, entry)| {
             processes.iter().any(|one| is_entry(entry, one))
-                || command::start_time(host, entry.pid) != Some(entry.started)
+                || host.procfs().start_time(Pid::from_raw(entry.pid)) != Some(entry.started)
         });
     let stated = RunningCommandLine::parse(&main.words).and_then(|line| line.name());
     let may_know = Uid::effective().is_root() || Uid::effective().as_raw() == main.uid;

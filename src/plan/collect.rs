@@ -1,5 +1,5 @@
-//! From what the command line names to what is on the host: paths made
-//! absolute and pinned, image headers followed, names for one file merged.
+//! From what the command line names to what is on the host: paths made absolute and pinned, image headers
+//! followed, names for one file merged.
 //!
 //! Reads headers and asks for labels; changes nothing and needs no privilege.
 
@@ -16,6 +16,7 @@ use crate::plan::resource::DeferredHeader;
 use crate::plan::resource::QueuedRequest;
 use crate::plan::resource::Resource;
 use crate::text::escape::{escaped, quoted};
+use crate::text::message::Message;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::io;
@@ -36,7 +37,7 @@ pub fn collect(
     host: &dyn Host,
     requests: Vec<Request>,
     trees: &[PathBuf],
-    around: &CollectContext<'_>,
+    context: &CollectContext<'_>,
 ) -> Collected {
     let mut out = Collected::default();
     let queue = requests
@@ -48,9 +49,9 @@ pub fn collect(
         })
         .collect();
     let mut seen = BTreeMap::new();
-    walk(host, queue, around, &mut seen, &mut out);
+    walk(host, queue, context, &mut seen, &mut out);
     for tree in trees {
-        match label_tree::collect(host, around.cwd, tree, &mut out) {
+        match label_tree::collect(host, context.cwd, tree, &mut out) {
             Ok(found) => found
                 .into_iter()
                 .for_each(|resource| add(resource, &mut seen, &mut out)),
@@ -60,13 +61,13 @@ pub fn collect(
     out
 }
 
-/// Looks at what the headers of block devices name, which have the guest's label by now. What is
-/// `known` already is left out.
-pub fn behind_devices(
+/// Looks at what the headers of block devices name, which have the guest's label by now. Leaves out what is
+/// `known` already.
+pub fn collect_device_chains(
     host: &dyn Host,
     unread: Vec<DeferredHeader>,
     known: &[&Resource],
-    around: &CollectContext<'_>,
+    context: &CollectContext<'_>,
 ) -> Collected {
     let mut out = Collected::default();
     let known: BTreeMap<Identity, &Resource> = known
@@ -84,7 +85,7 @@ pub fn behind_devices(
             ));
         }
     }
-    walk(host, queue, around, &mut BTreeMap::new(), &mut out);
+    walk(host, queue, context, &mut BTreeMap::new(), &mut out);
     for resource in std::mem::take(&mut out.resources) {
         let same = resource
             .pinned
@@ -98,23 +99,23 @@ pub fn behind_devices(
     out
 }
 
-/// Looks at everything in the queue, and at what the headers name that are found there.
+/// Looks at everything in the queue, and at what headers found there name.
 fn walk(
     host: &dyn Host,
     mut queue: VecDeque<QueuedRequest>,
-    around: &CollectContext<'_>,
+    context: &CollectContext<'_>,
     seen: &mut BTreeMap<Key, usize>,
     out: &mut Collected,
 ) {
     while let Some(mut pending) = queue.pop_front() {
         if let Target::Device(device) = &pending.request.target {
-            for resource in find_device(host, device, &pending.request, around, out) {
+            for resource in find_device(host, device, &pending.request, context, out) {
                 add(resource, seen, out);
             }
             continue;
         }
         let image = pending.request.image.take();
-        let resource = look(host, &pending.request, around, out);
+        let resource = look(host, &pending.request, context, out);
         let found = match (image, &resource.pinned, resource.fd) {
             (Some(image), Some(pinned), _) => {
                 image_chain::follow(host, pending, image, &resource, pinned, out)
@@ -124,7 +125,7 @@ fn walk(
             }
             _ => Vec::new(),
         };
-        // Directly behind the image that names them, in the order of the chain.
+        // Directly after the image that names them, in the order of the chain.
         for next in found.into_iter().rev() {
             queue.push_front(next);
         }
@@ -137,7 +138,7 @@ enum Key {
     Identity(u64, u64),
     Path(PathBuf),
     Fd(i32),
-    Host(String),
+    Host(Option<HostDevice>),
 }
 
 /// Adds a resource, or merges it with one that is the same file.
@@ -146,7 +147,7 @@ fn add(resource: Resource, seen: &mut BTreeMap<Key, usize>, out: &mut Collected)
         (Some(pinned), _, _) => Key::Identity(pinned.identity.dev, pinned.identity.ino),
         (None, Some(path), _) => Key::Path(path.clone()),
         (None, None, Some(fd)) => Key::Fd(fd),
-        (None, None, None) => Key::Host(resource.host.clone().unwrap_or_default()),
+        (None, None, None) => Key::Host(resource.host.clone()),
     };
     let next = out.resources.len();
     let index = *seen.entry(key).or_insert(next);
@@ -162,23 +163,26 @@ fn add(resource: Resource, seen: &mut BTreeMap<Key, usize>, out: &mut Collected)
     first.host = first.host.take().or(resource.host);
 }
 
-/// Why one file cannot be both.
-fn conflict(first: &Resource, second: &Resource) -> Option<String> {
+/// Says why one file cannot be used in both ways.
+fn conflict(first: &Resource, second: &Resource) -> Option<Message> {
     let classes = [first.class, second.class];
     (classes.contains(&Class::Exclusive) && classes.contains(&Class::Content)).then(|| {
-        format!(
-            "cannot use {} both as {} ({}) and as {} ({}): what one guest writes, other guests \
-             would read; make a copy, or an overlay of its own for each use",
-            first.name(),
-            first.reason,
-            first.origin,
-            second.reason,
-            second.origin
+        Message::new(
+            format!(
+                "cannot use {} both as {} ({}) and as {} ({}): what one guest writes, other guests would \
+                 read",
+                first.name(),
+                first.reason,
+                first.origin,
+                second.reason,
+                second.origin
+            ),
+            "make a copy, or an overlay of its own for each use",
         )
     })
 }
 
-/// A resource as the line has it, before the host is looked at.
+/// Returns a resource as the line has it, before the host is looked at.
 fn unseen(request: &Request) -> Resource {
     Resource {
         path: None,
@@ -203,41 +207,35 @@ fn find_device(
     host: &dyn Host,
     device: &HostDevice,
     request: &Request,
-    around: &CollectContext<'_>,
+    context: &CollectContext<'_>,
     out: &mut Collected,
 ) -> Vec<Resource> {
     let mut unfound = unseen(request);
-    unfound.host = Some(device.to_string());
+    unfound.host = Some(device.clone());
     let name = escaped(device.to_string().as_bytes());
     let origin = &request.origin;
-    let nodes = match devices::resolve(around.system, device, around.cwd) {
+    let nodes = match devices::resolve(context.system, device, context.cwd) {
         Ok(Nodes::HostWide(node)) => {
             let resource = unseen(request);
-            return vec![pin(host, node, request, resource, around, out)];
+            return vec![pin(host, node, request, resource, context, out)];
         }
         Ok(Nodes::Own(nodes)) => nodes,
         Err(problem) => {
             let message = format!("cannot find the node of {name} ({origin}): {problem}");
             match problem {
-                Problem::Absent(_) => out.obstacles.push(message),
-                Problem::Malformed(_) => out.errors.push(message),
+                Problem::Absent(_) => out.obstacles.push(message.into()),
+                Problem::Malformed(_) => out.errors.push(message.into()),
             }
             return vec![unfound];
         }
     };
     match nodes.len() {
         0 => {
-            out.warnings.push(format!(
-                "no device is plugged in that fits {name} ({origin}); one that is plugged in later \
-                 is not labelled, and the guest may not open it"
-            ));
+            out.warnings.push(Message::new(format!("no device is plugged in that fits {name} ({origin})"), "one that is plugged in later is not labelled, and the guest may not open it"));
             return vec![unfound];
         }
         1 => {}
-        count => out.warnings.push(format!(
-            "{count} devices fit {name} ({origin}), QEMU takes the first, and all of them are \
-             labelled; hostbus= with hostport= would name one"
-        )),
+        count => out.warnings.push(Message::new(format!("{count} devices fit {name} ({origin}), QEMU takes the first, and all of them are labelled"), "hostbus= with hostport= would name one")),
     }
     nodes
         .into_iter()
@@ -246,7 +244,7 @@ fn find_device(
             resource.host = unfound.host.clone();
             resource.class = Class::Exclusive;
             resource.access = Access::Write;
-            pin(host, node, request, resource, around, out)
+            pin(host, node, request, resource, context, out)
         })
         .collect()
 }
@@ -255,18 +253,18 @@ fn find_device(
 fn look(
     host: &dyn Host,
     request: &Request,
-    around: &CollectContext<'_>,
+    context: &CollectContext<'_>,
     out: &mut Collected,
 ) -> Resource {
     let mut resource = unseen(request);
     let path = match &request.target {
-        Target::Path(path) => around.cwd.join(path),
-        Target::DataFile(name) => find_data_file(host, name, around),
+        Target::Path(path) => context.cwd.join(path),
+        Target::DataFile(name) => find_data_file(host, name, context),
         Target::Template(prefix) => {
             let mut name = prefix.clone();
             name.push("XXXXXX");
             resource.template = true;
-            resource.path = Some(around.cwd.join(name));
+            resource.path = Some(context.cwd.join(name));
             return resource;
         }
         Target::Fd(fd) => {
@@ -274,11 +272,11 @@ fn look(
             return resource;
         }
         Target::Device(device) => {
-            resource.host = Some(device.to_string());
+            resource.host = Some(device.clone());
             return resource;
         }
     };
-    pin(host, path, request, resource, around, out)
+    pin(host, path, request, resource, context, out)
 }
 
 /// Pins the file that a resource is.
@@ -287,7 +285,7 @@ fn pin(
     path: PathBuf,
     request: &Request,
     mut resource: Resource,
-    around: &CollectContext<'_>,
+    context: &CollectContext<'_>,
     out: &mut Collected,
 ) -> Resource {
     match host.pin(&path) {
@@ -302,57 +300,69 @@ fn pin(
                 };
             }
             if pinned.kind == Kind::Fifo && !pinned.real_path().is_absolute() {
-                out.warnings.push(format!(
-                    "{} ({}) is a pipe without a name, which a guest may not open anew; QEMU uses an \
-                     inherited one as it is by -chardev stdio or -add-fd",
-                    quoted(path.as_os_str()),
-                    request.origin
+                out.warnings.push(Message::new(
+                    format!(
+                        "{} ({}) is a pipe without a name, which a guest may not open anew",
+                        quoted(path.as_os_str()),
+                        request.origin
+                    ),
+                    "QEMU uses an inherited one as it is by -chardev stdio or -add-fd",
                 ));
             }
             match host.label_of(&pinned) {
                 Ok(label) => resource.current = label,
-                Err(error) => out.obstacles.push(format!(
-                    "cannot read the label of {} ({}): {error}",
-                    quoted(path.as_os_str()),
-                    request.origin
-                )),
+                Err(error) => out.obstacles.push(
+                    format!(
+                        "cannot read the label of {} ({}): {error}",
+                        quoted(path.as_os_str()),
+                        request.origin
+                    )
+                    .into(),
+                ),
             }
             resource.pinned = Some(pinned);
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let made = matches!(request.access, Access::Create | Access::Bind);
             if !made && request.required {
-                out.obstacles.push(format!(
-                    "cannot find {} ({}): no such file; QEMU runs in {}, from where relative \
-                     names count",
-                    quoted(path.as_os_str()),
-                    request.origin,
-                    quoted(around.cwd)
+                out.obstacles.push(Message::new(
+                    format!(
+                        "cannot find {} ({}): no such file",
+                        quoted(path.as_os_str()),
+                        request.origin
+                    ),
+                    format!(
+                        "QEMU runs in {}, from where relative names count",
+                        quoted(context.cwd)
+                    ),
                 ));
             }
         }
-        Err(error) => out.obstacles.push(format!(
-            "cannot look at {} ({}): {}",
-            quoted(path.as_os_str()),
-            request.origin,
-            explain(&error)
-        )),
+        Err(error) => out.obstacles.push(
+            format!(
+                "cannot look at {} ({}): {}",
+                quoted(path.as_os_str()),
+                request.origin,
+                explain(&error)
+            )
+            .into(),
+        ),
     }
     resource.path = Some(path);
     resource
 }
 
-fn find_data_file(host: &dyn Host, name: &OsStr, around: &CollectContext<'_>) -> PathBuf {
-    let given = around.cwd.join(name);
-    let beside = around
+fn find_data_file(host: &dyn Host, name: &OsStr, context: &CollectContext<'_>) -> PathBuf {
+    let given = context.cwd.join(name);
+    let beside = context
         .program
         .parent()
         .and_then(Path::parent)
         .map(|prefix| prefix.join("share/qemu"));
-    let dirs = around
+    let dirs = context
         .data_dirs
         .iter()
-        .map(|dir| around.cwd.join(dir))
+        .map(|dir| context.cwd.join(dir))
         .chain(beside)
         .chain(DATA_DIRS.iter().map(PathBuf::from));
     std::iter::once(given.clone())

@@ -11,12 +11,16 @@ use crate::model::resource::Access;
 use crate::plan::step::Step;
 use crate::seclabel::labels::GuestLabels;
 use crate::text::escape::quoted;
+use crate::text::message::Message;
 
-/// The label that a directory will have when QEMU runs: the guest's where it is handed over to that
-/// (`--label-tree`), else the one that it has. None where it is not there or has none.
+/// What making a file takes of its directory, as permissions of class dir.
+pub const MAKE_IN_DIRECTORY: [&str; 3] = ["add_name", "search", "write"];
+
+/// Returns the label that a directory will have when QEMU runs: the guest's if it is handed over to that
+/// (`--label-tree`), else the one that it has. None if it is not there or has none.
 ///
 /// # Errors
-/// Where its label cannot be read.
+/// Those of reading its label.
 pub fn label_then(
     host: &dyn Host,
     steps: &[Step],
@@ -35,10 +39,10 @@ pub fn label_then(
     }
 }
 
-/// What `source` may not do to make this file or socket.
+/// Says what `source` may not do to make this file or socket, as a clause.
 ///
 /// # Errors
-/// Where the policy cannot be asked.
+/// Those of asking the policy.
 pub fn refused(
     host: &dyn Host,
     source: &Context,
@@ -57,8 +61,7 @@ pub fn refused(
     let Some(label) = label_then(host, steps, directory)? else {
         return Ok(None);
     };
-    let enter = ["add_name", "search", "write"];
-    if let Some(clause) = policy::refused(host, source, &label, "dir", &enter)? {
+    if let Some(clause) = policy::refused(host, source, &label, "dir", &MAKE_IN_DIRECTORY)? {
         return Ok(Some(clause));
     }
     let name = path.file_name().unwrap_or_default();
@@ -66,16 +69,16 @@ pub fn refused(
     policy::refused(host, source, &new, kind.class(), &["create", "write"])
 }
 
-/// Sockets that QEMU makes where others may use them, each a warning: a socket is labelled after
-/// its directory, and is the guest's own only where it gets the guest's categories.
+/// Warns of each socket that QEMU makes where others may use it: a socket is labelled after its directory,
+/// and is the guest's own only if it gets the guest's categories.
 ///
 /// # Errors
-/// Where the policy cannot be asked.
+/// Those of asking the policy.
 pub fn open_sockets(
     host: &dyn Host,
     steps: &[Step],
     labels: Option<&GuestLabels>,
-) -> io::Result<Vec<String>> {
+) -> io::Result<Vec<Message>> {
     let mut warnings = Vec::new();
     for step in steps {
         let resource = &step.resource;
@@ -98,12 +101,17 @@ pub fn open_sockets(
                 "it will not have the guest's categories there, and other guests may use it"
             }
         };
-        warnings.push(format!(
-            "QEMU makes {} ({}, {}): {why}; with --runtime-dir, name it {}",
-            resource.name(),
-            resource.origin,
-            resource.reason,
-            quoted(Path::new("/run/svirt-exec/NAME").join(name).as_os_str())
+        warnings.push(Message::new(
+            format!(
+                "QEMU makes {} ({}, {}): {why}",
+                resource.name(),
+                resource.origin,
+                resource.reason
+            ),
+            format!(
+                "with --runtime-dir, name it {}",
+                quoted(Path::new("/run/svirt-exec/NAME").join(name).as_os_str())
+            ),
         ));
     }
     Ok(warnings)

@@ -16,6 +16,7 @@ use crate::plan::step::{Action, Decision, Relabel, Step};
 use crate::seclabel::labels::GuestLabels;
 use crate::seclabel::mcs;
 use crate::text::escape::{quoted, shell_word};
+use crate::text::message::Message;
 
 /// What reading a file needs of its label; the last one where it is mapped.
 const READ: [&str; 4] = ["getattr", "open", "read", "map"];
@@ -41,7 +42,7 @@ pub fn decide(
         warnings,
         mut errors,
         mut obstacles,
-        unread: _,
+        deferred: _,
     } = collected;
     let mut steps = Vec::with_capacity(resources.len());
     for resource in resources {
@@ -147,59 +148,70 @@ pub fn leave_to_qemu(steps: &mut [Step], directory: &Path, labels: Option<&Guest
 }
 
 /// Why this must not be relabelled on any host.
-fn forbidden(resource: &Resource) -> Option<String> {
+fn forbidden(resource: &Resource) -> Option<Message> {
     let pinned = resource.pinned.as_ref()?;
     let name = resource.name();
     let origin = &resource.origin;
     if let Some(root) = protected(resource) {
-        return Some(format!(
-            "cannot label {name} ({origin}): files below {root} are the host's own; copy it to a \
-             directory of the guest's and name the copy"
+        return Some(Message::new(
+            format!("cannot label {name} ({origin}): files below {root} are the host's own"),
+            "copy it to a directory of the guest's and name the copy",
         ));
     }
     match pinned.kind {
-        Kind::File if pinned.links > 1 => Some(format!(
-            "cannot label {name} ({origin}): it has {} hard links, and all of them would change; \
-             make a copy (cp --reflink=auto)",
-            pinned.links
+        Kind::File if pinned.links > 1 => Some(Message::new(
+            format!(
+                "cannot label {name} ({origin}): it has {} hard links, and all of them would change",
+                pinned.links
+            ),
+            "make a copy (cp --reflink=auto)",
         )),
         Kind::Dir if resource.handed_over => None,
-        Kind::Dir => Some(format!(
-            "cannot label {name} ({origin}): it is a directory, and {} needs a file",
-            resource.reason
-        )),
+        Kind::Dir => Some(
+            format!(
+                "cannot label {name} ({origin}): it is a directory, and {} needs a file",
+                resource.reason
+            )
+            .into(),
+        ),
         Kind::File | Kind::Block | Kind::Char | Kind::Socket | Kind::Fifo | Kind::Missing => None,
     }
 }
 
-/// Why this cannot be relabelled now: it carries somebody's categories.
-fn held(step: &Step, running: &Running<'_>) -> Option<String> {
+/// Says why a resource cannot be relabelled now: it carries somebody's categories.
+fn held(step: &Step, running: &Running<'_>) -> Option<Message> {
     let resource = &step.resource;
     let current = resource.current.as_ref()?;
-    let cage = current.cage();
-    if cage.is_empty() {
+    if current.cage().is_empty() {
         return None;
     }
-    let name = resource.name();
-    Some(match mcs::holder(&cage, running.processes) {
-        Some((pid, label)) => format!(
-            "cannot label {name} ({}): process {pid} ({}{}) holds it; it has label {current}{}",
-            resource.origin,
-            (running.name_of)(pid)
-                .map_or_else(String::new, |name| format!("guest {}, ", quoted(&name))),
-            label.short(),
-            if step.class == Class::Content {
-                "; where only that guest reads it (--private-content), a launch by the same user has \
-                 it shared"
-            } else {
-                ""
-            }
-        ),
-        None => format!(
-            "cannot label {name} ({}): it has label {current}, whose categories no running guest has; \
-             put its label back first: svirt-exec restore, or restorecon -F {}",
-            resource.origin,
-            shell_word(resource.path.as_deref().unwrap_or(Path::new("")))
-        ),
-    })
+    let what = format!("cannot label {} ({})", resource.name(), resource.origin);
+    let holder = mcs::overlapping_process(&current.cage(), running.processes);
+    let Some((pid, context)) = holder else {
+        return Some(Message::new(
+            format!("{what}: it has label {current}, whose categories no running guest has"),
+            format!(
+                "put its label back first: svirt-exec restore, or restorecon -F {}",
+                shell_word(resource.path.as_deref().unwrap_or(Path::new("")))
+            ),
+        ));
+    };
+    let name = (running.name_of)(pid);
+    let guest = name.map_or_else(String::new, |name| format!("guest {}, ", quoted(&name)));
+    let problem = format!(
+        "{what}: process {pid} ({guest}{}) holds it",
+        context.short()
+    );
+    let label = format!("it has label {current}");
+    Some(Message::new(
+        problem,
+        if step.class == Class::Content {
+            format!(
+                "{label}; where only that guest reads it (--private-content), a launch by the same user \
+                 has it shared"
+            )
+        } else {
+            label
+        },
+    ))
 }

@@ -1,27 +1,28 @@
 //! Following image headers: which further files QEMU will open because of them.
 //!
-//! A header is followed only where the command line, or the header above, states the
-//! image's format. Where nobody does, it is read to refuse: what it names may have been
-//! written by a guest (CVE-2008-2004, CVE-2010-2237).
+//! A header is followed only if the command line, or the header above, states the image's format. If
+//! nobody does, it is read to refuse: what it names may have been written by a guest (CVE-2008-2004,
+//! CVE-2010-2237).
 
-use crate::host::Host;
-use crate::host::pinned::{Kind, Pinned};
-use crate::host::policy;
-use crate::image::ImageFormat;
-use crate::model::resource::{Access, Backing, Class, Format, Image, Origin, Request, Target};
-use crate::plan::resource::DeferredHeader;
-use crate::plan::resource::{Collected, QueuedRequest, Resource};
-use crate::qemu;
-use crate::selinux::Mode;
-use crate::text::escape::{escaped, quoted, shell_word};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use crate::host::Host;
+use crate::host::pinned::{Identity, Kind, Pinned};
+use crate::host::policy;
+use crate::image::{BackingName, ImageFormat, References};
+use crate::model::resource::{Access, Backing, Class, Format, Image, Origin, Request, Target};
+use crate::plan::resource::{Collected, DeferredHeader, QueuedRequest, Resource};
+use crate::qemu;
+use crate::selinux::Mode;
+use crate::text::escape::{escaped, quoted, shell_word};
+use crate::text::message::Message;
+
 /// Longest chain of backing files that is followed; libvirt's limit.
 const CHAIN_LIMIT: usize = 200;
 
-/// Says what the header of an image makes QEMU open.
+/// Returns what the header of an image makes QEMU open.
 pub fn follow(
     host: &dyn Host,
     pending: QueuedRequest,
@@ -34,12 +35,12 @@ pub fn follow(
     match pinned.kind {
         _ if image.format == Format::Stated("raw".to_owned()) => Vec::new(),
         Kind::File => read(host, &pending, &image, resource, pinned, out),
-        // What nobody states of a device is not looked at: it is there to be written by guests.
+        // A device whose format nobody states is not looked at: it is there to be written by guests.
         Kind::Block if stated && may_read(host, resource) && host.open(pinned).is_ok() => {
             read(host, &pending, &image, resource, pinned, out)
         }
         Kind::Block if stated => {
-            out.unread.push(DeferredHeader {
+            out.deferred.push(DeferredHeader {
                 pending,
                 image,
                 identity: pinned.identity,
@@ -52,8 +53,8 @@ pub fn follow(
     }
 }
 
-/// The same for an image that the caller hands down open: QEMU reads the header of what is behind
-/// the descriptor, and opens what that names by its path.
+/// Returns the same for an image that the caller hands down open: QEMU reads the header of what the
+/// descriptor stands for, and opens what that names by its path.
 pub fn follow_descriptor(
     host: &dyn Host,
     pending: QueuedRequest,
@@ -74,19 +75,21 @@ pub fn follow_descriptor(
     match host.open(&pinned) {
         Ok(_) => follow(host, pending, image, resource, &pinned, out),
         Err(error) => {
-            out.warnings.push(format!(
-                "cannot read the header of {} ({}): {error}; files that it names keep the labels \
-                 they have",
-                resource.name(),
-                resource.origin
+            out.warnings.push(Message::new(
+                format!(
+                    "cannot read the header of {} ({}): {error}",
+                    resource.name(),
+                    resource.origin
+                ),
+                "files that it names keep the labels they have",
             ));
             Vec::new()
         }
     }
 }
 
-/// Whether the policy lets this program read a device with the label that it has: what it does not
-/// is not even tried, and leaves nothing in the audit log.
+/// Tells whether the policy lets this program read a device with the label that it has. What it does not
+/// let it read is not even tried, and leaves nothing in the audit log.
 fn may_read(host: &dyn Host, resource: &Resource) -> bool {
     if host.mode() == Mode::Disabled {
         return true;
@@ -99,7 +102,7 @@ fn may_read(host: &dyn Host, resource: &Resource) -> bool {
         .is_ok_and(|denied| denied.is_empty())
 }
 
-/// Reads the header of an image and says what it makes QEMU open.
+/// Reads the header of an image, and returns what it makes QEMU open.
 pub fn read(
     host: &dyn Host,
     pending: &QueuedRequest,
@@ -108,143 +111,41 @@ pub fn read(
     pinned: &Pinned,
     out: &mut Collected,
 ) -> Vec<QueuedRequest> {
-    let name = resource.name();
-    let origin = &resource.origin;
-    let stated = match &image.format {
-        Format::Stated(format) => Some(ImageFormat::from_name(format.as_bytes())),
-        Format::Unstated { .. } | Format::CannotState { .. } => None,
-    };
-    let file = match host.open(pinned) {
-        Ok(file) => file,
-        Err(error) => {
-            let why = match policy::reader_refused(host, resource.current.as_ref(), pinned) {
-                Ok(Some(refused)) => refused.to_string(),
-                Ok(None) | Err(_) => format!(
-                    "{error}; the user who runs svirt-exec must be able to read an image to label it"
-                ),
-            };
-            out.obstacles.push(format!(
-                "cannot read the header of {name} ({origin}): {why}"
-            ));
-            return Vec::new();
-        }
-    };
-    let (format, references) = match host.header(file, stated, pinned.path.as_os_str()) {
+    let (format, mut references) = match header(host, image, resource, pinned) {
         Ok(header) => header,
-        Err(error) => {
-            out.obstacles.push(format!(
-                "cannot read the header of {name} ({origin}): {error}"
-            ));
+        Err(why) => {
+            out.obstacles.push(why);
             return Vec::new();
         }
     };
-    let unstated = !matches!(image.format, Format::Stated(_));
-    let from_header = match &image.backing {
-        Backing::FromHeader {
-            format,
-            writable,
-            below,
-        } => Some((format, *writable, below)),
-        Backing::NotFromHeader => None,
-    };
-    let backing = references
+    let follows = matches!(image.backing, Backing::FromHeader { .. });
+    references.backing = references
         .backing
-        .filter(|backing| from_header.is_some() && !backing.name.is_empty());
-    let data_file = references.data_file.filter(|_| !image.data_file_given);
-    if unstated && (backing.is_some() || data_file.is_some() || !references.extents.is_empty()) {
+        .filter(|backing| follows && !backing.name.is_empty());
+    references.data_file = references.data_file.filter(|_| !image.data_file_given);
+    let names_nothing = references.backing.is_none()
+        && references.data_file.is_none()
+        && references.extents.is_empty();
+    if !matches!(image.format, Format::Stated(_)) && !names_nothing {
         out.errors
-            .push(refusal(image, resource, &format, &pinned.path));
+            .push(untrusted_format(image, resource, &format, &pinned.path));
         return Vec::new();
     }
-
-    let depth = pending.depth.saturating_add(1);
-    if depth > CHAIN_LIMIT {
-        out.errors.push(format!(
-            "cannot follow the backing files of {name} ({origin}): more than {CHAIN_LIMIT} in a chain"
-        ));
-        return Vec::new();
-    }
-    if pending.above.contains(&pinned.identity) {
-        out.errors.push(format!(
-            "cannot follow the backing files of {name} ({origin}): the chain comes back to itself"
-        ));
-        return Vec::new();
-    }
-    let mut above = pending.above.clone();
-    above.push(pinned.identity);
-
-    let opened_as = match &pending.request.target {
-        Target::Path(path) => path.as_os_str(),
-        // A name next to which nothing can be.
-        Target::Fd(_) => OsStr::new("/dev/fdset/0"),
-        _ => pinned.path.as_os_str(),
-    };
-    // Whether a descriptor is written to is not known; its image's data is nobody else's.
-    let (class, access) = match resource.fd {
-        Some(_) => (Class::Exclusive, Access::Write),
-        None => (resource.class, resource.access),
-    };
-    let as_image = |target: OsString, origin: Origin| Request {
-        target: Target::Path(target),
-        class,
-        access,
-        origin,
-        reason: if access == Access::Write {
-            "data of a writable disk"
-        } else {
-            "data of a read-only disk"
-        },
-        mapped: false,
-        may_be_directory: false,
-        image: None,
-        required: true,
-    };
-    let mut found: Vec<Request> = Vec::new();
-    if let Some(data_file) = data_file {
-        found.push(as_image(
-            OsString::from_vec(data_file),
-            Origin::DataFileOf {
-                data_file_of: pinned.path.clone(),
-            },
-        ));
-    }
-    for extent in references.extents {
-        let directory = Path::new(opened_as).parent().unwrap_or(Path::new(""));
-        found.push(as_image(
-            directory.join(OsStr::from_bytes(&extent)).into_os_string(),
-            Origin::ExtentOf {
-                extent_of: pinned.path.clone(),
-            },
-        ));
-    }
-    if let (Some(backing), Some((format, writable, below))) = (backing, from_header) {
-        let format = format
-            .as_ref()
-            .map(|format| format.clone().into_bytes())
-            .or(backing.format);
-        let access = if writable {
-            Access::Write
-        } else {
-            Access::Read
-        };
-        let origin = Origin::BackingOf {
-            backing_of: pinned.path.clone(),
-        };
-        match qemu::backing_requests(opened_as, &backing.name, format.as_deref(), access, origin) {
-            Ok(requests) => found.extend(requests.into_iter().map(|mut request| {
-                if let (Some(image), Some(below)) = (&mut request.image, below)
-                    && image.backing != Backing::NotFromHeader
-                {
-                    image.backing = (**below).clone();
-                }
-                request
-            })),
-            Err(error) => out
-                .errors
-                .push(format!("cannot follow the backing file of {name}: {error}")),
+    let (depth, above) = match one_deeper(pending, resource, pinned) {
+        Ok(deeper) => deeper,
+        Err(why) => {
+            out.errors.push(why);
+            return Vec::new();
         }
-    }
-    found
+    };
+    let chain = Chain {
+        pending,
+        image,
+        resource,
+        pinned,
+    };
+    chain
+        .requests(references, out)
         .into_iter()
         .map(|request| QueuedRequest {
             request,
@@ -254,9 +155,177 @@ pub fn read(
         .collect()
 }
 
-/// An image of unstated format names another file: the bytes that do so may be
-/// a guest's (CVE-2010-2237), so they are not followed, and QEMU must not either.
-fn refusal(image: &Image, resource: &Resource, format: &ImageFormat, path: &Path) -> String {
+/// Reads a header, or says why it cannot be read.
+fn header(
+    host: &dyn Host,
+    image: &Image,
+    resource: &Resource,
+    pinned: &Pinned,
+) -> Result<(ImageFormat, References), Message> {
+    let cannot = |why: &dyn std::fmt::Display| {
+        let (name, origin) = (resource.name(), &resource.origin);
+        format!("cannot read the header of {name} ({origin}): {why}")
+    };
+    let file = host.open(pinned).map_err(|error| {
+        match policy::reader_refused(host, resource.current.as_ref(), pinned) {
+            Ok(Some(refused)) => Message {
+                problem: cannot(&refused.problem),
+                remedy: refused.remedy,
+            },
+            Ok(None) | Err(_) => Message::new(
+                cannot(&error),
+                "the user who runs svirt-exec must be able to read an image to label it",
+            ),
+        }
+    })?;
+    let stated = match &image.format {
+        Format::Stated(format) => Some(ImageFormat::from_name(format.as_bytes())),
+        Format::Unstated { .. } | Format::CannotState { .. } => None,
+    };
+    host.header(file, stated, pinned.path.as_os_str())
+        .map_err(|error| cannot(&error).into())
+}
+
+/// Returns how deep in the chain the files are that a header names, and which images are above them.
+fn one_deeper(
+    pending: &QueuedRequest,
+    resource: &Resource,
+    pinned: &Pinned,
+) -> Result<(usize, Vec<Identity>), Message> {
+    let cannot = |why: &str| {
+        let (name, origin) = (resource.name(), &resource.origin);
+        format!("cannot follow the backing files of {name} ({origin}): {why}").into()
+    };
+    let depth = pending.depth.saturating_add(1);
+    if depth > CHAIN_LIMIT {
+        return Err(cannot(&format!("more than {CHAIN_LIMIT} in a chain")));
+    }
+    if pending.above.contains(&pinned.identity) {
+        return Err(cannot("the chain comes back to itself"));
+    }
+    let mut above = pending.above.clone();
+    above.push(pinned.identity);
+    Ok((depth, above))
+}
+
+/// An image whose header is followed.
+struct Chain<'a> {
+    pending: &'a QueuedRequest,
+    image: &'a Image,
+    resource: &'a Resource,
+    pinned: &'a Pinned,
+}
+
+impl Chain<'_> {
+    /// Returns a request for each file that the header names.
+    fn requests(&self, references: References, out: &mut Collected) -> Vec<Request> {
+        let path = || self.pinned.path.clone();
+        let mut found: Vec<Request> = Vec::new();
+        if let Some(data_file) = references.data_file {
+            let origin = Origin::DataFileOf {
+                data_file_of: path(),
+            };
+            found.push(self.data(OsString::from_vec(data_file), origin));
+        }
+        for extent in references.extents {
+            let directory = Path::new(self.opened_as())
+                .parent()
+                .unwrap_or(Path::new(""));
+            let target = directory.join(OsStr::from_bytes(&extent)).into_os_string();
+            found.push(self.data(target, Origin::ExtentOf { extent_of: path() }));
+        }
+        if let Some(backing) = references.backing {
+            match self.backing(&backing) {
+                Ok(requests) => found.extend(requests),
+                Err(error) => out.errors.push(
+                    format!(
+                        "cannot follow the backing file of {}: {error}",
+                        self.resource.name()
+                    )
+                    .into(),
+                ),
+            }
+        }
+        found
+    }
+
+    /// Returns the name by which QEMU has opened the image.
+    fn opened_as(&self) -> &OsStr {
+        match &self.pending.request.target {
+            Target::Path(path) => path.as_os_str(),
+            // A name next to which nothing can be.
+            Target::Fd(_) => OsStr::new("/dev/fdset/0"),
+            _ => self.pinned.path.as_os_str(),
+        }
+    }
+
+    /// Returns the request for a file with data of the image: used as the image is.
+    fn data(&self, target: OsString, origin: Origin) -> Request {
+        // Whether a descriptor is written to is not known; its image's data is nobody else's.
+        let (class, access) = match self.resource.fd {
+            Some(_) => (Class::Exclusive, Access::Write),
+            None => (self.resource.class, self.resource.access),
+        };
+        Request {
+            target: Target::Path(target),
+            class,
+            access,
+            origin,
+            reason: if access == Access::Write {
+                "data of a writable disk"
+            } else {
+                "data of a read-only disk"
+            },
+            mapped: false,
+            may_be_directory: false,
+            image: None,
+            required: true,
+        }
+    }
+
+    /// Returns the requests for the backing file.
+    fn backing(&self, backing: &BackingName) -> Result<Vec<Request>, qemu::BackingError> {
+        let Backing::FromHeader {
+            format,
+            writable,
+            below,
+        } = &self.image.backing
+        else {
+            return Ok(Vec::new());
+        };
+        let format = match format {
+            Some(format) => Some(format.as_bytes()),
+            None => backing.format.as_deref(),
+        };
+        let access = if *writable {
+            Access::Write
+        } else {
+            Access::Read
+        };
+        let origin = Origin::BackingOf {
+            backing_of: self.pinned.path.clone(),
+        };
+        let mut requests =
+            qemu::backing_requests(self.opened_as(), &backing.name, format, access, origin)?;
+        for request in &mut requests {
+            if let (Some(image), Some(below)) = (&mut request.image, below)
+                && image.backing != Backing::NotFromHeader
+            {
+                image.backing = (**below).clone();
+            }
+        }
+        Ok(requests)
+    }
+}
+
+/// Refuses an image of unstated format that names another file. The bytes that do so may be a guest's
+/// (CVE-2010-2237), so they are not followed, and QEMU must not either.
+fn untrusted_format(
+    image: &Image,
+    resource: &Resource,
+    format: &ImageFormat,
+    path: &Path,
+) -> Message {
     let name = resource.name();
     let format = escaped(format.name());
     let remedy = match (&image.format, &resource.origin) {
@@ -273,14 +342,17 @@ fn refusal(image: &Image, resource: &Resource, format: &ImageFormat, path: &Path
         (Format::Unstated { add }, _) => format!("if that is so, add: {add}{format}"),
         (Format::Stated(_), _) => String::new(),
     };
-    format!(
-        "cannot trust the format of {name} ({}): nothing states it, it looks like {format}, and its \
-         header names another file, which a guest may have written there; {remedy}",
-        resource.origin
+    Message::new(
+        format!(
+            "cannot trust the format of {name} ({}): nothing states it, it looks like {format}, and its \
+             header names another file, which a guest may have written there",
+            resource.origin
+        ),
+        remedy,
     )
 }
 
-/// The value of a `-drive` that states the format.
+/// Returns the value of a `-drive` that states the format.
 fn drive(path: &Path, format: &str, further: &str) -> Vec<u8> {
     let mut word = b"file=".to_vec();
     for byte in path.as_os_str().as_bytes() {

@@ -10,9 +10,10 @@ use crate::host::real::RealHost;
 use crate::host::sysfs::SystemFiles;
 use crate::plan::step::{Action, Step};
 use crate::text::escape::shell_word;
+use crate::text::message::Message;
 
 /// Says of every block device that would be labelled, and that this host itself uses, who does.
-pub fn by_host(files: &dyn SystemFiles, steps: &[Step]) -> Vec<String> {
+pub fn by_host(files: &dyn SystemFiles, steps: &[Step]) -> Vec<Message> {
     let mut obstacles = Vec::new();
     for step in steps {
         let resource = &step.resource;
@@ -26,18 +27,18 @@ pub fn by_host(files: &dyn SystemFiles, steps: &[Step]) -> Vec<String> {
         match user_of(files, Number::of(pinned.device)) {
             Ok(None) => {}
             Ok(Some(found)) => {
-                obstacles.push(format!("{what}: this host uses the device: {found}"));
+                obstacles.push(format!("{what}: this host uses the device: {found}").into());
             }
-            Err(error) => obstacles.push(format!(
-                "{what}: cannot tell whether this host uses the device: {error}"
-            )),
+            Err(error) => obstacles.push(
+                format!("{what}: cannot tell whether this host uses the device: {error}").into(),
+            ),
         }
     }
     obstacles
 }
 
 /// Says of every image that would be labelled, and that another QEMU has open, which one does.
-pub fn by_other_qemus(host: &RealHost, steps: &[Step]) -> Vec<String> {
+pub fn by_other_qemus(host: &RealHost, steps: &[Step]) -> Vec<Message> {
     let mut obstacles = Vec::new();
     for step in steps {
         let resource = &step.resource;
@@ -50,11 +51,14 @@ pub fn by_other_qemus(host: &RealHost, steps: &[Step]) -> Vec<String> {
         if let Ok(file) = host.open(pinned)
             && let Some(why) = image_lock::in_the_way(host, pinned, &file, step.class)
         {
-            obstacles.push(format!(
-                "cannot label {} ({}): {why}",
-                resource.name(),
-                resource.origin
-            ));
+            obstacles.push(
+                format!(
+                    "cannot label {} ({}): {why}",
+                    resource.name(),
+                    resource.origin
+                )
+                .into(),
+            );
         }
     }
     obstacles

@@ -10,37 +10,41 @@ use crate::model::resource::{Access, Class, Origin};
 use crate::plan::protected;
 use crate::plan::resource::{Collected, Resource};
 use crate::text::escape::quoted;
+use crate::text::message::Message;
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
 /// Most files and directories in a tree: each is held open until QEMU runs.
-const MOST: usize = 10_000;
+const MAX_ENTRIES: usize = 10_000;
 
-/// Deepest directory.
-const DEEPEST: usize = 128;
+/// Directories from the tree to the deepest one in it.
+const MAX_DEPTH: usize = 128;
 
 /// Finds everything in a tree that is to be labelled.
 ///
 /// # Errors
-/// Where it is no directory, holds too much, or belongs to the host, in words.
+/// That it is no directory, holds too much, or belongs to the host.
 pub fn collect(
     host: &dyn Host,
     cwd: &Path,
     root: &Path,
     out: &mut Collected,
-) -> Result<Vec<Resource>, String> {
+) -> Result<Vec<Resource>, Message> {
     let path = cwd.join(root);
-    let fail = |why: String| format!("cannot label {} (--label-tree): {why}", quoted(&path));
+    let fail = |why: String| Message::from(cannot_label(&path, &why));
     let top = host.pin(&path).map_err(|error| fail(error.to_string()))?;
     if top.kind != Kind::Dir {
-        return Err(fail(
-            "it is no directory; name it on QEMU's line only".into(),
+        return Err(Message::new(
+            cannot_label(&path, "it is no directory"),
+            "name it on QEMU's line only",
         ));
     }
     if let Some(within) = protected::protected_within(&top.real_path()) {
-        return Err(fail(format!(
-            "{within} is the host's own; name a directory of the guest's"
-        )));
+        return Err(Message::new(
+            cannot_label(&path, &format!("{within} is the host's own")),
+            "name a directory of the guest's",
+        ));
     }
     let device = top.identity.dev;
     let mut found = Vec::new();
@@ -50,27 +54,19 @@ pub fn collect(
         let names = pinned::names(&directory)
             .map_err(|error| fail(format!("cannot list {}: {error}", quoted(&directory.path))))?;
         for (name, _) in names {
-            let entry = match pinned::pin_below(&directory, &name) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                entry => entry.map_err(|error| {
-                    fail(format!(
-                        "cannot look at {}: {error}",
-                        quoted(directory.path.join(&name))
-                    ))
-                })?,
+            let Some(entry) = open_entry(&directory, &name).map_err(fail)? else {
+                continue;
             };
-            let (entry, is_link) = entry;
             match entry.kind {
-                // What it leads to is not in the tree.
-                _ if is_link => {}
                 Kind::Dir | Kind::File if entry.identity.dev != device => {
-                    out.warnings.push(format!(
+                    let warning = format!(
                         "{} is another file system and keeps its labels (--label-tree)",
                         quoted(&entry.path)
-                    ));
+                    );
+                    out.warnings.push(warning.into());
                 }
-                Kind::Dir if depth >= DEEPEST => {
-                    return Err(fail(format!("it is deeper than {DEEPEST} directories")));
+                Kind::Dir if depth >= MAX_DEPTH => {
+                    return Err(fail(format!("it is deeper than {MAX_DEPTH} directories")));
                 }
                 Kind::Dir => waiting.push((entry, depth.saturating_add(1))),
                 Kind::File => found.push(resource(host, entry, &path, out)),
@@ -78,34 +74,58 @@ pub fn collect(
                     others = others.saturating_add(1);
                 }
             }
-            if found.len().saturating_add(waiting.len()) >= MOST {
-                return Err(fail(format!(
-                    "it holds more than {MOST} files and directories; hand over a smaller one, or \
-                     give it a guest's label for good (semanage fcontext)"
-                )));
+            if found.len().saturating_add(waiting.len()) >= MAX_ENTRIES {
+                return Err(Message::new(
+                    cannot_label(
+                        &path,
+                        &format!("it holds more than {MAX_ENTRIES} files and directories"),
+                    ),
+                    "hand over a smaller one, or give it a guest's label for good (semanage fcontext)",
+                ));
             }
         }
         found.push(resource(host, directory, &path, out));
     }
     if others > 0 {
-        out.warnings.push(format!(
+        let warning = format!(
             "{others} device nodes, sockets and pipes in {} keep their labels (--label-tree)",
             quoted(&path)
-        ));
+        );
+        out.warnings.push(warning.into());
     }
     // A directory before what is in it: labels go back in the opposite order.
     found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
 }
 
+fn cannot_label(tree: &Path, why: &str) -> String {
+    format!("cannot label {} (--label-tree): {why}", quoted(tree))
+}
+
+/// Opens an entry of a directory. None if it is gone, and for a symbolic link: what that leads to is not in
+/// the tree.
+fn open_entry(directory: &Pinned, name: &OsStr) -> Result<Option<Pinned>, String> {
+    match pinned::pin_below(directory, name) {
+        Ok((entry, is_link)) => Ok((!is_link).then_some(entry)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!(
+            "cannot look at {}: {error}",
+            quoted(directory.path.join(name))
+        )),
+    }
+}
+
 fn resource(host: &dyn Host, pinned: Pinned, root: &Path, out: &mut Collected) -> Resource {
     let current = match host.label_of(&pinned) {
         Ok(label) => label,
         Err(error) => {
-            out.obstacles.push(format!(
-                "cannot read the label of {} (--label-tree): {error}",
-                quoted(&pinned.path)
-            ));
+            out.obstacles.push(
+                format!(
+                    "cannot read the label of {} (--label-tree): {error}",
+                    quoted(&pinned.path)
+                )
+                .into(),
+            );
             None
         }
     };

@@ -1,5 +1,4 @@
-//! The plan for programs (`plan --json`, a contract: fields are only ever added)
-//! and for people.
+//! The plan for programs (`plan --json`, a contract: fields are only ever added) and for people.
 
 use std::fmt::Write;
 
@@ -24,21 +23,21 @@ struct Document<'a> {
     /// Only with `--runtime-dir`.
     #[serde(skip_serializing_if = "Option::is_none")]
     runtime_dir: Option<String>,
-    resources: Vec<Entry<'a>>,
-    warnings: Vec<&'a str>,
-    errors: Vec<&'a str>,
+    resources: Vec<ResourceEntry<'a>>,
+    warnings: Vec<String>,
+    errors: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Entry<'a> {
+struct ResourceEntry<'a> {
     path: Option<String>,
-    /// Only where `path` could not say it: the bytes in hexadecimal.
+    /// The bytes in hexadecimal, only if `path` could not say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_hex: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fd: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<&'a str>,
+    host: Option<String>,
     class: Class,
     access: Access,
     kind: Kind,
@@ -49,14 +48,14 @@ struct Entry<'a> {
     reason: &'a str,
 }
 
-fn entry(step: &Step) -> Entry<'_> {
+fn entry(step: &Step) -> ResourceEntry<'_> {
     let resource = &step.resource;
     let path = resource.path.as_deref();
-    Entry {
+    ResourceEntry {
         path: path.map(|path| path.to_string_lossy().into_owned()),
         path_hex: path.and_then(path_hex),
         fd: resource.fd,
-        host: resource.host.as_deref(),
+        host: resource.host.as_ref().map(ToString::to_string),
         class: step.class,
         access: resource.access,
         kind: resource.kind,
@@ -68,10 +67,10 @@ fn entry(step: &Step) -> Entry<'_> {
     }
 }
 
-/// The plan as JSON.
+/// Returns the plan as JSON.
 ///
 /// # Errors
-/// Never for the values of a plan.
+/// Those of serde_json, which the values of a plan do not cause.
 pub fn json(plan: &Plan) -> serde_json::Result<String> {
     let document = Document {
         version: 1,
@@ -89,14 +88,14 @@ pub fn json(plan: &Plan) -> serde_json::Result<String> {
             .warnings
             .iter()
             .chain(&plan.obstacles)
-            .map(String::as_str)
+            .map(ToString::to_string)
             .collect(),
-        errors: plan.errors.iter().map(String::as_str).collect(),
+        errors: plan.errors.iter().map(ToString::to_string).collect(),
     };
     serde_json::to_string_pretty(&document)
 }
 
-/// The plan as a table.
+/// Returns the plan as a table.
 pub fn text(plan: &Plan) -> String {
     let mut out = String::new();
     let context = plan.labels.as_ref().map_or_else(

@@ -6,18 +6,19 @@ use std::path::{Path, PathBuf};
 use crate::host::pinned::{Identity, Kind, Pinned};
 use crate::host::sysfs::SystemFiles;
 use crate::model::label::Context;
-use crate::model::resource::{Access, Class, Image, Origin, Request};
+use crate::model::resource::{Access, Class, HostDevice, Image, Origin, Request};
 use crate::text::escape::{escaped, quoted};
+use crate::text::message::Message;
 
 /// A resource as it is on this host.
 #[derive(Debug)]
 pub struct Resource {
-    /// Absolute, as QEMU will resolve it, not canonicalised; none where the line gives no path.
+    /// Absolute, as QEMU will resolve it, not canonicalised. None if the line gives no path.
     pub path: Option<PathBuf>,
     /// The inherited descriptor that it is.
     pub fd: Option<i32>,
-    /// The address of the device that it is, where the line names it so.
-    pub host: Option<String>,
+    /// The device that it is, if the line names it by address.
+    pub host: Option<HostDevice>,
     /// Which label it needs.
     pub class: Class,
     /// What QEMU does with it.
@@ -43,40 +44,39 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// Whether QEMU maps the file, which policies tell from reading it.
+    /// Tells whether QEMU maps the file, which policies tell from reading it.
     pub fn is_mapped(&self) -> bool {
         self.kind == Kind::File && self.mapped
     }
 
-    /// For messages: the path, or what stands for it.
+    /// Returns what messages call it: the path, or what stands for it.
     pub fn name(&self) -> String {
         match (&self.path, self.fd, &self.host) {
             (Some(path), _, _) => quoted(path.as_os_str()),
             (None, Some(fd), _) => format!("descriptor {fd}"),
-            (None, None, Some(host)) => escaped(host.as_bytes()),
+            (None, None, Some(device)) => escaped(device.to_string().as_bytes()),
             (None, None, None) => "nothing".to_owned(),
         }
     }
 }
 
-/// What was found.
+/// What was collected.
 #[derive(Debug, Default)]
 pub struct Collected {
     /// Every resource once, in the order of the line.
     pub resources: Vec<Resource>,
     /// What the caller should know.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Message>,
     /// What no host could launch.
-    pub errors: Vec<String>,
+    pub errors: Vec<Message>,
     /// What stops a launch on this host as it is now; a plan goes on.
-    pub obstacles: Vec<String>,
+    pub obstacles: Vec<Message>,
     /// Block devices whose headers could not be read yet.
-    pub unread: Vec<DeferredHeader>,
+    pub deferred: Vec<DeferredHeader>,
 }
 
 impl Collected {
-    /// Says that a directory will be empty when QEMU comes to it: what it makes there is not there
-    /// yet.
+    /// Notes that a directory will be empty when QEMU comes to it: what it makes there is not there yet.
     pub fn empty(&mut self, directory: &Path) {
         for resource in &mut self.resources {
             let inside = |path: &PathBuf| path.starts_with(directory);
@@ -102,8 +102,8 @@ pub struct QueuedRequest {
     pub above: Vec<Identity>,
 }
 
-/// A block device whose header cannot be read before the device has the guest's label: the
-/// launcher may not read what is not a guest's.
+/// A block device whose header cannot be read before the device has the guest's label: the launcher may
+/// not read what is not a guest's.
 #[derive(Debug)]
 pub struct DeferredHeader {
     /// What asks for it.

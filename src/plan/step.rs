@@ -8,6 +8,7 @@ use crate::model::resource::Class;
 use crate::plan::resource::Resource;
 use crate::seclabel::domain::Accelerator;
 use crate::seclabel::labels::GuestLabels;
+use crate::text::message::Message;
 
 /// What will be done to a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,11 +65,11 @@ pub struct Plan {
     /// Every resource.
     pub steps: Vec<Step>,
     /// What the caller should know.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Message>,
     /// Why no host could launch this.
-    pub errors: Vec<String>,
+    pub errors: Vec<Message>,
     /// Why this host cannot launch this now.
-    pub obstacles: Vec<String>,
+    pub obstacles: Vec<Message>,
 }
 
 /// Whether labels are set at all.
@@ -86,9 +87,9 @@ pub struct Decision {
     /// What is done, for every resource.
     pub steps: Vec<Step>,
     /// As [`Plan::warnings`].
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Message>,
     /// As [`Plan::errors`].
-    pub errors: Vec<String>,
+    pub errors: Vec<Message>,
     /// As [`Plan::obstacles`].
-    pub obstacles: Vec<String>,
+    pub obstacles: Vec<Message>,
 }

@@ -8,21 +8,22 @@ use crate::host::mountinfo::{self, MOUNTINFO, Mount};
 use crate::host::sysfs::SystemFiles;
 use crate::model::resource::{Access, Class};
 use crate::plan::step::{Action, Step};
+use crate::text::message::Message;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What is to be said of such files.
+/// What is said of files whose labels cannot be set.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct Kept {
     /// Those that stay as they are.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Message>,
     /// Those that QEMU cannot use at all.
-    pub obstacles: Vec<String>,
+    pub obstacles: Vec<Message>,
 }
 
-/// Leaves alone what cannot be labelled.
-pub fn leave_alone(host: &dyn Host, files: &dyn SystemFiles, steps: &mut [Step]) -> Found {
-    let mut found = Found::default();
+/// Has files that cannot be labelled keep the labels that they have.
+pub fn keep_labels(host: &dyn Host, files: &dyn SystemFiles, steps: &mut [Step]) -> Kept {
+    let mut found = Kept::default();
     let Ok(table) = files.read_table(Path::new(MOUNTINFO)) else {
         // Setting a label will tell.
         return found;
@@ -37,7 +38,7 @@ pub fn leave_alone(host: &dyn Host, files: &dyn SystemFiles, steps: &mut [Step])
     found
 }
 
-fn leave(step: &mut Step, mount: &Mount<'_>, found: &mut Found) {
+fn leave(step: &mut Step, mount: &Mount<'_>, found: &mut Kept) {
     let resource = &step.resource;
     let (name, origin) = (resource.name(), &resource.origin);
     let why = if !mount.is_labelled() {
@@ -48,20 +49,19 @@ fn leave(step: &mut Step, mount: &Mount<'_>, found: &mut Found) {
     } else if !mount.is_writable() && step.action == Action::Relabel {
         let read = matches!(resource.access, Access::Read | Access::Exec);
         if !read {
-            found.obstacles.push(format!(
-                "cannot use {name} ({origin}) for writing: it is on a read-only file system; mount \
-                 it for writing (mount -o remount,rw), name a copy, or have QEMU only read it \
-                 (readonly=on)"
-            ));
+            found.obstacles.push(Message::new(format!("cannot use {name} ({origin}) for writing: it is on a read-only file system"), "mount it for writing (mount -o remount,rw), name a copy, or have QEMU only read it (readonly=on)"));
         }
         "it is on a read-only file system".to_owned()
     } else {
         return;
     };
     if step.class != Class::Content {
-        found.warnings.push(format!(
-            "{name} ({origin}) keeps its label, by which other guests may use it too: {why}"
-        ));
+        found.warnings.push(
+            format!(
+                "{name} ({origin}) keeps its label, by which other guests may use it too: {why}"
+            )
+            .into(),
+        );
     }
     step.class = Class::Keep;
     step.action = Action::None;

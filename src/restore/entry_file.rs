@@ -1,24 +1,26 @@
-//! An entry of the journal as it was listed, which a keeper may change until it is used.
+//! The file of a journal entry as it was listed: a keeper may change it until it is used.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::restore::journal::{Entry, Journal, JournalError};
+use crate::restore::journal::{Journal, JournalEntry, JournalError};
 
-/// An entry of a journal, and the user who wrote it where that is another one.
-pub struct Listed<'a> {
+/// The file of an entry, and what it says.
+pub struct EntryFile<'a> {
     /// The journal that it is in.
     pub journal: &'a Journal,
-    /// Whose it is, in the journals of all users.
+    /// The user who wrote it, if that is another one.
     pub owner: Option<u32>,
     /// Its file.
     pub path: PathBuf,
     /// What it says.
-    pub entry: Entry,
+    pub entry: JournalEntry,
     file: Option<Version>,
 }
 
-impl<'a> Listed<'a> {
+impl<'a> EntryFile<'a> {
+    /// Reads an entry.
+    ///
     /// # Errors
     /// Those of [`Journal::read_of`].
     pub fn read(
@@ -36,11 +38,11 @@ impl<'a> Listed<'a> {
         })
     }
 
-    /// What it says now: read again where its file is another.
+    /// Reads it again if its file is another one by now.
     ///
     /// # Errors
-    /// Those of [`Journal::read_of`]: where it is gone, among others.
-    pub fn as_it_is_now(mut self) -> Result<Self, JournalError> {
+    /// Those of [`Journal::read_of`], ENOENT among them.
+    pub fn reread(mut self) -> Result<Self, JournalError> {
         if self.file.is_none() || self.file != Version::of(&self.path) {
             self.entry = Journal::read_of(&self.path, self.owner)?;
         }
@@ -48,8 +50,8 @@ impl<'a> Listed<'a> {
     }
 }
 
-/// Which file a name leads to, and when that was last changed. A change of an entry is another file in
-/// its place, by rename(2).
+/// Which file a name leads to, and when it was last changed. rename(2) puts another file in the place of
+/// an entry that changes.
 #[derive(PartialEq, Eq)]
 struct Version {
     inode: (u64, u64),

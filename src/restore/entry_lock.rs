@@ -1,4 +1,4 @@
-//! Which journal entries keepers are at work on.
+//! The lock by which a keeper shows that it is at work on a journal entry.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -8,36 +8,36 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::restore::journal;
 
-/// The lock by which a keeper shows that it is at work on an entry: others need not look whether it is.
-/// It says no more than that, and nothing depends on it: who finds none looks at the processes.
+/// A lock of an entry, flock(2): while it is held, others need not look whether a keeper is at work on the
+/// entry. Nothing depends on it: whoever finds none looks at the processes.
 #[derive(Debug)]
-pub struct Kept {
+pub struct EntryLock {
     path: PathBuf,
     lock: Option<Flock<File>>,
 }
 
-impl Kept {
+impl EntryLock {
     /// Locks an entry.
-    pub fn lock(path: &Path) -> Self {
-        let mut kept = Self {
+    pub fn take(path: &Path) -> Self {
+        let mut lock = Self {
             path: path.to_path_buf(),
             lock: None,
         };
-        kept.renew();
-        kept
+        lock.renew();
+        lock
     }
 
-    /// Locks what is there now: another version may have been put in its place.
+    /// Locks what is there now: another version of the entry may have been put in its place.
     pub fn renew(&mut self) {
         let lock = |file| Flock::lock(file, FlockArg::LockExclusiveNonblock).ok();
-        // Of one and the same file, the lock that it has would be in the way.
+        // If it is still the same file, the lock that this has would be in the way.
         self.lock = None;
         self.lock = journal::open(&self.path).ok().and_then(lock);
     }
 }
 
-/// Whether a keeper says that it is at work on an entry.
-pub fn is_kept(path: &Path) -> bool {
+/// Tells whether a keeper shows that it is at work on an entry.
+pub fn is_locked(path: &Path) -> bool {
     let locked = |file| Flock::lock(file, FlockArg::LockSharedNonblock);
     journal::open(path).is_ok_and(|file| matches!(locked(file), Err((_, Errno::EWOULDBLOCK))))
 }
@@ -45,11 +45,11 @@ pub fn is_kept(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::restore::journal::{Entry, Journal};
+    use crate::restore::journal::{Journal, JournalEntry};
 
-    fn entry(pid: i32) -> Entry {
+    fn entry(pid: i32) -> JournalEntry {
         let context = "u:r:svirt_t:s0:c1,c2".to_owned();
-        Entry::new(pid.to_string(), pid, 1, "boot".to_owned(), context)
+        JournalEntry::new(pid.to_string(), pid, 1, "boot".to_owned(), context)
     }
 
     #[test]
@@ -57,17 +57,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let journal = Journal::at(directory.path().to_path_buf());
         let path = journal.write(&entry(1)).unwrap();
-        assert!(!is_kept(&path));
-        let mut kept = Kept::lock(&path);
-        assert!(is_kept(&path));
+        assert!(!is_locked(&path));
+        let mut kept = EntryLock::take(&path);
+        assert!(is_locked(&path));
         kept.renew();
-        assert!(is_kept(&path));
+        assert!(is_locked(&path));
         journal.replace(&path, &entry(1)).unwrap();
-        assert!(!is_kept(&path));
+        assert!(!is_locked(&path));
         kept.renew();
-        assert!(is_kept(&path));
+        assert!(is_locked(&path));
         drop(kept);
-        assert!(!is_kept(&path));
-        assert!(!is_kept(&directory.path().join("absent")));
+        assert!(!is_locked(&path));
+        assert!(!is_locked(&directory.path().join("absent")));
     }
 }

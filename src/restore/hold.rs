@@ -1,8 +1,8 @@
-//! Putting labels back, with the files locked.
+//! The files of a guest, locked, and putting their labels back.
 //!
-//! Runs in the keeper's domain. It does not trust the journal: it acts only on a file that
-//! is still the one recorded and that still carries the guest's categories, or the label
-//! that the launcher gave it; and it never gives a label with categories.
+//! Runs in the keeper's domain. It does not trust the journal: it acts only on a file that is still the
+//! one recorded and that still carries the guest's categories, or the label that the launcher gave it;
+//! and it never gives a label with categories.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
@@ -11,37 +11,32 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::FlockArg;
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::host::pinned::{self, Pinned};
 use crate::host::runtime_dir;
 use crate::host::{Files, RealHost};
-use crate::model::label::Context;
+use crate::model::label::{Categories, Context};
 use crate::model::resource::Class;
-use crate::restore::journal::{Entry, Journal, Record};
-use crate::restore::lookup::{Found, Purpose, all_there, alone, find, free, same, unused};
+use crate::restore::error::{HoldError, PutBackError, ShareError};
+use crate::restore::journal::{Journal, JournalEntry, JournalError, Record};
+use crate::restore::lookup::{
+    LockedFor, Lookup, LookupError, Wait, find, hold_alone, is_same, is_unused,
+};
 use crate::restore::sweep;
 use crate::selinux;
-use crate::text::escape::{quoted, shell_word};
+use crate::text::escape::quoted;
 
-/// Whether to wait for other guests that use the same file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// Leave it to a later time.
-    Never,
-    /// Until the last of them has ended.
-    ForOthers,
-}
-
-/// The files of a guest, locked: as long as they are, no other guest takes them and
-/// nobody else puts their labels back.
+/// The files of a guest, locked: as long as they are, no other guest takes them and nobody else puts
+/// their labels back.
 pub struct Hold {
-    entry: Entry,
-    /// Whose files it may touch; none: everybody's.
+    entry: JournalEntry,
+    /// Whose files it may touch. None: everybody's.
     owner: Option<u32>,
-    cage: crate::model::label::Categories,
-    shared: bool,
-    found: Vec<(Record, Found)>,
+    categories: Categories,
+    /// Whether others have overlapping categories (`--share-level`).
+    is_shared: bool,
+    found: Vec<(Record, Lookup)>,
 }
 
 /// What has been done so far.
@@ -50,7 +45,7 @@ struct Progress {
     labels: Labels,
     /// A file of each file system, by device, to sync it by.
     touched: HashMap<u64, File>,
-    /// For the sweep of a tree, files that are back, by their paths: their inode numbers.
+    /// For the sweep of a tree: inode numbers of files that are back, by path.
     back: HashMap<PathBuf, u64>,
 }
 
@@ -65,46 +60,41 @@ impl Hold {
     /// Locks every regular file of an entry.
     ///
     /// # Errors
-    /// Where somebody holds some, or some cannot be opened: a line for each.
-    pub fn take(host: &RealHost, entry: Entry) -> Result<Self, String> {
-        let cage = parse(&entry.context)?.cage();
+    /// Each file that somebody holds or that cannot be opened; an entry without a context.
+    pub fn take(host: &RealHost, entry: JournalEntry) -> Result<Self, HoldError> {
+        let categories = entry.context.parse::<Context>()?.cage();
         let found = find_all(host, &entry, &entry.records)?;
         Ok(Self {
             entry,
             owner: None,
-            cage,
-            shared: false,
+            categories,
+            is_shared: false,
             found,
         })
     }
 
-    /// Locks those regular files of an entry that can be locked, for a guest that has ended.
-    ///
-    /// `owner` is the user who wrote the entry, where that is another one: nothing of
-    /// anybody else is touched then.
+    /// Locks those regular files of an entry that can be locked, for a guest that has ended. `owner` is
+    /// the user who wrote the entry, if that is another one: no file of anybody else is touched then.
     ///
     /// # Errors
-    /// Where the entry's context is none.
+    /// An entry without a context.
     pub fn take_what_can_be(
         host: &RealHost,
-        entry: Entry,
+        entry: JournalEntry,
         owner: Option<u32>,
-    ) -> Result<Self, String> {
-        let cage = parse(&entry.context)?.cage();
-        let found = entry
-            .records
-            .iter()
-            .map(|record| {
-                let found = find(host, &entry, record, Purpose::PuttingBack(owner))
-                    .unwrap_or_else(Found::Unusable);
-                (record.clone(), found)
-            })
-            .collect();
+    ) -> Result<Self, HoldError> {
+        let categories = entry.context.parse::<Context>()?.cage();
+        let look = |record: &Record| {
+            let found = find(host, &entry, record, LockedFor::PuttingBack(owner));
+            let found = found.unwrap_or_else(|error| Lookup::Unusable(error.to_string()));
+            (record.clone(), found)
+        };
+        let found = entry.records.iter().map(look).collect();
         Ok(Self {
             entry,
             owner,
-            cage,
-            shared: false,
+            categories,
+            is_shared: false,
             found,
         })
     }
@@ -112,117 +102,115 @@ impl Hold {
     /// Locks the files of further records of the same guest.
     ///
     /// # Errors
-    /// Where the entry is another guest's, or as [`Hold::take`]; nothing is held anew then.
-    pub fn grow(&mut self, host: &RealHost, entry: Entry) -> Result<(), String> {
+    /// That the entry is another guest's, and those of [`Hold::take`]; nothing is held anew then.
+    pub fn grow(&mut self, host: &RealHost, entry: JournalEntry) -> Result<(), HoldError> {
         let known = self.entry.records.len();
         let begins_alike = entry.records.get(..known) == Some(self.entry.records.as_slice());
         if entry.context != self.entry.context || !begins_alike {
-            return Err("the entry is no longer that of this guest".to_owned());
+            return Err(HoldError::OtherGuest);
         }
         let mut found = find_all(host, &entry, entry.records.get(known..).unwrap_or_default())?;
-        all_there(&found)?;
-        if self.shared {
-            free(host, &found)?;
+        check_names_unchanged(&found)?;
+        if self.is_shared {
+            check_without_categories(host, &found)?;
         }
         self.found.append(&mut found);
         self.entry = entry;
         Ok(())
     }
 
-    /// Whether every name still leads to the file that the launcher has looked at, and will label.
+    /// Checks that every name still leads to the file that the launcher has looked at, and will label.
     /// One that does not would be labelled without a lock, and without a way back.
     ///
     /// # Errors
-    /// Where one does not, in words.
-    pub fn all_there(&self) -> Result<(), String> {
-        all_there(&self.found)
+    /// The first name that does not.
+    pub fn check_names_unchanged(&self) -> Result<(), HoldError> {
+        check_names_unchanged(&self.found)
     }
 
-    /// Says that others are in the guest's cage (`--share-level`). A file that carries categories may
-    /// be theirs then, so none that does is held, unless to keep the label that it has.
+    /// Notes that others have overlapping categories (`--share-level`). A file that carries categories
+    /// may be theirs then, so none that does is held, unless it keeps the label that it has.
     ///
     /// # Errors
-    /// Where a file that is held already is such a one, in words.
-    pub fn share_cage(&mut self, host: &RealHost) -> Result<(), String> {
-        self.shared = true;
-        free(host, &self.found)
+    /// The first file that is held already and carries some.
+    pub fn share_categories(&mut self, host: &RealHost) -> Result<(), HoldError> {
+        self.is_shared = true;
+        check_without_categories(host, &self.found)
     }
 
-    /// Whether nobody else holds a file of the entry, and will put its label back while this guest
+    /// Checks that nobody else holds a file of the entry, and will put its label back while this guest
     /// uses it without a keeper.
     ///
     /// # Errors
-    /// Where somebody does, in words.
-    pub fn stands_alone(&self) -> Result<(), String> {
+    /// The first file that somebody does hold, and those of flock(2).
+    pub fn check_no_other_holder(&self) -> Result<(), HoldError> {
         for (record, found) in &self.found {
-            if let Found::Locked(lock) = found
+            if let Lookup::Locked(lock) = found
                 && record.class != Class::Exclusive
             {
-                if alone(lock, Wait::Never).map_err(|error| error.to_string())? {
-                    // Others may come from now on: they find the label that they need.
-                    let _ = lock.relock(FlockArg::LockShared);
-                    continue;
+                if !hold_alone(lock, Wait::Never)? {
+                    return Err(HoldError::OtherHolder {
+                        path: record.path.clone(),
+                        label: record.label.clone(),
+                    });
                 }
-                return Err(format!(
-                    "another guest uses {} too, and its label goes back when that one ends; give it \
-                     a lasting one (chcon {} {}), or launch without --no-restore",
-                    quoted(&record.path),
-                    record.label,
-                    shell_word(&record.path)
-                ));
+                // Others may come from now on: they find the label that they need.
+                let _ = lock.relock(FlockArg::LockShared);
             }
         }
         Ok(())
     }
 
-    /// Lets all guests read these records of private content: on disk first, then the label, then
-    /// the lock.
+    /// Lets all guests read these records of private content: on disk first, then the label, then the
+    /// lock.
     ///
     /// # Errors
-    /// Where one cannot be, in words; it stays as it was, or as the journal has it.
+    /// The first that cannot be shared; it stays as it was, or as the journal has it.
     pub fn share(
         &mut self,
         journal: &Journal,
         path: &Path,
         wanted: &dyn Fn(&Record) -> bool,
-    ) -> Result<(), String> {
+    ) -> Result<(), ShareError> {
         let chosen = |record: &Record| record.is_private_content() && wanted(record);
-        let open_up = |record: &mut Record| -> Result<(), String> {
-            record.label = parse(&record.label)?.bare().to_string();
-            Ok(())
+        let without_categories = |record: &mut Record| -> Result<Context, ShareError> {
+            let label = record.label.parse::<Context>()?.bare();
+            record.label = label.to_string();
+            Ok(label)
         };
         let mut entry = self.entry.clone();
         for record in entry.records.iter_mut().filter(|record| chosen(record)) {
-            open_up(record)?;
+            without_categories(record)?;
         }
-        journal
-            .replace(path, &entry)
-            .map_err(|error| error.to_string())?;
+        journal.replace(path, &entry)?;
         self.entry = entry;
         for (record, found) in &mut self.found {
             if !chosen(record) {
                 continue;
             }
-            let Found::Locked(lock) = found else {
-                return Err(not_shared(record, "it is not locked"));
+            let path = record.path.clone();
+            let cannot = |source: io::Error| ShareError::Share {
+                path: path.clone(),
+                source,
             };
-            open_up(record)?;
-            let label = parse(&record.label)?;
-            selinux::set_label_of_fd(lock.as_fd(), &label)
-                .map_err(|error| not_shared(record, &error.to_string()))?;
+            let Lookup::Locked(lock) = found else {
+                return Err(cannot(io::Error::other("it is not locked")));
+            };
+            let label = without_categories(record)?;
+            selinux::set_label_of_fd(lock.as_fd(), &label).map_err(cannot)?;
             lock.relock(FlockArg::LockShared)
-                .map_err(|error| not_shared(record, &error.to_string()))?;
+                .map_err(|error| cannot(error.into()))?;
         }
         Ok(())
     }
 
-    /// Puts back every label that no other guest needs, and lets those files go.
-    /// Returns what failed, a line each.
+    /// Puts back every label that no other guest needs, and lets those files go. Returns what failed, a
+    /// line each.
     pub fn put_back(&mut self, host: &RealHost, wait: Wait) -> Vec<String> {
         self.put_back_some(host, wait, &|_| true, &mut || ())
     }
 
-    /// As [`Hold::put_back`], for these records only; `step` is called before each.
+    /// Puts labels back as [`Hold::put_back`] does, for these records only. `step` is called before each.
     pub fn put_back_some(
         &mut self,
         host: &RealHost,
@@ -240,16 +228,17 @@ impl Hold {
                 continue;
             }
             step();
-            match self.one(host, &record, &found, wait, &mut progress) {
+            match self.restore_one(host, &record, &found, wait, &mut progress) {
                 Ok(Standing::Done) => {
-                    if sweeps && matches!(found, Found::Locked(_)) {
+                    if sweeps && matches!(found, Lookup::Locked(_)) {
                         progress.back.insert(record.path, record.identity.ino);
                     }
                 }
                 Ok(Standing::InUse | Standing::Later) => left.push((record, found)),
-                Err(why) => {
+                Err(error) => {
+                    let why = error.to_string();
                     failures.push(not_back(&record, &why));
-                    left.push((record, Found::Unusable(why)));
+                    left.push((record, Lookup::Unusable(why)));
                 }
             }
         }
@@ -264,14 +253,15 @@ impl Hold {
         failures
     }
 
-    fn one(
+    /// Puts the label of one record back, unless the file is gone or in use.
+    fn restore_one(
         &self,
         host: &RealHost,
         record: &Record,
-        found: &Found,
+        found: &Lookup,
         wait: Wait,
         progress: &mut Progress,
-    ) -> Result<Standing, String> {
+    ) -> Result<Standing, PutBackError> {
         let Progress {
             labels,
             touched,
@@ -283,81 +273,108 @@ impl Hold {
             return Ok(Standing::Done);
         }
         if !original.cage().is_empty() {
-            return Err(format!("'{original}' carries categories"));
+            return Err(PutBackError::HasCategories(original.clone()));
         }
-        if !given.cage().is_empty() && given.cage() != self.cage {
-            return Err(format!("'{given}' is not a label of this guest"));
+        if !given.cage().is_empty() && given.cage() != self.categories {
+            return Err(PutBackError::NotThisGuests(given.clone()));
         }
-        // restorecon on Debian resets the type and keeps the categories: still ours.
-        let ours = |current: &Context| {
-            // Private content that libvirt has given to a guest of its own, too.
-            let shared = record.class == Class::Content && *current == given.bare();
-            let kept = current.cage() == self.cage && !self.cage.is_empty();
-            current != original && (current == given || shared || kept)
-        };
-        let failed = |error: io::Error| format!("cannot set {original}: {error}");
+        let labels = RecordLabels { given, original };
         match found {
-            Found::Gone => {}
-            Found::Absent | Found::Unusable(_) => return Ok(Standing::Later),
-            Found::Locked(lock) => {
+            Lookup::Gone => Ok(Standing::Done),
+            Lookup::Absent | Lookup::Unusable(_) => Ok(Standing::Later),
+            Lookup::Locked(lock) => {
                 // An exclusive disk is held alone from the start.
                 if record.class != Class::Exclusive
-                    && (!alone(lock, wait).map_err(|error| error.to_string())?
-                        || !unused(host, record, lock, wait)?)
+                    && (!hold_alone(lock, wait)? || !is_unused(host, record, lock, wait)?)
                 {
                     return Ok(Standing::InUse);
                 }
-                let label = selinux::label_of_fd(lock.as_fd()).map_err(|e| e.to_string())?;
-                if label.is_some_and(|label| ours(&label)) {
-                    selinux::set_label_of_fd(lock.as_fd(), original).map_err(failed)?;
-                    if let MapEntry::Vacant(first) = touched.entry(record.identity.dev)
-                        && let Ok(file) = lock.try_clone()
-                    {
-                        first.insert(file);
-                    }
+                if self.restore_locked(record, lock, labels)?
+                    && let MapEntry::Vacant(first) = touched.entry(record.identity.dev)
+                    && let Ok(file) = lock.try_clone()
+                {
+                    first.insert(file);
                 }
+                Ok(Standing::Done)
             }
-            Found::Node => {
-                let pinned = match pinned::pin(&record.path) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        return Ok(Standing::Done);
-                    }
-                    other => other.map_err(|error| error.to_string())?,
-                };
-                if !same(&pinned, record) || !self.may_touch(&pinned) {
-                    return Ok(Standing::Done);
-                }
-                let label = host.label_of(&pinned).map_err(|error| error.to_string())?;
-                if label.is_some_and(|label| ours(&label)) {
-                    host.set_label(&pinned, original).map_err(failed)?;
-                }
-                if record.tree {
-                    let failures = sweep::sweep(host, pinned, &self.cage, back);
-                    if !failures.is_empty() {
-                        return Err(failures.join("; "));
-                    }
-                }
+            Lookup::Node => {
+                self.restore_node(host, record, labels, back)?;
+                Ok(Standing::Done)
             }
         }
-        Ok(Standing::Done)
     }
 
-    /// Whether everything is back.
+    /// Puts back the label of a file that is locked. Returns whether there was something to do.
+    fn restore_locked(
+        &self,
+        record: &Record,
+        lock: &Flock<File>,
+        labels: RecordLabels<'_>,
+    ) -> Result<bool, PutBackError> {
+        let now = selinux::label_of_fd(lock.as_fd())?;
+        let ours = now.is_some_and(|now| self.is_ours(record, &now, labels));
+        if ours {
+            selinux::set_label_of_fd(lock.as_fd(), labels.original)
+                .map_err(|error| PutBackError::set(labels.original, error))?;
+        }
+        Ok(ours)
+    }
+
+    /// Puts back the label of a device, a socket or a directory, and what is below that.
+    fn restore_node(
+        &self,
+        host: &RealHost,
+        record: &Record,
+        labels: RecordLabels<'_>,
+        back: &HashMap<PathBuf, u64>,
+    ) -> Result<(), PutBackError> {
+        let pinned = match pinned::pin(&record.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            pinned => pinned?,
+        };
+        if !is_same(&pinned, record) || !self.may_touch(&pinned) {
+            return Ok(());
+        }
+        let now = host.label_of(&pinned)?;
+        if now.is_some_and(|now| self.is_ours(record, &now, labels)) {
+            host.set_label(&pinned, labels.original)
+                .map_err(|error| PutBackError::set(labels.original, error))?;
+        }
+        if record.tree {
+            let failures = sweep::sweep(host, pinned, &self.categories, back);
+            if !failures.is_empty() {
+                return Err(PutBackError::Tree(failures));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whether a label is one that this guest's launch gave.
+    fn is_ours(&self, record: &Record, now: &Context, labels: RecordLabels<'_>) -> bool {
+        let RecordLabels { given, original } = labels;
+        // Private content that libvirt has given to a guest of its own, too.
+        let shared = record.class == Class::Content && *now == given.bare();
+        // restorecon on Debian resets the type and keeps the categories: still ours.
+        let kept = now.cage() == self.categories && !self.categories.is_empty();
+        now != original && (now == given || shared || kept)
+    }
+
+    /// Tells whether everything is back.
     pub fn is_done(&self) -> bool {
         self.found.is_empty() && self.entry.runtime.is_none()
     }
 
-    /// The guest's directory below /run.
+    /// Returns the guest's directory below /run.
     pub fn directory(&self) -> Option<&runtime_dir::Directory> {
         self.entry.runtime.as_ref()
     }
 
-    /// Says that the guest's directory below /run is gone.
+    /// Notes that the guest's directory below /run is gone.
     pub fn directory_is_gone(&mut self) {
         self.entry.runtime = None;
     }
 
-    /// What is held.
+    /// Returns the records that are held.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.found.iter().map(|(record, _)| record)
     }
@@ -366,20 +383,21 @@ impl Hold {
         self.owner.is_none_or(|owner| owner == pinned.uid)
     }
 
-    /// Files of these records that other guests still use, or that cannot be had now, in words.
+    /// Says of each of these records why its label is not back: other guests still use the file, or it
+    /// cannot be had now.
     pub fn left(&self, entry: &Path, wanted: &dyn Fn(&Record) -> bool) -> Vec<String> {
         self.found
             .iter()
             .filter(|(record, _)| wanted(record))
             .map(|(record, found)| {
                 let why = match found {
-                    Found::Absent => format!(
+                    Lookup::Absent => format!(
                         "it is not there now; mount its file system and call svirt-exec restore, or \
                          remove {} where it is gone for good",
                         quoted(entry)
                     ),
-                    Found::Unusable(why) => why.clone(),
-                    Found::Locked(_) | Found::Node | Found::Gone => {
+                    Lookup::Unusable(why) => why.clone(),
+                    Lookup::Locked(_) | Lookup::Node | Lookup::Gone => {
                         "another guest still uses it, and it is put back when that ends".to_owned()
                     }
                 };
@@ -391,52 +409,81 @@ impl Hold {
     /// Brings the journal to what is left to do: nothing, or less than before.
     ///
     /// # Errors
-    /// Where the journal cannot be changed.
-    pub fn settle(&mut self, journal: &Journal, path: &Path) -> Result<(), String> {
+    /// Those of changing the journal.
+    pub fn write_back(&mut self, journal: &Journal, path: &Path) -> Result<(), JournalError> {
         if self.is_done() {
-            return match journal.remove(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(format!("cannot remove {}: {error}", quoted(path)))
-                }
-                _ => Ok(()),
-            };
+            return journal.remove_if_there(path);
         }
         if self.found.len() == self.entry.records.len() {
             return Ok(());
         }
-        self.entry.records = self
-            .found
-            .iter()
-            .map(|(record, _)| record.clone())
-            .collect();
-        journal
-            .replace(path, &self.entry)
-            .map_err(|error| error.to_string())
+        self.entry.records = self.records().cloned().collect();
+        journal.replace(path, &self.entry)
     }
 }
 
-/// Finds and locks the files of these records, or says what is wrong with each that is not to be had.
+/// Finds and locks the files of these records, or says of each that is not to be had what is wrong.
 fn find_all(
     host: &RealHost,
-    entry: &Entry,
+    entry: &JournalEntry,
     records: &[Record],
-) -> Result<Vec<(Record, Found)>, String> {
+) -> Result<Vec<(Record, Lookup)>, HoldError> {
     let mut found = Vec::with_capacity(records.len());
-    let mut failures = Vec::new();
+    let mut failures: Vec<LookupError> = Vec::new();
     for record in records {
-        match find(host, entry, record, Purpose::Guest) {
+        match find(host, entry, record, LockedFor::Guest) {
             Ok(it) => found.push((record.clone(), it)),
-            Err(why) => failures.push(why),
+            Err(error) => failures.push(error),
         }
     }
     if failures.is_empty() {
         Ok(found)
     } else {
-        Err(failures.join("\n"))
+        Err(HoldError::Files(failures))
     }
 }
 
-/// The labels of a record, which are often those of the one before.
+fn check_names_unchanged(found: &[(Record, Lookup)]) -> Result<(), HoldError> {
+    let moved = |(_, found): &&(Record, Lookup)| matches!(found, Lookup::Absent | Lookup::Gone);
+    match found.iter().find(moved) {
+        None => Ok(()),
+        Some((record, _)) => Err(HoldError::Replaced(record.path.clone())),
+    }
+}
+
+/// Checks that none of these carries categories yet, apart from what keeps its label.
+fn check_without_categories(host: &RealHost, found: &[(Record, Lookup)]) -> Result<(), HoldError> {
+    for (record, found) in found {
+        let label = match found {
+            Lookup::Locked(lock) => selinux::label_of_fd(lock.as_fd()),
+            Lookup::Node => pinned::pin(&record.path).and_then(|pinned| host.label_of(&pinned)),
+            Lookup::Absent | Lookup::Gone | Lookup::Unusable(_) => continue,
+        };
+        let label = label.map_err(|source| HoldError::Label {
+            path: record.path.clone(),
+            source,
+        })?;
+        if let Some(label) = label
+            && !label.cage().is_empty()
+            && record.original != record.label
+        {
+            return Err(HoldError::HasCategories {
+                path: record.path.clone(),
+                label: Box::new(label),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The labels of a record.
+#[derive(Clone, Copy)]
+struct RecordLabels<'a> {
+    given: &'a Context,
+    original: &'a Context,
+}
+
+/// The labels of the record that was looked at last: those of the next are often the same.
 #[derive(Default)]
 struct Labels {
     texts: (String, String),
@@ -444,8 +491,8 @@ struct Labels {
 }
 
 impl Labels {
-    /// What was given, and what was there before.
-    fn of(&mut self, record: &Record) -> Result<(&Context, &Context), String> {
+    /// Returns the label that was given, and the one that was there before.
+    fn of(&mut self, record: &Record) -> Result<(&Context, &Context), PutBackError> {
         let texts = (&record.label, &record.original);
         if self.labels.is_none() || texts != (&self.texts.0, &self.texts.1) {
             self.labels = None;
@@ -453,7 +500,7 @@ impl Labels {
         }
         let (given, original) = match &mut self.labels {
             Some(labels) => labels,
-            none => none.insert((parse(&record.label)?, parse(&record.original)?)),
+            none => none.insert((record.label.parse()?, record.original.parse()?)),
         };
         Ok((given, original))
     }
@@ -466,13 +513,6 @@ fn not_back(record: &Record, why: &str) -> String {
     )
 }
 
-fn not_shared(record: &Record, why: &str) -> String {
-    format!("cannot share {}: {why}", quoted(&record.path))
-}
-
-fn parse(text: &str) -> Result<Context, String> {
-    text.parse::<Context>().map_err(|error| error.to_string())
-}
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -487,7 +527,7 @@ mod tests {
         let host = RealHost::new().unwrap();
         let boot = host.procfs().boot().unwrap().to_owned();
         let context = "u:r:svirt_t:s0:c1,c2".to_owned();
-        let mut entry = Entry::new("x".to_owned(), 1, 1, boot, context);
+        let mut entry = JournalEntry::new("x".to_owned(), 1, 1, boot, context);
         entry.records.push(Record {
             path: path.clone(),
             identity: pinned::pin(&path).unwrap().identity,
@@ -497,7 +537,11 @@ mod tests {
             original: "u:object_r:user_home_t:s0".to_owned(),
             label: "u:object_r:svirt_image_t:s0:c1,c2".to_owned(),
         });
-        let there = || Hold::take(&host, entry.clone()).unwrap().all_there();
+        let there = || {
+            let hold = Hold::take(&host, entry.clone()).unwrap();
+            hold.check_names_unchanged()
+                .map_err(|error| error.to_string())
+        };
         there().unwrap();
         fs::rename(&path, path.with_extension("old")).unwrap();
         assert!(there().unwrap_err().contains("was given another file"));

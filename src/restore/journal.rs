@@ -1,9 +1,8 @@
-//! Original labels on disk: written and fsynced before the first label changes,
-//! removed when the last is back.
+//! Original labels on disk: written and synced before the first label changes, removed when the last is
+//! back.
 //!
-//! One JSON file a guest, in a directory of the user who started it. Whoever
-//! reads an entry does not trust it: it says what to look at, not what to do
-//! (`keeper`).
+//! One JSON file a guest, in a directory of the user who started it. Whoever reads an entry does not
+//! trust it: it says what to look at, not what to do (`hold`).
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -26,17 +25,17 @@ use crate::text::hex::path_text;
 /// Version of the entries that this program writes and reads.
 const VERSION: u32 = 1;
 
-/// Made by the package, through tmpfiles.
+/// Where entries are; tmpfiles.d of the package makes it.
 pub(crate) const STATE: &str = "/var/lib/svirt-exec";
 
-/// How the name of an entry ends, and of one that is being written.
+/// Extensions of an entry, and of one that is being written.
 const ENTRY: &str = "json";
 const UNFINISHED: &str = "new";
 
-/// Largest entry that is read, in bytes: 10,000 resources of 4 KiB names fit.
+/// Bytes of the largest entry that is read: 10,000 resources of 4 KiB names fit.
 const LARGEST: u64 = 64 << 20;
 
-/// What helps a systemd unit to which the directory is read-only; systemd.exec(5).
+/// Says what helps a systemd unit to which the directory is read-only; systemd.exec(5).
 fn in_a_unit(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
         "; a unit with ProtectSystem=strict or DynamicUser=yes needs ReadWritePaths=/var/lib/svirt-exec"
@@ -73,6 +72,14 @@ pub enum JournalError {
         /// Why.
         source: io::Error,
     },
+    /// An entry cannot be removed.
+    #[error("cannot remove {}: {source}", quoted(path))]
+    Remove {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// An entry cannot be read.
     #[error(
         "cannot read the original labels from {}: {source}; look which files it names, give them \
@@ -104,7 +111,7 @@ pub struct Record {
     pub tree: bool,
     /// What the guest used it for.
     pub class: Class,
-    /// The label it had; none where it was made for the guest.
+    /// The label it had.
     pub original: String,
     /// The label it gets.
     pub label: String,
@@ -120,7 +127,7 @@ impl Record {
 
 /// A guest and what was labelled for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct JournalEntry {
     /// [`VERSION`].
     pub version: u32,
     /// Its name, for people.
@@ -140,8 +147,8 @@ pub struct Entry {
     pub records: Vec<Record>,
 }
 
-impl Entry {
-    /// An entry of the current version without records.
+impl JournalEntry {
+    /// Makes an entry of the current version without records.
     pub fn new(name: String, pid: i32, started: u64, boot: String, context: String) -> Self {
         Self {
             version: VERSION,
@@ -156,7 +163,7 @@ impl Entry {
     }
 }
 
-/// Whether a path is a directory of this user.
+/// Tells whether a path is a directory of this user.
 fn belongs(path: &Path, uid: u32) -> bool {
     fs::symlink_metadata(path).is_ok_and(|file| file.is_dir() && file.uid() == uid)
 }
@@ -168,16 +175,15 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// The one of the user who runs this, made where it is missing.
+    /// Opens the one of the user who runs this, and makes it if it is missing.
     ///
-    /// Never below $HOME: libvirt gives its QEMU a HOME that it deletes. The home
-    /// that the password file states is used only where the package, and with it
-    /// the directory below /var/lib, is not installed.
+    /// Never below $HOME: libvirt gives its QEMU a HOME that it deletes. The home that the password file
+    /// states is used only if the package, and with it the directory below /var/lib, is not installed.
     ///
     /// # Errors
-    /// Where it cannot be made, or belongs to somebody else.
+    /// Those of mkdir(2), and that it belongs to somebody else.
     pub fn open() -> Result<Self, JournalError> {
-        let directory = Self::of(Uid::effective());
+        let directory = Self::directory_of(Uid::effective());
         let journal = Self { directory };
         journal
             .prepare()
@@ -188,17 +194,16 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The one in a directory that exists.
+    /// Names the one in a directory that exists.
     pub fn at(directory: PathBuf) -> Self {
         Self { directory }
     }
 
-    /// Those that this user may read and that are there, with their owners; makes none.
-    /// Root reads everybody's. What users write is theirs to say: it is shown for their own
-    /// guests only.
+    /// Returns those that this user may read and that are there, with their owners; makes none. Root
+    /// reads everybody's. What users write is theirs to say: it is shown for their own guests only.
     pub fn existing() -> Vec<(u32, Self)> {
         let uid = Uid::effective();
-        let own = Self::of(uid);
+        let own = Self::directory_of(uid);
         let mut found = Vec::new();
         if belongs(&own, uid.as_raw()) {
             found.push((uid.as_raw(), Self::at(own)));
@@ -209,13 +214,13 @@ impl Journal {
         found
     }
 
-    /// Where it is.
+    /// Returns its directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Where the one of a user is to be.
-    pub fn of(uid: Uid) -> PathBuf {
+    /// Returns the directory of a user's journal, which need not be there.
+    pub fn directory_of(uid: Uid) -> PathBuf {
         if uid.is_root() {
             Path::new(STATE).join("guests")
         } else if Path::new(STATE).join("users").is_dir() {
@@ -229,10 +234,10 @@ impl Journal {
         }
     }
 
-    /// Those of all users but root, each with the user whose it is.
+    /// Returns those of all users but root, each with the user whose it is.
     ///
     /// # Errors
-    /// Where there is a directory for them that cannot be listed.
+    /// Those of readdir(3), unless there is no directory for them.
     pub fn of_users() -> io::Result<Vec<(u32, Self)>> {
         let users = match fs::read_dir(Path::new(STATE).join("users")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -266,8 +271,8 @@ impl Journal {
     /// Writes an entry so that it is on disk when this returns, whole or not at all.
     ///
     /// # Errors
-    /// Where the directory is read-only, full or over quota.
-    pub fn write(&self, entry: &Entry) -> Result<PathBuf, JournalError> {
+    /// Those of open(2), write(2), fsync(2) and rename(2).
+    pub fn write(&self, entry: &JournalEntry) -> Result<PathBuf, JournalError> {
         let path = self
             .directory
             .join(format!("{}-{}.{ENTRY}", entry.pid, entry.started));
@@ -279,12 +284,16 @@ impl Journal {
         Ok(path)
     }
 
-    /// As [`Journal::write`], beside the entry that the guest has already: `by` is the process
-    /// that adds it, and when that started.
+    /// Writes an entry as [`Journal::write`] does, beside the one that the guest has already. `by` is the
+    /// process that adds it, and when that started.
     ///
     /// # Errors
     /// As [`Journal::write`].
-    pub fn write_more(&self, entry: &Entry, by: (i32, u64)) -> Result<PathBuf, JournalError> {
+    pub fn write_more(
+        &self,
+        entry: &JournalEntry,
+        by: (i32, u64),
+    ) -> Result<PathBuf, JournalError> {
         let (pid, started) = by;
         let name = format!("{}-{}+{pid}-{started}.json", entry.pid, entry.started);
         let path = self.directory.join(name);
@@ -296,7 +305,7 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::write`]; the old version stays then.
-    pub fn replace(&self, path: &Path, entry: &Entry) -> Result<(), JournalError> {
+    pub fn replace(&self, path: &Path, entry: &JournalEntry) -> Result<(), JournalError> {
         self.write_to(path, entry)
             .map_err(|source| JournalError::Write {
                 path: path.to_path_buf(),
@@ -304,7 +313,7 @@ impl Journal {
             })
     }
 
-    fn write_to(&self, path: &Path, entry: &Entry) -> io::Result<()> {
+    fn write_to(&self, path: &Path, entry: &JournalEntry) -> io::Result<()> {
         let new = path.with_extension(UNFINISHED);
         let result = (|| {
             let mut file = OpenOptions::new()
@@ -334,17 +343,17 @@ impl Journal {
     /// Reads an entry.
     ///
     /// # Errors
-    /// Where it cannot be read, or is none of this program's.
-    pub fn read(path: &Path) -> Result<Entry, JournalError> {
+    /// Those of open(2) and read(2), and text that is no entry of this program's.
+    pub fn read(path: &Path) -> Result<JournalEntry, JournalError> {
         Self::read_of(path, None)
     }
 
-    /// Reads an entry that must be a regular file of this user, where one is given.
+    /// Reads an entry that must be a regular file of this user, if one is given.
     ///
     /// # Errors
     /// As [`Journal::read`].
-    pub fn read_of(path: &Path, owner: Option<u32>) -> Result<Entry, JournalError> {
-        let read = || -> io::Result<Entry> {
+    pub fn read_of(path: &Path, owner: Option<u32>) -> Result<JournalEntry, JournalError> {
+        let read = || -> io::Result<JournalEntry> {
             use std::io::Read;
             let file = open(path)?;
             let metadata = file.metadata()?;
@@ -357,7 +366,7 @@ impl Journal {
             let size = metadata.len().min(LARGEST);
             let mut text = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
             file.take(LARGEST).read_to_end(&mut text)?;
-            let entry: Entry = serde_json::from_slice(&text)?;
+            let entry: JournalEntry = serde_json::from_slice(&text)?;
             if entry.version != VERSION {
                 return Err(io::Error::other(format!(
                     "version {} is not known to this svirt-exec",
@@ -375,16 +384,30 @@ impl Journal {
     /// Removes an entry for good.
     ///
     /// # Errors
-    /// Where the directory cannot be changed.
+    /// Those of unlink(2) and fsync(2).
     pub fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)?;
         self.sync()
     }
 
-    /// Every entry, in no order.
+    /// Removes an entry for good, if it is there still.
     ///
     /// # Errors
-    /// Where the directory cannot be listed.
+    /// Those of unlink(2) and fsync(2).
+    pub fn remove_if_there(&self, path: &Path) -> Result<(), JournalError> {
+        match self.remove(path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(JournalError::Remove {
+                path: path.to_path_buf(),
+                source,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns every entry, in no order.
+    ///
+    /// # Errors
+    /// Those of readdir(3).
     pub fn entries(&self) -> io::Result<Vec<PathBuf>> {
         Ok(fs::read_dir(&self.directory)?
             .filter_map(|entry| Some(entry.ok()?.path()))
@@ -392,18 +415,18 @@ impl Journal {
             .collect())
     }
 
-    /// Removes what writers left that were killed before an entry was whole: a file without its
-    /// entry, whose launcher is not at work any more (`writes` of its PID and start time).
+    /// Removes what writers left that were killed before an entry was whole: a file without its entry,
+    /// whose launcher is not at work any more (`writes` of its PID and start time).
     ///
     /// # Errors
-    /// Where the directory cannot be listed.
+    /// Those of readdir(3).
     pub fn sweep(&self, writes: impl Fn(i32, u64) -> bool) -> io::Result<()> {
         for file in fs::read_dir(&self.directory)? {
             let path = file?.path();
             let launcher = path
                 .file_stem()
                 .and_then(OsStr::to_str)
-                // Who writes comes last: [`Journal::write_more`].
+                // The process that writes comes last: [`Journal::write_more`].
                 .and_then(|stem| stem.rsplit('+').next()?.split_once('-'))
                 .and_then(|(pid, started)| Some((pid.parse().ok()?, started.parse().ok()?)));
             let unfinished = path.extension() == Some(OsStr::new(UNFINISHED));
@@ -417,16 +440,16 @@ impl Journal {
         Ok(())
     }
 
-    /// Waits until nobody else has the turn, and has it until what is returned is dropped.
+    /// Locks the directory, waiting until nobody else has it locked; flock(2).
     ///
     /// # Errors
-    /// Where the directory cannot be opened, or its file system has no such locks.
-    pub fn turn(&self) -> io::Result<Flock<File>> {
+    /// Those of open(2) and flock(2).
+    pub fn lock_directory(&self) -> io::Result<Flock<File>> {
         Flock::lock(File::open(&self.directory)?, FlockArg::LockExclusive)
             .map_err(|(_, error)| error.into())
     }
 
-    /// Whether an entry lies in this directory.
+    /// Tells whether an entry lies in this directory.
     pub fn holds(&self, entry: &Path) -> bool {
         entry.parent() == Some(&self.directory)
     }

@@ -1,8 +1,8 @@
 use super::*;
 use std::os::unix::ffi::OsStrExt;
 
-fn entry() -> Entry {
-    let mut entry = Entry::new(
+fn entry() -> JournalEntry {
+    let mut entry = JournalEntry::new(
         "web".to_owned(),
         7,
         99,

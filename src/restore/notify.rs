@@ -1,4 +1,4 @@
-//! Word from keepers without privilege to root that something is left to do.
+//! Word to root, from keepers without privilege, that something is left to do.
 //!
 //! When a guest of libvirt's has ended, its images may belong to root again before its keeper, which
 //! runs as the guest's user, has put their labels back. Such a keeper leaves an empty file in a
@@ -18,14 +18,14 @@ fn directory() -> PathBuf {
 }
 
 /// Tells root that an entry of this user's is left.
-pub fn tell(entry: &Path) {
+pub fn leave(entry: &Path) {
     let uid = Uid::effective();
     if uid.is_root() {
         return;
     }
     let name = entry.file_stem().unwrap_or_default().to_string_lossy();
     let word = directory().join(format!("{uid}-{name}"));
-    // Where it is there, or cannot be left: the next restore finds the entry.
+    // If it is there, or cannot be left, the next restore finds the entry.
     let _ = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -33,7 +33,7 @@ pub fn tell(entry: &Path) {
         .open(word);
 }
 
-/// Takes every word out: for root, before it looks at the journals.
+/// Removes every word: for root, before it looks at the journals.
 pub fn clear() {
     for word in fs::read_dir(directory()).into_iter().flatten().flatten() {
         let _ = fs::remove_file(word.path());

@@ -3,51 +3,85 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use nix::unistd::{Pid, Uid};
+use thiserror::Error;
 
 use crate::host::{Processes, RealHost};
 use crate::model::label::Context;
-use crate::restore::command;
-use crate::restore::journal::{Entry, Journal};
+use crate::restore::journal::{Journal, JournalEntry};
+use crate::restore::liveness;
 use crate::seclabel::domain;
 use crate::text::escape::quoted;
-use crate::text::message::{Refusal, refuse};
+use crate::text::message::{Message, Refusal, refuse};
 
-/// A process in a cage of its own.
+/// A process with a pair of its own.
 #[derive(Clone, Debug)]
-pub struct Guest {
+pub struct RunningGuest {
     /// For people.
     pub name: String,
     /// Its process.
     pub pid: Pid,
-    /// When that started; [`command::start_time`].
+    /// When that started, in clock ticks since boot.
     pub started: u64,
     /// Its context, with a pair.
     pub context: Context,
 }
 
-impl Guest {
-    /// As `attach --json` has it.
-    pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({
-            "name": self.name, "pid": self.pid.as_raw(), "context": self.context.to_string(),
-        })
-    }
-}
-
-impl fmt::Display for Guest {
+impl fmt::Display for RunningGuest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "guest {} (process {})", quoted(&self.name), self.pid)
     }
 }
 
-/// Every entry that this user may see, with its owner and where it is: his own first, and for
-/// root those of all users.
+/// Why nobody may act for a process as for a guest.
+#[derive(Debug, Error)]
+pub enum GuestError {
+    /// It is gone.
+    #[error("process {0} has ended")]
+    Ended(Pid),
+    /// It runs in another context.
+    #[error("process {pid} does not run as {context}")]
+    OtherContext {
+        /// The process.
+        pid: Pid,
+        /// The context that it was to have.
+        context: Box<Context>,
+    },
+    /// Its domain is none of guests, or it has fewer than two categories.
+    #[error("process {pid} runs as {context}, which is no guest with a pair of categories")]
+    NoGuest {
+        /// The process.
+        pid: Pid,
+        /// Its context.
+        context: Box<Context>,
+    },
+    /// It is another user's.
+    #[error("process {pid} belongs to user {user}; only that user and root may label files for it")]
+    Foreign {
+        /// The process.
+        pid: Pid,
+        /// Its effective user.
+        user: u32,
+    },
+}
+
+/// An entry of somebody's journal.
+pub struct FoundEntry {
+    /// Whose journal it is in.
+    pub owner: u32,
+    /// Its file.
+    pub path: PathBuf,
+    /// What it says.
+    pub entry: JournalEntry,
+}
+
+/// Returns every entry that this user may see: his own first, and for root those of all users.
 ///
 /// # Errors
-/// Where the user's own journal cannot be listed.
-pub fn entries() -> io::Result<Vec<(u32, std::path::PathBuf, Entry)>> {
+/// Those of listing the user's own journal.
+pub fn entries() -> io::Result<Vec<FoundEntry>> {
     let own = Uid::effective();
     let mut journals = vec![(own.as_raw(), Journal::open().map_err(io::Error::other)?)];
     if own.is_root() {
@@ -61,49 +95,52 @@ pub fn entries() -> io::Result<Vec<(u32, std::path::PathBuf, Entry)>> {
         };
         found.extend(entries.into_iter().filter_map(|path| {
             let entry = Journal::read_of(&path, Some(owner)).ok()?;
-            Some((owner, path, entry))
+            Some(FoundEntry { owner, path, entry })
         }));
     }
     Ok(found)
 }
 
-/// Finds the guest that a word names: one that svirt-exec started, by its name or process ID, or,
-/// where `any` is set, any guest of this host by its process ID.
+/// Finds the guest that a word names, and checks that the caller may act for it: one that svirt-exec
+/// started, by its name or process ID, or, if `any` is set, any guest of this host by its process ID.
 ///
 /// # Errors
-/// Where none or several fit, or it is somebody else's.
-pub fn find(host: &RealHost, word: &OsStr, any: bool) -> Result<Guest, Refusal> {
-    let name = quoted(word);
-    let number: Option<i32> = word.to_str().and_then(|word| word.parse().ok());
-    if any {
-        let pid = number.map(Pid::from_raw).ok_or_else(|| {
-            refuse(format!(
-                "cannot find guest {name}: --pid needs a process ID"
-            ))
-        })?;
-        let context = host
-            .procfs()
-            .labels_of(pid)
-            .and_then(|labels| labels.current);
-        let (Some(context), Some(started)) = (context, command::start_time(host, pid.as_raw()))
-        else {
-            return Err(refuse(format!(
-                "cannot find guest {name}: no such process runs"
-            )));
-        };
-        verify(host, pid, started, &context).map_err(refuse)?;
-        let name = word.to_string_lossy().into_owned();
-        return Ok(Guest {
-            name,
+/// That none or several fit, or that it is somebody else's.
+pub fn find(host: &RealHost, word: &OsStr, any: bool) -> Result<RunningGuest, Refusal> {
+    let guest = if any {
+        by_pid(host, word)?
+    } else {
+        by_name(host, word)?
+    };
+    verify(host, guest.pid, guest.started, &guest.context)?;
+    Ok(guest)
+}
+
+/// Finds any process by its number.
+fn by_pid(host: &RealHost, word: &OsStr) -> Result<RunningGuest, Refusal> {
+    let cannot = |why: &str| refuse(format!("cannot find guest {}: {why}", quoted(word)));
+    let number = word.to_str().and_then(|word| word.parse().ok());
+    let pid = Pid::from_raw(number.ok_or_else(|| cannot("--pid needs a process ID"))?);
+    let procfs = host.procfs();
+    match (procfs.context_of(pid), procfs.start_time(pid)) {
+        (Some(context), Some(started)) => Ok(RunningGuest {
+            name: word.to_string_lossy().into_owned(),
             pid,
             started,
             context,
-        });
+        }),
+        _ => Err(cannot("no such process runs")),
     }
-    let mut found: Vec<(u32, Guest)> = Vec::new();
+}
+
+/// Finds a guest that svirt-exec started, by the name or the process ID that a journal has.
+fn by_name(host: &RealHost, word: &OsStr) -> Result<RunningGuest, Refusal> {
+    let name = quoted(word);
+    let number: Option<i32> = word.to_str().and_then(|word| word.parse().ok());
+    let mut found: Vec<RunningGuest> = Vec::new();
     let mut ended = false;
     let processes = host.processes()?;
-    for (owner, _, entry) in entries()? {
+    for FoundEntry { owner, entry, .. } in entries()? {
         if word != OsStr::new(&entry.name) && number != Some(entry.pid) {
             continue;
         }
@@ -111,97 +148,91 @@ pub fn find(host: &RealHost, word: &OsStr, any: bool) -> Result<Guest, Refusal> 
             continue;
         };
         // QEMU's own process, or the one that it left behind with -daemonize.
-        let launched = command::runs(host, &entry);
-        let pid = if launched {
+        let pid = if liveness::runs(host.procfs(), &entry) {
             Some(Pid::from_raw(entry.pid))
         } else {
-            processes
-                .iter()
-                .find(|process| process.current.as_ref() == Some(&context))
-                .map(|process| process.pid)
+            let in_context = |process: &&_| in_context(process, &context);
+            processes.iter().find(in_context).map(|process| process.pid)
         };
-        let Some((pid, started)) =
-            pid.and_then(|pid| Some((pid, command::start_time(host, pid.as_raw())?)))
-        else {
+        let procfs = host.procfs();
+        let Some((pid, started)) = pid.and_then(|pid| Some((pid, procfs.start_time(pid)?))) else {
             ended = true;
             continue;
         };
-        let known = found.iter().any(|(_, guest)| guest.context == context);
+        let known = found.iter().any(|guest| guest.context == context);
         // A name that a user gave counts for that user's own processes only, and after root's.
         let his = owner == Uid::effective().as_raw()
-            || found.is_empty() && user_of(host, pid) == Some(owner);
+            || found.is_empty() && procfs.user_of(pid) == Some(owner);
         if !known && his {
-            let name = entry.name;
-            found.push((
-                owner,
-                Guest {
-                    name,
-                    pid,
-                    started,
-                    context,
-                },
-            ));
+            found.push(RunningGuest {
+                name: entry.name,
+                pid,
+                started,
+                context,
+            });
         }
     }
-    let guest = match found.as_slice() {
-        [(_, guest)] => guest.clone(),
-        [] if ended => {
-            return Err(refuse(format!(
-                "cannot find guest {name}: it has ended; svirt-exec restore puts back what it left"
-            )));
-        }
-        [] => {
-            return Err(refuse(format!(
-                "cannot find guest {name}: svirt-exec has labelled nothing for a guest of this name \
-                 or process ID; with --pid any guest can be named by its process ID"
-            )));
-        }
+    match found.as_slice() {
+        [guest] => Ok(guest.clone()),
+        [] if ended => Err(refuse(Message::new(
+            format!("cannot find guest {name}: it has ended"),
+            "svirt-exec restore puts back what it left",
+        ))),
+        [] => Err(refuse(Message::new(
+            format!(
+                "cannot find guest {name}: svirt-exec has labelled nothing for a guest of this name or \
+                 process ID"
+            ),
+            "with --pid any guest can be named by its process ID",
+        ))),
         several => {
-            let pids: Vec<String> = several.iter().map(|(_, g)| g.pid.to_string()).collect();
-            return Err(refuse(format!(
-                "cannot tell which guest {name} is: processes {} have this name; name one of them",
-                pids.join(", ")
-            )));
+            let pids: Vec<String> = several.iter().map(|guest| guest.pid.to_string()).collect();
+            Err(refuse(Message::new(
+                format!(
+                    "cannot tell which guest {name} is: processes {} have this name",
+                    pids.join(", ")
+                ),
+                "name one of them",
+            )))
         }
-    };
-    verify(host, guest.pid, guest.started, &guest.context).map_err(refuse)?;
-    Ok(guest)
+    }
 }
 
-/// Checks that a process is a guest in exactly this cage, and that the caller may act for it: as
-/// the user who runs it, or root.
+fn in_context(process: &crate::host::ProcessLabels, context: &Context) -> bool {
+    process.current.as_ref() == Some(context)
+}
+
+/// Checks that a process is a guest in exactly this context, and that the caller may act for it: as the
+/// user who runs it, or root.
 ///
 /// # Errors
 /// What is not so.
-pub fn verify(host: &RealHost, pid: Pid, started: u64, context: &Context) -> Result<(), String> {
-    if command::start_time(host, pid.as_raw()) != Some(started) {
-        return Err(format!("process {pid} has ended"));
+pub fn verify(
+    host: &RealHost,
+    pid: Pid,
+    started: u64,
+    context: &Context,
+) -> Result<(), GuestError> {
+    let procfs = host.procfs();
+    if procfs.start_time(pid) != Some(started) {
+        return Err(GuestError::Ended(pid));
     }
-    let current = host
-        .procfs()
-        .labels_of(pid)
-        .and_then(|labels| labels.current);
-    if current.as_ref() != Some(context) {
-        return Err(format!("process {pid} is not in the cage of {context}"));
+    if procfs.context_of(pid).as_ref() != Some(context) {
+        return Err(GuestError::OtherContext {
+            pid,
+            context: Box::new(context.clone()),
+        });
     }
     if !domain::is_guest(host, context) || context.cage().len() < 2 {
-        return Err(format!(
-            "process {pid} runs as {context}, which is no guest with a pair of categories"
-        ));
+        return Err(GuestError::NoGuest {
+            pid,
+            context: Box::new(context.clone()),
+        });
     }
     let own = Uid::effective();
-    match user_of(host, pid) {
+    match procfs.user_of(pid) {
         Some(user) if own.is_root() || user == own.as_raw() => Ok(()),
-        Some(user) => Err(format!(
-            "process {pid} belongs to user {user}; only that user and root may label files for it"
-        )),
-        None => Err(format!("process {pid} has ended")),
+        Some(user) => Err(GuestError::Foreign { pid, user }),
+        None => Err(GuestError::Ended(pid)),
     }
-}
-
-/// The effective user of a process; `Uid:` of /proc/PID/status, proc(5).
-fn user_of(host: &RealHost, pid: Pid) -> Option<u32> {
-    let status = host.procfs().read(&format!("{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
 }

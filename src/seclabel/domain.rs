@@ -3,6 +3,7 @@
 //! Both come from the policy's own files, as libvirt reads them, and from
 //! questions to the policy; no distribution is known by name.
 
+use std::fmt;
 use std::io;
 
 use serde::Serialize;
@@ -11,6 +12,7 @@ use thiserror::Error;
 use crate::host::policy::{Policy, VirtualContexts};
 use crate::model::label::{Context, Level};
 use crate::selinux::names::LOAD;
+use crate::text::message::Message;
 
 /// What runs the guest's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -28,35 +30,14 @@ pub enum Accelerator {
 #[derive(Debug, Error)]
 pub enum DomainError {
     /// The policy's files are missing or unreadable.
-    #[error(
-        "cannot read which domain the policy has for guests: {0}; \
-         install a policy with virtual machine support (selinux-policy-default, selinux-policy-targeted)"
-    )]
     Files(#[source] io::Error),
-    /// A file without the line that is needed.
-    #[error(
-        "cannot tell which {0}: the policy's file for it is empty; install the policy's package anew \
-         (selinux-policy-default, selinux-policy-targeted)"
-    )]
+    /// A file lacks the line that says this.
     Empty(&'static str),
     /// The first line's domain is not in the policy.
-    #[error(
-        "cannot run the guest as '{0}': the policy does not know this context; \
-         load the svirt_launcher module: {LOAD}; and check that the SELinux user may have \
-         this role and categories: semanage user -l"
-    )]
     Unknown(String),
     /// TCG has no domain.
-    #[error(
-        "cannot run the guest with TCG: no guest domain of the policy may run code that it wrote \
-         (execmem); run with -accel kvm, or setsebool virt_use_execmem on"
-    )]
     NoExecmem,
     /// No image type suits the domain.
-    #[error(
-        "cannot label images for {domain}: the policy lets it write none of {tried}; name another domain \
-         with --label, or none, and svirt-exec finds one"
-    )]
     NoImageType {
         /// The domain.
         domain: String,
@@ -64,14 +45,60 @@ pub enum DomainError {
         tried: String,
     },
     /// The policy could not be asked.
-    #[error(
-        "cannot ask the policy: {0}; /sys/fs/selinux has to be mounted, and the svirt_launcher module be \
-         of this version: {LOAD}"
-    )]
     Ask(#[source] io::Error),
 }
 
-/// Contexts of a guest before it has a pair: all at the bare sensitivity.
+impl DomainError {
+    /// Returns what is wrong, and what to do.
+    pub fn message(&self) -> Message {
+        match self {
+            Self::Files(error) => Message::new(
+                format!("cannot read which domain the policy has for guests: {error}"),
+                "install a policy with virtual machine support (selinux-policy-default, \
+                 selinux-policy-targeted)",
+            ),
+            Self::Empty(what) => Message::new(
+                format!("cannot tell which {what}: the policy's file for it is empty"),
+                "install the policy's package anew (selinux-policy-default, selinux-policy-targeted)",
+            ),
+            Self::Unknown(context) => Message::new(
+                format!(
+                    "cannot run the guest as '{context}': the policy does not know this context"
+                ),
+                format!(
+                    "load the svirt_launcher module: {LOAD}; and check that the SELinux user may have \
+                     this role and categories: semanage user -l"
+                ),
+            ),
+            Self::NoExecmem => Message::new(
+                "cannot run the guest with TCG: no guest domain of the policy may run code that it wrote \
+                 (execmem)",
+                "run with -accel kvm, or setsebool virt_use_execmem on",
+            ),
+            Self::NoImageType { domain, tried } => Message::new(
+                format!(
+                    "cannot label images for {domain}: the policy lets it write none of {tried}"
+                ),
+                "name another domain with --label, or none, and svirt-exec finds one",
+            ),
+            Self::Ask(error) => Message::new(
+                format!("cannot ask the policy: {error}"),
+                format!(
+                    "/sys/fs/selinux has to be mounted, and the svirt_launcher module be of this version: \
+                     {LOAD}"
+                ),
+            ),
+        }
+    }
+}
+
+impl fmt::Display for DomainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.message().fmt(f)
+    }
+}
+
+/// Contexts of a guest before it has a pair: all without categories.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestTypes {
     /// Of the process.
@@ -82,26 +109,26 @@ pub struct GuestTypes {
     pub content: Context,
 }
 
-/// The domain of Fedora's and Debian's policy whose guests may run code they
-/// wrote, where `virtual_domain_context` has no second line.
+/// The domains of Fedora's and Debian's policy whose guests may run code that they wrote, if
+/// `virtual_domain_context` has no second line.
 const TCG_DOMAINS: [&str; 2] = ["svirt_tcg_t", "svirt_prot_exec_t"];
 
-/// The domain of guests in every policy that has one, for where the policy's files cannot be read: in
-/// that domain itself.
+/// The domain of guests in every policy that has one. The policy's files cannot be read in that domain
+/// itself.
 const GUEST_DOMAIN: &str = "svirt_t";
 
-/// Whether a context is the cage of a guest: libvirt's driver put us there.
-pub fn is_cage(policy: &dyn Policy, context: &Context) -> bool {
+/// Tells whether a context is that of a confined guest: libvirt's driver has put this process there.
+pub fn is_confined_guest(policy: &dyn Policy, context: &Context) -> bool {
     !context.cage().is_empty() && (context.kind == GUEST_DOMAIN || is_guest(policy, context))
 }
 
-/// Whether a context is one that guests run in.
+/// Tells whether guests run in the domain of a context.
 pub fn is_guest(policy: &dyn Policy, context: &Context) -> bool {
     TCG_DOMAINS.contains(&context.kind.as_str())
         || is_among(&policy.virtual_contexts().unwrap_or_default(), context)
 }
 
-/// As [`is_guest`], with what the policy's files say already read.
+/// Tells the same by what the policy's files say, which were read already.
 pub fn is_among(stated: &VirtualContexts, context: &Context) -> bool {
     TCG_DOMAINS.contains(&context.kind.as_str())
         || stated
@@ -110,7 +137,7 @@ pub fn is_among(stated: &VirtualContexts, context: &Context) -> bool {
             .any(|domain| domain.kind == context.kind)
 }
 
-/// Whether guests of any domain may read files of this label.
+/// Tells whether guests of any domain may read files with this label.
 pub fn may_any_read(policy: &dyn Policy, guest: &Context, label: &Context) -> bool {
     let stated = policy.virtual_contexts().unwrap_or_default();
     let kinds = stated.domains.iter().map(|domain| domain.kind.as_str());
@@ -123,7 +150,7 @@ pub fn may_any_read(policy: &dyn Policy, guest: &Context, label: &Context) -> bo
 /// What a writable image needs of its type.
 const IMAGE_PERMISSIONS: [&str; 5] = ["getattr", "lock", "open", "read", "write"];
 
-/// Whether the policy knows both contexts, and gives all of these.
+/// Tells whether the policy knows both contexts, and gives all of these permissions.
 fn ask(
     policy: &dyn Policy,
     source: &Context,
@@ -140,11 +167,11 @@ fn ask(
     }
 }
 
-/// Finds the domain and image types for a guest started by `own`. With a `stated` context, its
-/// domain is that one, and only the types of what it uses are looked for.
+/// Finds the domain and image types for a guest that `own` starts. If a context is `stated`, the domain is
+/// that one, and only the types of what it uses are looked for.
 ///
 /// # Errors
-/// Where the policy has none that fit.
+/// That the policy has none that fit, and those of asking it.
 pub fn guest_types(
     policy: &dyn Policy,
     own: &Context,
@@ -157,8 +184,8 @@ pub fn guest_types(
         .first()
         .ok_or(DomainError::Empty("domain guests run in"))?;
     let domain_of = |kind: &str| {
-        // User and role are the caller's, as in libvirt: a change of either needs
-        // exemptions that few domains have.
+        // User and role are the caller's, as in libvirt: a change of either needs exemptions that few
+        // domains have.
         let mut domain = own.with_type(kind);
         domain.range = own
             .range
@@ -205,16 +232,16 @@ pub fn guest_types(
     types_with(policy, &files, &domain)
 }
 
-/// The types of a guest that runs already, as its process has them.
+/// Finds the types for a guest that runs already in this context.
 ///
 /// # Errors
-/// Where the policy has no image type that fits.
+/// That the policy has no image type that fits, and those of asking it.
 pub fn types_of(policy: &dyn Policy, guest: &Context) -> Result<GuestTypes, DomainError> {
     let files = policy.virtual_contexts().map_err(DomainError::Files)?;
     types_with(policy, &files, &guest.bare())
 }
 
-/// The image types that suit a domain.
+/// Finds the image types that suit a domain.
 fn types_with(
     policy: &dyn Policy,
     files: &VirtualContexts,

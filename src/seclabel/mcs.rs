@@ -1,13 +1,13 @@
 //! Choosing a category pair that nobody on the host has, and claiming it.
 //!
-//! The kernel is the ledger. A pair is taken when some process is caged by it
-//! (`attr/current`) or has asked for it (`attr/exec`); to claim one is to ask
-//! for it with setexeccon(3), and then to look whether anybody else did. Of two
-//! launchers with overlapping claims the later one sees the earlier; both may
-//! back off; neither runs with the other's pair. This needs no daemon, no lock
-//! and no common directory, and holds across users.
+//! The kernel is the ledger. A pair is in use if some process runs with it (`attr/current`) or has asked
+//! for it (`attr/exec`). To claim one is to ask for it with setexeccon(3), and then to look whether
+//! anybody else has an overlapping one. Of two launchers with overlapping claims the later one sees the
+//! earlier; both may back off; neither runs with the other's pair. This needs no daemon, no lock and no
+//! common directory, and holds across users.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 
 use nix::unistd::Pid;
@@ -15,81 +15,54 @@ use thiserror::Error;
 
 use crate::host::process_labels::{ProcessLabels, Processes};
 use crate::model::label::{Categories, Category, CategoryPair, Context, Level, Range};
+use crate::text::message::Message;
 
 /// Fewest categories a range may have, as in libvirt.
 const FEWEST: usize = 8;
 
-/// Claims made before giving up while the range still has free pairs: each
-/// failure means that another launcher claimed the same pair at that moment.
+/// Claims made before giving up while the range still has free pairs. Each failure means that another
+/// launcher claimed the same pair at that moment.
 const ATTEMPTS: usize = 64;
-/// From so many pairs on, one is drawn without a look at who has which.
+/// Number of pairs from which on one is drawn without a look at who has which.
 const ABUNDANT: usize = 100_000;
 
 /// Why there is no pair.
 #[derive(Debug, Error)]
 pub enum PairError {
-    /// The range is too small to choose from.
-    #[error(
-        "cannot choose a category pair: {0} has {1} categories, at least {FEWEST} are needed; \
-         give a wider --mcs-range, or start from a login with a wider clearance"
-    )]
+    /// The range, and how many categories it has: too few to choose from.
     TooFew(String, usize),
     /// Every pair overlaps one in use.
-    #[error(
-        "cannot choose a category pair: all {total} pairs of {range} overlap one of the {taken} \
-         that are in use; stop a guest or give a wider --mcs-range"
-    )]
     UsedUp {
         /// The range.
         range: String,
         /// How many pairs it has.
         total: usize,
-        /// How many cages on this host overlap it.
-        taken: usize,
+        /// How many sets of categories in use on this host overlap it.
+        used: usize,
     },
     /// Others were always faster.
-    #[error(
-        "cannot claim a category pair: {ATTEMPTS} times another launcher claimed the same one; \
-         try again, or give a wider --mcs-range"
-    )]
     Contended,
-    /// The level that the caller asked for is held.
-    #[error(
-        "cannot use level {level}: process {pid} ({label}) is in an overlapping cage; give another \
-         level, or --share-level where both may use each other's files"
-    )]
+    /// Somebody has overlapping categories with the level that the caller asked for.
     Held {
         /// The level asked for.
         level: String,
-        /// Who holds it.
+        /// The process that has them.
         pid: Pid,
-        /// With which label.
+        /// Its label.
         label: String,
     },
-    /// A level that is no cage.
-    #[error(
-        "cannot use level {0}: a guest needs two categories at least; with fewer, what it writes is \
-         open to other guests (CVE-2021-3631)"
-    )]
+    /// A level with fewer than two categories.
     TooOpen(String),
     /// A level of another sensitivity than the caller's.
-    #[error(
-        "cannot use level {level}: its sensitivity is not that of this login, {own}, which guests \
-         keep; write {own} in its place, or start from a login at that level (newrole -l)"
-    )]
     Sensitivity {
         /// The level asked for.
         level: String,
         /// The caller's low sensitivity.
         own: String,
     },
-    /// A range, where one level is needed.
-    #[error(
-        "cannot use '{0}': a guest is at one level, not in a range; leave out what follows the dash"
-    )]
+    /// A range, instead of one level.
     Ranged(String),
     /// The kernel or the policy did not accept the claim.
-    #[error("cannot ask the kernel for '{context}' at the next execve: {source}")]
     Claim {
         /// The context.
         context: String,
@@ -97,18 +70,80 @@ pub enum PairError {
         source: io::Error,
     },
     /// /proc could not be read.
-    #[error("cannot read which categories are in use from /proc: {0}")]
     Scan(#[source] io::Error),
-    /// No randomness.
-    #[error("cannot read random bytes: {0}")]
+    /// There are no random bytes.
     Random(#[source] io::Error),
 }
 
-/// The categories that pairs are drawn from: the caller's clearance, all where
-/// it has none, narrowed by `--mcs-range`.
+impl PairError {
+    /// Returns what is wrong, and what to do.
+    pub fn message(&self) -> Message {
+        match self {
+            Self::TooFew(range, count) => Message::new(
+                format!(
+                    "cannot choose a category pair: {range} has {count} categories, at least {FEWEST} are \
+                     needed"
+                ),
+                "give a wider --mcs-range, or start from a login with a wider clearance",
+            ),
+            Self::UsedUp { range, total, used } => Message::new(
+                format!(
+                    "cannot choose a category pair: all {total} pairs of {range} overlap one of the \
+                     {used} that are in use"
+                ),
+                "stop a guest or give a wider --mcs-range",
+            ),
+            Self::Contended => Message::new(
+                format!(
+                    "cannot claim a category pair: {ATTEMPTS} times another launcher claimed the same one"
+                ),
+                "try again, or give a wider --mcs-range",
+            ),
+            Self::Held { level, pid, label } => Message::new(
+                format!(
+                    "cannot use level {level}: process {pid} ({label}) has overlapping MCS categories"
+                ),
+                "give another level, or --share-level where both may use each other's files",
+            ),
+            Self::TooOpen(level) => Message::new(
+                format!("cannot use level {level}: a guest needs two categories at least"),
+                "with fewer, what it writes is open to other guests (CVE-2021-3631)",
+            ),
+            Self::Sensitivity { level, own } => Message::new(
+                format!(
+                    "cannot use level {level}: its sensitivity is not that of this login, {own}, which \
+                     guests keep"
+                ),
+                format!(
+                    "write {own} in its place, or start from a login at that level (newrole -l)"
+                ),
+            ),
+            Self::Ranged(range) => Message::new(
+                format!("cannot use '{range}': a guest is at one level, not in a range"),
+                "leave out what follows the dash",
+            ),
+            Self::Claim { context, source } => {
+                format!("cannot ask the kernel for '{context}' at the next execve: {source}").into()
+            }
+            Self::Scan(error) => {
+                format!("cannot read which categories are in use from /proc: {error}").into()
+            }
+            Self::Random(error) => format!("cannot read random bytes: {error}").into(),
+        }
+    }
+}
+
+impl fmt::Display for PairError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.message().fmt(f)
+    }
+}
+
+/// Returns the categories that pairs are drawn from: the caller's clearance, or all if it has none,
+/// narrowed by `--mcs-range`.
 ///
 /// # Errors
-/// Where fewer than eight are left.
+/// That fewer than eight are left.
 pub fn range(own: &Context, narrowed: Option<Categories>) -> Result<Categories, PairError> {
     let cleared = own
         .range
@@ -123,12 +158,12 @@ pub fn range(own: &Context, narrowed: Option<Categories>) -> Result<Categories, 
     Ok(range)
 }
 
-/// How many pairs a range has.
+/// Returns how many pairs a range has.
 fn pair_count(categories: usize) -> usize {
     categories.saturating_mul(categories.saturating_sub(1)) / 2
 }
 
-/// A random number below `bound`, every one equally likely.
+/// Returns a random number below `bound`, every one equally likely.
 fn random_below(bound: u32) -> Result<u32, PairError> {
     // Values from the last incomplete run of `bound` would favour small numbers.
     let fair = u32::MAX.saturating_sub(u32::MAX.checked_rem(bound).unwrap_or(0));
@@ -147,32 +182,32 @@ fn getrandom(bytes: &mut [u8]) -> io::Result<()> {
     std::fs::File::open("/dev/urandom")?.read_exact(bytes)
 }
 
-/// The pairs of a range that overlap none of `taken`. Of a cage of one category no pair is free
-/// that has it, of a larger one none that lies in it, which two categories are that are their own.
+/// The pairs of a range that overlap no set in use. A set of one category excludes every pair that
+/// contains it; a larger set excludes every pair within it.
 struct FreePairs {
     open: Categories,
-    /// Categories that larger cages have, each with everything that it is in a cage with.
+    /// Categories of larger sets, each with all that are in a set with it.
     together: BTreeMap<Category, Categories>,
 }
 
 impl FreePairs {
-    fn new(range: &Categories, taken: &[Categories]) -> Self {
+    fn new(range: &Categories, used: &[Categories]) -> Self {
         let mut open = *range;
         let mut together: BTreeMap<Category, Categories> = BTreeMap::new();
-        for cage in taken {
-            if cage.len() == 1 {
-                open = open.difference(cage);
+        for set in used {
+            if set.len() == 1 {
+                open = open.difference(set);
             } else {
-                for category in cage.iter() {
+                for category in set.iter() {
                     let with = together.entry(category).or_default();
-                    *with = with.union(cage);
+                    *with = with.union(set);
                 }
             }
         }
         Self { open, together }
     }
 
-    /// The higher categories with which one is a free pair.
+    /// Returns the higher categories with which one is a free pair.
     fn partners(&self, low: Category) -> Categories {
         let higher = self.open.above(low);
         match self.together.get(&low) {
@@ -181,8 +216,8 @@ impl FreePairs {
         }
     }
 
-    /// Each category, and how many partners it has. That is counted only for those in larger cages:
-    /// of the others it is how many are left.
+    /// Returns each category, and how many partners it has. They are counted only for categories of
+    /// larger sets; any other category has all that are left.
     fn counts(&self) -> impl Iterator<Item = (Category, usize)> {
         let mut left = self.open.len();
         self.open.iter().map(move |low| {
@@ -198,16 +233,16 @@ impl FreePairs {
     }
 }
 
-/// A pair of the range that overlaps none of `taken`, every free one equally likely.
+/// Draws a pair of the range that overlaps no set in use, every free one equally likely.
 ///
-/// The effort does not grow with how many are taken: no pair is tried and thrown away.
+/// The effort does not grow with how many are in use: no pair is tried and thrown away.
 ///
 /// # Errors
-/// Where every pair is taken, with the count.
-pub fn draw(range: &Categories, taken: &[Categories]) -> Result<CategoryPair, PairError> {
-    let free = FreePairs::new(range, taken);
+/// That every pair is in use, and those of reading random bytes.
+pub fn draw(range: &Categories, used: &[Categories]) -> Result<CategoryPair, PairError> {
+    let free = FreePairs::new(range, used);
     let count: usize = free.counts().map(|(_, partners)| partners).sum();
-    // None of an empty range: that is found to be used up below.
+    // An empty range has none: it is found to be used up below.
     let bound = u32::try_from(count).unwrap_or(u32::MAX).max(1);
     let mut index = random_below(bound)? as usize;
     for (low, partners) in free.counts() {
@@ -221,43 +256,46 @@ pub fn draw(range: &Categories, taken: &[Categories]) -> Result<CategoryPair, Pa
             }
         }
     }
-    // A running guest's cage is in its journal entry and on its files too.
-    let cages: BTreeSet<&Categories> = taken.iter().filter(|set| in_range(set, range)).collect();
+    // A running guest's pair is in its journal entry and on its files too.
+    let used: BTreeSet<&Categories> = used.iter().filter(|set| in_range(set, range)).collect();
     Err(PairError::UsedUp {
         range: range.to_string(),
         total: pair_count(range.len()),
-        taken: cages.len(),
+        used: used.len(),
     })
 }
 
-fn in_range(cage: &Categories, range: &Categories) -> bool {
-    !cage.intersection(range).is_empty()
+fn in_range(set: &Categories, range: &Categories) -> bool {
+    !set.intersection(range).is_empty()
 }
 
-/// Cages of a process: what it is in, and what it has asked for.
-fn cages(process: &ProcessLabels) -> impl Iterator<Item = (Categories, &Context)> {
+/// Returns the categories that a process has, and those that it has asked for.
+fn categories_of(process: &ProcessLabels) -> impl Iterator<Item = (Categories, &Context)> {
     [&process.pending, &process.current]
         .into_iter()
         .flatten()
         .map(|context| (context.cage(), context))
-        .filter(|(cage, _)| !cage.is_empty())
+        .filter(|(categories, _)| !categories.is_empty())
 }
 
-/// Every cage on the host.
-pub fn taken(processes: &[ProcessLabels]) -> Vec<Categories> {
+/// Returns every set of categories that some process has or has asked for.
+pub fn used_categories(processes: &[ProcessLabels]) -> Vec<Categories> {
     let all: BTreeSet<Categories> = processes
         .iter()
-        .flat_map(cages)
-        .map(|(cage, _)| cage)
+        .flat_map(categories_of)
+        .map(|(categories, _)| categories)
         .collect();
     all.into_iter().collect()
 }
 
-/// The first process in a cage that overlaps this one.
-pub fn holder<'a>(cage: &Categories, processes: &'a [ProcessLabels]) -> Option<(Pid, &'a Context)> {
+/// Returns the first process whose categories overlap these, with its context.
+pub fn overlapping_process<'a>(
+    categories: &Categories,
+    processes: &'a [ProcessLabels],
+) -> Option<(Pid, &'a Context)> {
     processes.iter().find_map(|process| {
-        cages(process)
-            .find(|(other, _)| other.overlaps(cage))
+        categories_of(process)
+            .find(|(other, _)| other.overlaps(categories))
             .map(|(_, context)| (process.pid, context))
     })
 }
@@ -267,35 +305,35 @@ pub fn holder<'a>(cage: &Categories, processes: &'a [ProcessLabels]) -> Option<(
 pub struct Claim {
     /// The guest's context, which the next execve(2) will enter.
     pub context: Context,
-    /// Who else there was when it was this process's.
+    /// The other processes that there were when it was this process's.
     pub processes: Vec<ProcessLabels>,
 }
 
 impl Claim {
-    /// How many processes there are whose labels the kernel would not show (hidepid, a PID namespace).
+    /// Returns how many processes do not show their labels (hidepid, a PID namespace).
     pub fn hidden(&self) -> usize {
         let hidden = self.processes.iter().filter(|process| process.hidden);
         hidden.count()
     }
 }
 
-/// Whether a range has so many pairs that one is drawn without a look at who has which.
+/// Tells whether a range has so many pairs that one is drawn without a look at who has which.
 pub fn is_abundant(range: &Categories) -> bool {
     pair_count(range.len()) >= ABUNDANT
 }
 
-/// Draws a pair that is not among `busy` and claims it. It is this process's when a look at everybody
-/// after this has found nobody else in it.
+/// Draws a pair that overlaps none of `used`, and asks the kernel for it. It is this process's once a look
+/// at every process after this has found nobody else with overlapping categories.
 ///
 /// # Errors
-/// Where the range is used up, or the policy refuses the context.
-pub fn ask(
+/// That the range is used up, or that the policy refuses the context.
+pub fn claim_unverified(
     host: &dyn Processes,
     domain: &Context,
     range: &Categories,
-    busy: &[Categories],
+    used: &[Categories],
 ) -> Result<Context, PairError> {
-    let pair = draw(range, busy)?;
+    let pair = draw(range, used)?;
     let context = domain.at(Level::with_pair(domain.sensitivity(), pair));
     enter_next(host, &context)?;
     Ok(context)
@@ -304,7 +342,7 @@ pub fn ask(
 /// Asks the kernel for a context at the next execve(2).
 ///
 /// # Errors
-/// Where the policy refuses it.
+/// That the policy refuses it.
 pub fn enter_next(host: &dyn Processes, context: &Context) -> Result<(), PairError> {
     host.claim(context).map_err(|source| PairError::Claim {
         context: context.to_string(),
@@ -312,49 +350,48 @@ pub fn enter_next(host: &dyn Processes, context: &Context) -> Result<(), PairErr
     })
 }
 
-/// Draws pairs until one is claimed by this process alone.
-///
-/// `avoid` are pairs that files or journal entries still carry.
+/// Draws pairs until one is claimed by this process alone. `avoid` are those that files or journal entries
+/// still carry.
 ///
 /// # Errors
-/// Where the range is used up, the policy refuses the context, or others are faster.
+/// That the range is used up, that the policy refuses the context, or that others are faster.
 pub fn claim(
     host: &dyn Processes,
     domain: &Context,
     range: &Categories,
     avoid: &[Categories],
 ) -> Result<Claim, PairError> {
-    // What makes a pair this process's is the look at everybody after the claim. One before it only
-    // saves drawing another, which is likely where there are few.
-    let mut busy = avoid.to_vec();
+    // What makes a pair this process's is the look at every process after the claim. One before it only
+    // saves drawing another, which is likely if there are few.
+    let mut used = avoid.to_vec();
     if !is_abundant(range) {
-        busy.extend(taken(&host.entered().map_err(PairError::Scan)?));
+        used.extend(used_categories(&host.entered().map_err(PairError::Scan)?));
     }
     for _ in 0..ATTEMPTS {
-        let context = ask(host, domain, range, &busy)?;
+        let context = claim_unverified(host, domain, range, &used)?;
         let processes = host.processes().map_err(PairError::Scan)?;
-        if holder(&context.cage(), &processes).is_none() {
+        if overlapping_process(&context.cage(), &processes).is_none() {
             return Ok(Claim { context, processes });
         }
-        busy = taken(&processes);
-        busy.extend_from_slice(avoid);
+        used = used_categories(&processes);
+        used.extend_from_slice(avoid);
     }
     Err(PairError::Contended)
 }
 
-/// Whether a level that the caller chose may be one that others are at.
+/// Whether others may have overlapping categories with a level that the caller chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// No: somebody in an overlapping cage is an error.
+    /// No: it is an error if somebody has.
     Refused,
     /// `--share-level`.
     Meant,
 }
 
-/// The level that the caller chose with a context, at which a guest of `own` may run.
+/// Returns the level that the caller chose with a context, at which a guest of `own` may run.
 ///
 /// # Errors
-/// Where it is a range, of another sensitivity, or no cage.
+/// A range, another sensitivity, or fewer than two categories.
 pub fn chosen(own: &Context, context: &Context) -> Result<Level, PairError> {
     let text = || {
         let range = context.range.as_ref();
@@ -377,13 +414,12 @@ pub fn chosen(own: &Context, context: &Context) -> Result<Level, PairError> {
     Ok(level)
 }
 
-/// Whether nobody is in a cage that overlaps that of a context.
+/// Checks that no process has overlapping categories with a context.
 ///
 /// # Errors
-/// Who is.
-pub fn unheld(context: &Context, processes: &[ProcessLabels]) -> Result<(), PairError> {
-    let cage = context.cage();
-    match holder(&cage, processes) {
+/// The first that has.
+pub fn check_no_overlap(context: &Context, processes: &[ProcessLabels]) -> Result<(), PairError> {
+    match overlapping_process(&context.cage(), processes) {
         None => Ok(()),
         Some((pid, label)) => Err(PairError::Held {
             level: context.level().to_string(),
@@ -393,10 +429,10 @@ pub fn unheld(context: &Context, processes: &[ProcessLabels]) -> Result<(), Pair
     }
 }
 
-/// Claims a level that the caller chose; [`chosen`] has looked at it.
+/// Claims a level that the caller chose, which [`chosen`] has looked at.
 ///
 /// # Errors
-/// Where somebody is in an overlapping cage and that is not meant, or the policy refuses the
+/// That somebody has overlapping categories and that is not meant, or that the policy refuses the
 /// context.
 pub fn claim_level(
     host: &dyn Processes,
@@ -406,7 +442,7 @@ pub fn claim_level(
     enter_next(host, &context)?;
     let processes = host.processes().map_err(PairError::Scan)?;
     if sharing == Sharing::Refused {
-        unheld(&context, &processes)?;
+        check_no_overlap(&context, &processes)?;
     }
     Ok(Claim { context, processes })
 }

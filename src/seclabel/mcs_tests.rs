@@ -69,7 +69,7 @@ fn the_last_free_pair_is_found() {
             error,
             PairError::UsedUp {
                 total: 28,
-                taken: 28,
+                used: 28,
                 ..
             }
         ),
@@ -149,7 +149,7 @@ fn a_pending_claim_counts_and_a_clearance_does_not() {
             hidden: false,
         },
     ];
-    assert_eq!(taken(&processes), [set("c1,c2")]);
+    assert_eq!(used_categories(&processes), [set("c1,c2")]);
     for (level, held) in [
         ("s0:c1,c2", true),
         ("s0:c1.c3", true),
@@ -158,10 +158,17 @@ fn a_pending_claim_counts_and_a_clearance_does_not() {
         ("s0", false),
     ] {
         let asked = context(&format!("u:r:svirt_t:{level}"));
-        assert_eq!(unheld(&asked, &processes).is_err(), held, "{level}");
+        assert_eq!(
+            check_no_overlap(&asked, &processes).is_err(),
+            held,
+            "{level}"
+        );
     }
-    assert_eq!(holder(&set("c2"), &processes).unwrap().0, Pid::from_raw(7));
-    assert!(holder(&set("c5,c6"), &processes).is_none());
+    assert_eq!(
+        overlapping_process(&set("c2"), &processes).unwrap().0,
+        Pid::from_raw(7)
+    );
+    assert!(overlapping_process(&set("c5,c6"), &processes).is_none());
 }
 
 #[test]
@@ -249,14 +256,14 @@ proptest! {
                     prop_assert!(!set.is_subset(cage));
                 }
             }
-            Err(PairError::UsedUp { total, taken, .. }) => {
+            Err(PairError::UsedUp { total, used, .. }) => {
                 prop_assert!(free.is_empty());
                 prop_assert_eq!(total, pair_count(numbers.len()));
                 let within: BTreeSet<_> = models
                     .iter()
                     .filter(|cage| !cage.is_disjoint(&range_model))
                     .collect();
-                prop_assert_eq!(taken, within.len());
+                prop_assert_eq!(used, within.len());
             }
             Err(error) => prop_assert!(false, "{}", error),
         }

@@ -21,6 +21,6 @@ pub use fd::{
 pub use proc_file::{kernel_log, read_at_once, rest_at_once};
 pub use process::{
     caller_environment, double_fork, drop_code_pages, raise_descriptor_limit,
-    restore_descriptor_limit, start_detached, variable, wait_for_starters,
+    restore_descriptor_limit, start_detached, variable, wait_for_exit, wait_for_starters,
 };
 pub use signal::{heed_termination, ignore_termination, write_error};

@@ -161,6 +161,13 @@ fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Waits until the process that a pidfd stands for has ended; poll(2).
+pub fn wait_for_exit(pidfd: BorrowedFd<'_>) {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut end = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    while poll(&mut end, PollTimeout::NONE) == Err(nix::errno::Errno::EINTR) {}
+}
+
 /// Drops the pages of this program's code until they are needed again: a process that waits for a
 /// guest's end needs few of them. The kernel reads them anew from the file; MADV_DONTNEED of madvise(2).
 pub fn drop_code_pages() {

@@ -1,4 +1,4 @@
-//! Why nothing was launched: what is said, and with which status.
+//! What is said on standard error: a problem and its remedy, and the exit status that goes with it.
 
 use std::fmt;
 
@@ -6,9 +6,9 @@ use crate::text::escape;
 
 /// Exit status when the launcher refused or failed, as of env(1) and timeout(1).
 pub const REFUSED: u8 = 125;
-/// QEMU is there and cannot be executed.
+/// Exit status when QEMU is there and cannot be executed.
 pub const NOT_EXECUTABLE: u8 = 126;
-/// There is no such QEMU.
+/// Exit status when there is no such QEMU.
 pub const NOT_FOUND: u8 = 127;
 
 /// What is wrong, and what to do about it. Printed as `problem; remedy`.
@@ -55,18 +55,24 @@ impl fmt::Display for Message {
     }
 }
 
+/// Joins messages to one line.
+pub fn joined(messages: &[Message]) -> String {
+    let messages: Vec<String> = messages.iter().map(Message::to_string).collect();
+    messages.join("; ")
+}
+
 /// Why nothing was launched: one message a line, and the exit status.
 #[derive(Debug)]
 pub struct Refusal {
     /// Lines for standard error.
-    pub messages: Vec<String>,
+    pub messages: Vec<Message>,
     /// Exit status.
     pub status: u8,
 }
 
 impl Refusal {
-    /// Several reasons, with status 125.
-    pub fn new(messages: Vec<String>) -> Self {
+    /// Gives several reasons, with status 125.
+    pub fn new(messages: Vec<Message>) -> Self {
         Self {
             messages,
             status: REFUSED,
@@ -76,17 +82,17 @@ impl Refusal {
 
 impl<E: std::error::Error> From<E> for Refusal {
     fn from(error: E) -> Self {
-        Self::new(vec![error.to_string()])
+        refuse(error.to_string())
     }
 }
 
-/// One reason, with status 125.
-pub fn refuse(message: impl Into<String>) -> Refusal {
+/// Gives one reason, with status 125.
+pub fn refuse(message: impl Into<Message>) -> Refusal {
     Refusal::new(vec![message.into()])
 }
 
-/// Writes a line to standard error, with the program's name; a closed or full standard error stops
-/// nothing.
+/// Writes a line to standard error, with the program's name. A standard error that is closed or full
+/// stops nothing.
 pub fn say(message: impl fmt::Display) {
     let message = escape::one_line(&message.to_string());
     crate::sys::write_error(format!("svirt-exec: {message}\n").as_bytes());

@@ -25,7 +25,7 @@ use svirt_exec::cli::Cli;
 use svirt_exec::host::pinned;
 use svirt_exec::host::privsep::Assistant;
 use svirt_exec::image::{self, ImageFormat};
-use svirt_exec::launch::planning;
+use svirt_exec::launch::dry_run;
 use svirt_exec::plan::report;
 use svirt_exec::{qemu, sys};
 
@@ -120,7 +120,7 @@ fn plan(words: &[OsString], disks: usize) {
     argv.extend(words.iter().cloned());
     let options = Cli::try_parse_from(argv).unwrap().launch;
     let environment: [CString; 0] = [];
-    let plan = planning::plan(&options, &environment).unwrap();
+    let plan = dry_run::plan(&options, &environment).unwrap();
     let pinned = plan
         .steps
         .iter()

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::text::message::Message;
+
 /// One line of the checklist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Check {
@@ -40,11 +42,13 @@ impl Check {
         }
     }
 
-    /// Returns a failed check with a message of this program. Its remedy follows the first semicolon.
-    pub(crate) fn said(name: &'static str, message: &str) -> Self {
-        match message.split_once("; ") {
-            Some((detail, fix)) => Self::bad(name, detail, fix),
-            None => Self::bad(name, message, "see the message"),
-        }
+    /// Returns a failed check with a message of this program.
+    pub(crate) fn said(name: &'static str, message: impl Into<Message>) -> Self {
+        let Message { problem, remedy } = message.into();
+        Self::bad(
+            name,
+            problem,
+            remedy.unwrap_or_else(|| "see the message".to_owned()),
+        )
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::host::{Files, Policy, RealHost};
-use crate::launch::exec::Command;
+use crate::launch::exec::QemuProgram;
 use crate::model::label::Context;
 use crate::observe::doctor::check::Check;
 use crate::observe::doctor::host::IMAGES;
@@ -16,6 +16,7 @@ use crate::selinux::advice::giving_type;
 use crate::selinux::names;
 use crate::selinux::{self, Mode};
 use crate::text::escape::quoted;
+use crate::text::message::Message;
 
 /// Checks that SELinux is on and enforcing.
 pub(crate) fn selinux_is_on(host: &RealHost) -> Check {
@@ -27,7 +28,7 @@ pub(crate) fn selinux_is_on(host: &RealHost) -> Check {
             "on, permissive: guests get labels, and nothing holds them to those",
             "setenforce 1, and SELINUX=enforcing in /etc/selinux/config",
         ),
-        Mode::Disabled if own_domain::hides_selinux(host) => Check::bad(
+        Mode::Disabled if own_domain::hides_selinux(host.procfs()) => Check::bad(
             name,
             "this process has a label, but selinuxfs is not visible here: a container hides it",
             "run svirt-exec outside the container, or mount /sys/fs/selinux into it",
@@ -93,7 +94,10 @@ pub(crate) fn own_domain(own: &Context) -> Check {
     let why = own_domain::why_not(own);
     Check::said(
         name,
-        &format!("{detail}, not in {}: {why}", names::OWN_DOMAIN),
+        Message {
+            problem: format!("{detail}, not in {}: {}", names::OWN_DOMAIN, why.problem),
+            remedy: why.remedy,
+        },
     )
 }
 
@@ -104,7 +108,7 @@ pub(crate) fn own_range(own: &Context) -> Check {
             "categories",
             format!("{} to draw pairs from: {range}", range.len()),
         ),
-        Err(error) => Check::said("categories", &error.to_string()),
+        Err(error) => Check::said("categories", error.message()),
     }
 }
 
@@ -114,7 +118,7 @@ pub(crate) fn virtual_contexts(host: &RealHost) -> Check {
     let stated = match host.virtual_contexts() {
         Ok(stated) => stated,
         Err(error) => {
-            return Check::said(name, &domain::DomainError::Files(error).to_string());
+            return Check::said(name, domain::DomainError::Files(error).message());
         }
     };
     let (domains, images) = (&stated.domains, &stated.images);
@@ -165,26 +169,26 @@ pub(crate) fn guest_domain(host: &RealHost, name: &'static str, types: &GuestTyp
 pub(crate) fn qemu_entry(
     host: &RealHost,
     own: &Context,
-    command: &Command,
+    program: &QemuProgram,
     domain: &Context,
     privilege: Privilege,
 ) -> Check {
     let name = "qemu_entry";
     let asked = host
-        .pin(&command.program)
+        .pin(&program.path)
         .and_then(|program| preflight::entry(host, own, &program, domain, privilege));
     match asked {
         Err(error) => Check::bad(
             name,
-            format!("{} cannot be looked at: {error}", quoted(&command.program)),
+            format!("{} cannot be looked at: {error}", quoted(&program.path)),
             "check its permissions",
         ),
         Ok(failures) => match failures.first() {
             None => Check::well(
                 name,
-                format!("{} may be run in {}", quoted(&command.program), domain.kind),
+                format!("{} may be run in {}", quoted(&program.path), domain.kind),
             ),
-            Some(first) => Check::said(name, first),
+            Some(first) => Check::said(name, first.clone()),
         },
     }
 }

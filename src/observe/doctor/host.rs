@@ -2,10 +2,10 @@
 
 use crate::host::mountinfo::{self, MOUNTINFO};
 use crate::host::{Processes, RealHost};
-use crate::launch::exec::Command;
+use crate::launch::exec::QemuProgram;
 use crate::observe::doctor::check::Check;
-use crate::restore::command;
-use crate::restore::journal::{Entry, Journal};
+use crate::restore::journal::{Journal, JournalEntry};
+use crate::restore::liveness;
 use crate::sys;
 use crate::text::escape::{quoted, shell_word};
 use nix::errno::Errno;
@@ -36,7 +36,7 @@ fn qemu_names() -> [OsString; 2] {
 pub(crate) fn qemu_found(
     qemu: Option<&OsStr>,
     environment: &[CString],
-) -> (Check, Option<Command>) {
+) -> (Check, Option<QemuProgram>) {
     let name = "qemu";
     let path = sys::variable(environment, "PATH");
     let mut words: Vec<OsString> = match qemu {
@@ -47,18 +47,18 @@ pub(crate) fn qemu_found(
         // Not in PATH; Fedora's and RHEL's.
         words.push("/usr/libexec/qemu-kvm".into());
     }
-    let mut why = String::new();
+    let mut why = None;
     for word in words {
-        match Command::find(std::slice::from_ref(&word), path.as_deref()) {
-            Ok(command) => {
-                let detail = quoted(&command.program);
-                return (Check::well(name, detail), Some(command));
+        match QemuProgram::find(std::slice::from_ref(&word), path.as_deref()) {
+            Ok(program) => {
+                let detail = quoted(&program.path);
+                return (Check::well(name, detail), Some(program));
             }
-            Err(refusal) if why.is_empty() => why = refusal.messages.join("; "),
-            Err(_) => {}
+            Err(refusal) => why = why.or_else(|| refusal.messages.into_iter().next()),
         }
     }
-    (Check::said(name, &why), None)
+    let why = why.unwrap_or_else(|| "no QEMU to look for".into());
+    (Check::said(name, why), None)
 }
 
 /// Checks that svirt-exec is not on a file system mounted nosuid. The kernel silently enters no domain
@@ -186,7 +186,7 @@ pub(crate) fn descriptors() -> Check {
 
 /// Checks the state directory, and each journal entry in it.
 pub(crate) fn state(host: &RealHost) -> Vec<Check> {
-    let directory = Journal::of(Uid::effective());
+    let directory = Journal::directory_of(Uid::effective());
     let entries = match state_entries(&directory) {
         Ok(Some(entries)) => entries,
         Ok(None) => return vec![Check::well(STATE, "none yet; the first launch makes it")],
@@ -203,7 +203,8 @@ pub(crate) fn state(host: &RealHost) -> Vec<Check> {
         format!("{}, {} entries", quoted(&directory), entries.len()),
     )];
     let processes = host.processes().unwrap_or_default();
-    let is_alive = |entry: &Entry| command::alive(host, entry, &processes).is_some();
+    let is_alive =
+        |entry: &JournalEntry| liveness::process_of(host.procfs(), entry, &processes).is_some();
     checks.extend(
         entries
             .iter()
@@ -251,7 +252,7 @@ fn state_entries(directory: &Path) -> Result<Option<Vec<PathBuf>>, StateError> {
 }
 
 /// Checks one journal entry. None if its guest runs, or a keeper has removed it meanwhile.
-fn journal_entry(path: &Path, is_alive: &dyn Fn(&Entry) -> bool) -> Option<Check> {
+fn journal_entry(path: &Path, is_alive: &dyn Fn(&JournalEntry) -> bool) -> Option<Check> {
     match Journal::read(path) {
         Err(_) if !path.exists() => None,
         Err(error) => Some(Check::bad(

@@ -96,7 +96,7 @@ fn examine_confinement(
                 checks.push(confinement::guest_domain(host, name, &types));
                 domains.push((name, types));
             }
-            Err(error) => checks.push(Check::said(name, &error.to_string())),
+            Err(error) => checks.push(Check::said(name, error.message())),
         }
     }
     let (found, command) = host::qemu_found(qemu, environment);

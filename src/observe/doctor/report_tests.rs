@@ -1,12 +1,13 @@
 //! The checklist as it is printed.
 
 use super::*;
+use crate::text::message::Message;
 
 #[test]
 fn the_checklist_is_the_documented_object() {
     let checks = [
         Check::well("one", "fine"),
-        Check::said("two", "cannot do it: no; do that; or that"),
+        Check::said("two", Message::new("cannot do it: no", "do that; or that")),
     ];
     assert!(!all_passed(&checks) && all_passed(&checks[..1]));
     let value: serde_json::Value = serde_json::from_str(&json(&checks).unwrap()).unwrap();

@@ -1,6 +1,6 @@
-//! How a keeper is asked for something while its guest runs: a socket with an abstract name
-//! (unix(7)), which ends with the keeper. Who asks is a process of the keeper's domain, of the same
-//! user or of root.
+//! The control socket of a keeper: how it is asked for something while its guest runs. Its name is
+//! abstract (unix(7)), so that it ends with the keeper. Only processes of the keeper's domain, of the
+//! same user or of root, are heard.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, Read, Write};
@@ -14,16 +14,16 @@ use std::time::Duration;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Uid;
 
-use crate::restore::keeper::client::END;
 use crate::restore::keeper::job;
+use crate::restore::keeper::protocol::{END, FromKeeper};
 use crate::text::escape::quoted;
-use crate::text::message::{Refusal, refuse};
+use crate::text::message::{Message, Refusal, refuse};
 
 /// How long a keeper listens to a caller who says nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Longest request, in bytes: 10,000 names.
-const LONGEST: u64 = 40 << 20;
+/// Bytes of the longest request: 10,000 names.
+const MAX_REQUEST: u64 = 40 << 20;
 
 /// What a keeper is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,28 +45,28 @@ impl Verb {
 
 /// Where a keeper listens.
 #[derive(Debug)]
-pub struct Door(UnixListener);
+pub struct ControlSocket(UnixListener);
 
 fn address(entry: &Path) -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(entry.as_os_str().as_bytes())
 }
 
-impl Door {
-    /// Opens the door of an entry's keeper. None where that cannot be: nothing is given back or
-    /// shared before the guest's end then.
+impl ControlSocket {
+    /// Opens the socket of an entry's keeper. None if that fails: nothing is given back or shared before
+    /// the guest's end then.
     pub fn open(entry: &Path) -> Option<Self> {
         UnixListener::bind_addr(&address(entry).ok()?)
             .ok()
             .map(Self)
     }
 
-    /// To be waited for.
+    /// Returns the descriptor to wait for.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 
-    /// What somebody asks who may.
-    pub fn answer(&self) -> Option<Call> {
+    /// Accepts a request. None if the caller may not ask, or asks for nothing that is known.
+    pub fn accept(&self) -> Option<Request> {
         let (stream, _) = self.0.accept().ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         stream.set_write_timeout(Some(PATIENCE)).ok()?;
@@ -74,8 +74,8 @@ impl Door {
         if uid != 0 && uid != Uid::effective().as_raw() {
             return None;
         }
-        let (verb, paths) = read(&stream).ok()?;
-        Some(Call {
+        let (verb, paths) = decode(&stream).ok()?;
+        Some(Request {
             verb,
             paths,
             stream,
@@ -85,7 +85,7 @@ impl Door {
 
 /// A request that is being answered.
 #[derive(Debug)]
-pub struct Call {
+pub struct Request {
     /// What for.
     pub verb: Verb,
     /// Of which files.
@@ -93,19 +93,25 @@ pub struct Call {
     stream: UnixStream,
 }
 
-impl Call {
+impl Request {
     /// Says one thing to whoever asks.
-    pub fn say(&self, what: u8, text: &str) {
-        let mut message = vec![what];
-        message.extend_from_slice(text.as_bytes());
-        message.push(END);
+    pub fn say(&self, message: &FromKeeper) {
         let mut stream = &self.stream;
-        let _ = stream.write_all(&message);
+        let _ = stream.write_all(&message.encode());
+    }
+
+    /// Says the last thing: whether everything was done.
+    pub fn close(&self, done: bool) {
+        self.say(&if done {
+            FromKeeper::Done
+        } else {
+            FromKeeper::Failed(String::new())
+        });
     }
 }
 
-fn read(from: impl Read) -> io::Result<(Verb, Vec<PathBuf>)> {
-    let mut reader = io::BufReader::new(from.take(LONGEST));
+fn decode(from: impl Read) -> io::Result<(Verb, Vec<PathBuf>)> {
+    let mut reader = io::BufReader::new(from.take(MAX_REQUEST));
     let mut byte = [0_u8];
     reader.read_exact(&mut byte)?;
     let bad = || io::Error::from(io::ErrorKind::InvalidData);
@@ -127,7 +133,7 @@ fn read(from: impl Read) -> io::Result<(Verb, Vec<PathBuf>)> {
     }
 }
 
-fn written(verb: Verb, paths: &[PathBuf]) -> Vec<u8> {
+fn encode(verb: Verb, paths: &[PathBuf]) -> Vec<u8> {
     let mut text = vec![verb.byte()];
     for path in paths {
         text.extend_from_slice(path.as_os_str().as_bytes());
@@ -137,29 +143,29 @@ fn written(verb: Verb, paths: &[PathBuf]) -> Vec<u8> {
     text
 }
 
-/// Asks the keeper of an entry that belongs to this user. True when it has done everything.
+/// Asks the keeper of an entry that belongs to the user `owner`. Returns whether it has done everything.
 ///
 /// # Errors
-/// Where it cannot be reached, or what it refuses.
+/// That it cannot be reached, or what it refuses.
 pub fn ask(
     entry: &Path,
     owner: u32,
     (verb, paths): (Verb, &[PathBuf]),
     tell: &mut dyn FnMut(&str),
 ) -> Result<bool, Refusal> {
-    let knock = || -> io::Result<UnixStream> {
+    let connect = || -> io::Result<UnixStream> {
         let mut stream = UnixStream::connect_addr(&address(entry)?)?;
         if getsockopt(&stream, PeerCredentials)?.uid() != owner {
             return Err(io::Error::other("its name is taken by somebody else"));
         }
-        stream.write_all(&written(verb, paths))?;
+        stream.write_all(&encode(verb, paths))?;
         Ok(stream)
     };
-    let keeper = knock().map_err(|error| {
-        refuse(format!(
-            "cannot reach the keeper of {}: {error}; labels go back at the guest's end, or, where \
-             the keeper was killed, with svirt-exec restore after that",
-            quoted(entry)
+    let keeper = connect().map_err(|error| {
+        refuse(Message::new(
+            format!("cannot reach the keeper of {}: {error}", quoted(entry)),
+            "labels go back at the guest's end, or, where the keeper was killed, with svirt-exec restore \
+             after that",
         ))
     })?;
     job::listen(&keeper, tell)
@@ -174,13 +180,13 @@ mod tests {
         let odd: PathBuf = OsString::from_vec(b"/x \xff\n".to_vec()).into();
         for verb in [Verb::Release, Verb::Share] {
             for paths in [vec![], vec!["/a".into()], vec!["/a".into(), odd.clone()]] {
-                let text = written(verb, &paths);
-                assert_eq!(read(text.as_slice()).unwrap(), (verb, paths));
+                let text = encode(verb, &paths);
+                assert_eq!(decode(text.as_slice()).unwrap(), (verb, paths));
                 for end in 0..text.len() {
-                    assert!(read(&text[..end]).is_err());
+                    assert!(decode(&text[..end]).is_err());
                 }
             }
         }
-        assert!(read(&b"X\0"[..]).is_err());
+        assert!(decode(&b"X\0"[..]).is_err());
     }
 }

@@ -1,9 +1,8 @@
-//! What the keeper itself does. How it is started and spoken to: `keeper`.
+//! What the keeper itself does: it receives its entry, takes the files over, serves requests while the
+//! guest runs, and puts the labels back. How it is started and spoken to: `client`.
 
-use std::ffi::OsStr;
-use std::io::{self, BufRead, Read};
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -11,320 +10,466 @@ use nix::unistd::Pid;
 
 use crate::host::runtime_dir;
 use crate::host::{Processes, RealHost};
-use crate::launch::attach;
 use crate::model::label::Context;
 use crate::restore::command;
-use crate::restore::entry_lock::Kept;
-use crate::restore::hold::{Hold, Wait};
+use crate::restore::entry_lock::EntryLock;
+use crate::restore::error::HoldError;
+use crate::restore::hold::Hold;
 use crate::restore::journal::Journal;
-use crate::restore::keeper::client::{
-    ASKED, CLAIMED, DONE, END, ENTRY, FAILED, LONGEST, PIDFD, READY, TAKEN, TALK, UNPROVEN, say,
-};
-use crate::restore::keeper::control::{Door, Verb};
+use crate::restore::keeper::client::{PIDFD, TALK, send};
+use crate::restore::keeper::control::{ControlSocket, Verb};
+use crate::restore::keeper::protocol::{FromKeeper, FromLauncher};
 use crate::restore::keeper::relay;
-use crate::restore::keeper::wait::{Asked, End, wait_for_cage, wait_for_end};
+use crate::restore::keeper::wait::{Asked, End, wait_for_context, wait_for_end};
+use crate::restore::lookup::Wait;
 use crate::restore::notify;
+use crate::restore::release;
 use crate::restore::running_guest;
 use crate::restore::share;
 use crate::seclabel::mcs;
 use crate::selinux;
 use crate::sys;
 use crate::text::escape::quoted;
+use crate::text::message::REFUSED;
 
-/// The keeper's own main.
+/// Runs what a process of the keeper's domain is started for: the first word says what. Returns its exit
+/// status.
 pub fn run(args: &[Vec<u8>]) -> u8 {
     let Some((verb, rest)) = args.split_first() else {
-        return 125;
+        return REFUSED;
     };
     match (verb.as_slice(), rest) {
         (b"restore", words) => command::run(words),
-        (b"detach", words) => attach::run(words),
+        (b"detach", words) => release::run(words),
         (b"share", words) => share::run(words),
         (b"relay", []) => relay::run(),
-        (verb @ (b"keep" | b"attend"), []) => keep(verb == b"attend"),
-        _ => 125,
+        (b"keep", []) => keep(Guest::OfLauncher),
+        (b"attend", []) => keep(Guest::Running),
+        _ => REFUSED,
     }
+}
+
+/// Whose labels a keeper keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guest {
+    /// Of the QEMU that this process's launcher becomes.
+    OfLauncher,
+    /// Of a guest that runs already (`attach`).
+    Running,
 }
 
 /// What a keeper was told before it was ready.
 struct Told {
-    entry: PathBuf,
-    claim: Option<Claimed>,
+    /// The journal entry. None if only the outcome of the look is wanted.
+    entry: Option<PathBuf>,
+    claim: Option<Claim>,
 }
 
 /// A context that the launcher claims.
-struct Claimed {
+struct Claim {
     context: Context,
     /// Whether the launcher leaves it to this process to find that nobody else has its pair.
-    asked: bool,
+    unverified: bool,
     /// As [`join`] found.
-    around: Result<Around, String>,
+    others: Result<Others, ClaimError>,
 }
 
-/// Who is there besides the launcher.
-struct Around {
-    /// Somebody in an overlapping cage.
-    other: Option<Pid>,
-    /// Whether there are processes that do not show their labels.
+/// Processes besides the launcher.
+struct Others {
+    /// One with overlapping categories.
+    overlapping: Option<Pid>,
+    /// Whether some do not show their labels.
     hidden: bool,
 }
 
-impl Claimed {
-    /// What is said of a context that was asked for; of another one the launcher knows itself.
-    fn found(&self) -> u8 {
-        match &self.around {
-            Ok(Around { other: Some(_), .. }) if self.asked => TAKEN,
-            Ok(Around { hidden: true, .. }) if self.asked => UNPROVEN,
-            _ => READY,
+/// Why a claim cannot be kept.
+#[derive(Debug, thiserror::Error)]
+enum ClaimError {
+    /// The process behind the pidfd is gone.
+    #[error("the guest has ended")]
+    Ended,
+    /// The launcher does not claim what it says.
+    #[error("process {0} does not claim {1}")]
+    NotClaimed(Pid, Box<Context>),
+    /// This process cannot claim it.
+    #[error("cannot keep the claim of {0}: {1}")]
+    Claim(Box<Context>, #[source] io::Error),
+    /// /proc cannot be read.
+    #[error(transparent)]
+    Proc(#[from] io::Error),
+}
+
+/// Why a keeper gives its entry up before anything is labelled.
+#[derive(Debug, thiserror::Error)]
+enum SetupError {
+    /// Files that cannot be held.
+    #[error(transparent)]
+    Hold(#[from] HoldError),
+    /// Files of a level that others have, too.
+    #[error("process {other} has overlapping MCS categories with {context}, and {why}")]
+    Shared {
+        other: Pid,
+        context: Box<Context>,
+        why: HoldError,
+    },
+    /// The claim cannot be kept.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The guest is none, or somebody else's.
+    #[error(transparent)]
+    Guest(#[from] running_guest::GuestError),
+    /// The path is no entry of this user's journal.
+    #[error("{} is no journal entry", quoted(.0))]
+    NoEntry(PathBuf),
+    /// The entry is for another context than was claimed.
+    #[error(
+        "{} is for {context}, which the launcher did not claim: a bug of svirt-exec, or its launcher was \
+         taken over; nothing was labelled",
+        quoted(path)
+    )]
+    OtherContext {
+        path: PathBuf,
+        context: Box<Context>,
+    },
+}
+
+impl Claim {
+    /// Returns what is said of a context that was claimed without a look. Of another one the launcher
+    /// knows itself.
+    fn verdict(&self) -> FromKeeper {
+        match &self.others {
+            Ok(Others {
+                overlapping: Some(_),
+                ..
+            }) if self.unverified => FromKeeper::Taken,
+            Ok(Others { hidden: true, .. }) if self.unverified => FromKeeper::ReadyUnproven,
+            _ => FromKeeper::Ready,
         }
     }
 }
 
-/// Listens until there is an entry; none where the launcher has ended before that, when nothing was
+/// Listens until there is an entry. None if the launcher has ended before that, when nothing was
 /// labelled yet.
 fn listen(host: &RealHost, talk: OwnedFd) -> Option<Told> {
     // What comes after an entry is said when this process has answered.
     let mut talk = io::BufReader::new(UnixStream::from(talk));
     let mut claim = None;
     loop {
-        let mut said = Vec::new();
-        (&mut talk).take(LONGEST).read_until(END, &mut said).ok()?;
-        let (what, word) = said.strip_suffix(&[END])?.split_first()?;
-        match *what {
-            CLAIMED | ASKED if claim.is_none() => {
-                let context: Context = std::str::from_utf8(word).ok()?.parse().ok()?;
-                let around = join(host, &context);
-                claim = Some(Claimed {
-                    context,
-                    asked: *what == ASKED,
-                    around,
+        let (context, unverified) = match FromLauncher::read(&mut talk)? {
+            FromLauncher::Claimed(context) if claim.is_none() => (context, false),
+            FromLauncher::ClaimedUnverified(context) if claim.is_none() => (context, true),
+            FromLauncher::Entry(path) => {
+                return Some(Told {
+                    entry: Some(path),
+                    claim,
                 });
             }
-            ENTRY => {
-                let entry = Path::new(OsStr::from_bytes(word)).to_path_buf();
-                return Some(Told { entry, claim });
-            }
+            FromLauncher::NoEntry => return Some(Told { entry: None, claim }),
             _ => return None,
-        }
-    }
-}
-
-/// Claims what the launcher claims, and from then on: who is not in the cage now comes into it knowing
-/// of this claim. Returns who is.
-fn join(host: &RealHost, context: &Context) -> Result<Around, String> {
-    let launcher = behind_pidfd(host).ok_or("the guest has ended")?;
-    claims(host, launcher, context)?;
-    keep_claimed(host, context)?;
-    others(host, launcher, context)
-}
-
-/// The pair stays claimed until the labels are back.
-fn keep_claimed(host: &RealHost, context: &Context) -> Result<(), String> {
-    host.claim(context)
-        .map_err(|error| format!("cannot keep the claim of {context}: {error}"))
-}
-
-/// Keeps the labels of an entry: of a guest that this process's launcher becomes, or, where it
-/// `attends`, of one that runs already.
-fn keep(attends: bool) -> u8 {
-    let talk = sys::inherited(TALK);
-    let Some(pidfd) = sys::inherited(PIDFD) else {
-        return 125;
-    };
-    let _ = nix::sys::prctl::set_name(c"svirt-keeper");
-    // A service manager ends everything in the guest's control group at once; labels
-    // go back first. Nothing here lasts longer than the guest.
-    sys::ignore_termination();
-    sys::raise_descriptor_limit();
-    let host = match RealHost::new() {
-        Ok(host) => host,
-        Err(error) => {
-            say(talk, FAILED, error.to_string());
-            return 125;
-        }
-    };
-    let Some(told) = talk
-        .and_then(|talk| talk.try_clone_to_owned().ok())
-        .and_then(|talk| listen(&host, talk))
-    else {
-        return 125;
-    };
-    let path = told.entry.as_path();
-    let claim = told.claim;
-    let found = claim.as_ref().map_or(READY, Claimed::found);
-    if path.as_os_str().is_empty() {
-        match claim.map(|claim| claim.around) {
-            Some(Err(why)) => say(talk, FAILED, why),
-            _ => say(talk, found, ""),
-        }
-        return 0;
-    }
-    // Nothing is labelled yet.
-    let give_up = |what: u8, why: String| {
-        if let Ok(journal) = Journal::open()
-            && journal.holds(path)
-        {
-            let _ = journal.remove(path);
-        }
-        say(talk, what, why);
-        125
-    };
-    if found == TAKEN {
-        return give_up(TAKEN, String::new());
-    }
-    let setup = || -> Result<(Journal, Hold, Context, Option<runtime_dir::Held>), String> {
-        let journal = Journal::open().map_err(|error| error.to_string())?;
-        if !journal.holds(path) {
-            return Err(format!("{} is no journal entry", quoted(path)));
-        }
-        let entry = Journal::read(path).map_err(|error| error.to_string())?;
-        let context: Context = entry
-            .context
-            .parse()
-            .map_err(|error| format!("{}: {error}", quoted(path)))?;
-        let of = behind_pidfd(&host).ok_or("the guest has ended")?;
-        let shared = match claim {
-            _ if attends => {
-                running_guest::verify(&host, of, entry.started, &context)?;
-                None
-            }
-            Some(claim) if claim.context == context => {
-                claims(&host, of, &context)?;
-                claim.around?.other
-            }
-            _ => {
-                return Err(format!(
-                    "{} is for {context}, which the launcher did not claim: a bug of svirt-exec, or \
-                     its launcher was taken over; nothing was labelled",
-                    quoted(path)
-                ));
-            }
         };
-        let mut hold = Hold::take(&host, entry)?;
-        hold.all_there()?;
-        if let Some(other) = shared {
-            hold.share_cage(&host)
-                .map_err(|why| format!("process {other} is in the cage of {context}, and {why}"))?;
-        }
-        let directory = hold
-            .directory()
-            .map(|directory| directory.make(&host, &context))
-            .transpose()?;
-        if attends {
-            keep_claimed(&host, &context)?;
-        }
-        Ok((journal, hold, context, directory))
-    };
-    let (journal, mut hold, context, directory) = match setup() {
-        Ok(all) => all,
-        Err(why) => return give_up(FAILED, why),
-    };
-    let door = Door::open(path);
-    let mut kept = Kept::lock(path);
-    say(talk, found, "");
-    sys::drop_code_pages();
-
-    let mut hear = |asked: Asked| {
-        let done = match asked {
-            Asked::ByCaller(call) => {
-                match call.verb {
-                    Verb::Release => {
-                        attach::release(&host, &context, &mut hold, (&journal, path), &call);
-                    }
-                    Verb::Share => share::open_up(&mut hold, (&journal, path), &call),
-                }
-                kept.renew();
-                return false;
-            }
-            Asked::ToLeave => hold.stands_alone(),
-            Asked::ForMore => Journal::read(path)
-                .map_err(|error| error.to_string())
-                .and_then(|entry| {
-                    kept.renew();
-                    hold.grow(&host, entry)
-                }),
-        };
-        match &done {
-            Ok(()) => say(talk, READY, ""),
-            Err(why) => say(talk, FAILED, format!("{why}\0")),
-        }
-        done.is_ok()
-    };
-    let undo = match wait_for_end(pidfd, talk, door.as_ref(), &mut hear) {
-        End::Asked => true,
-        End::Ended => false,
-        // The entry goes last: what is killed before that is put back by the next command.
-        End::Left => return u8::from(journal.remove(path).is_err()),
-    };
-    if !undo {
-        wait_for_cage(&host, &context, door.as_ref(), &mut hear);
+        claim = Some(Claim {
+            others: join(host, &context),
+            context,
+            unverified,
+        });
     }
-    drop(door);
-    let removed = directory.map_or(Ok(()), runtime_dir::Held::remove);
-    if removed.is_ok() {
-        hold.directory_is_gone();
-    }
-    let mut failures = hold.put_back(&host, Wait::Never);
-    failures.extend(removed.err());
-    failures.extend(hold.settle(&journal, path).err());
-    kept.renew();
-    if undo {
-        report(talk, &failures);
-    }
-    // The pair is free again: what is left carries none.
-    let _ = selinux::clear_exec_context();
-    if failures.is_empty() && !hold.is_done() {
-        // The rest is in the journal, and may wait for as long as other guests run:
-        // from here on a service manager may end this process.
-        sys::heed_termination();
-        failures = hold.put_back(&host, Wait::ForOthers);
-        failures.extend(hold.settle(&journal, path).err());
-    }
-    drop(kept);
-    // What a keeper that was ended left to whoever is last.
-    let _ = command::put_back(&host, &[], &command::Scope::default(), &mut |_, _| ());
-    if !failures.is_empty() {
-        notify::tell(path);
-    }
-    u8::from(!failures.is_empty())
 }
 
-/// The process that the pidfd stands for; fdinfo in proc(5).
-fn behind_pidfd(host: &RealHost) -> Option<Pid> {
-    let info = host.procfs().read(&format!("self/fdinfo/{PIDFD}")).ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
-    line.trim().parse().ok().map(Pid::from_raw)
-}
-
-/// Checks that the launcher behind the pidfd claims this context.
-fn claims(host: &RealHost, launcher: Pid, context: &Context) -> Result<(), String> {
-    let labels = host.procfs().labels_of(launcher);
-    if labels.is_some_and(|labels| labels.pending.as_ref() == Some(context)) {
-        return Ok(());
-    }
-    Err(format!("process {launcher} does not claim {context}"))
-}
-
-/// Who but the launcher is in its cage. A launcher that has looked itself may mean to share it
-/// (`--share-level`), and still must not talk a keeper into taking a running guest's files.
-fn others(host: &RealHost, launcher: Pid, context: &Context) -> Result<Around, String> {
-    let processes = host
+/// Claims what the launcher claims, and returns who else has overlapping categories. From then on,
+/// whoever comes to have some does so knowing of this claim.
+fn join(host: &RealHost, context: &Context) -> Result<Others, ClaimError> {
+    let launcher = host
         .procfs()
-        .processes_besides(Some(launcher))
-        .map_err(|error| error.to_string())?;
-    Ok(Around {
-        other: mcs::holder(&context.cage(), &processes).map(|(pid, _)| pid),
+        .process_behind(PIDFD)
+        .ok_or(ClaimError::Ended)?;
+    check_claim(host, launcher, context)?;
+    claim(host, context)?;
+    // A launcher that has looked itself may mean to share its level (`--share-level`), and still must not
+    // talk a keeper into taking a running guest's files.
+    let processes = host.procfs().processes_besides(Some(launcher))?;
+    let overlapping = mcs::overlapping_process(&context.cage(), &processes);
+    Ok(Others {
+        overlapping: overlapping.map(|(pid, _)| pid),
         hidden: processes.iter().any(|process| process.hidden),
     })
 }
 
-/// Tells the launcher how it went.
-fn report(talk: Option<BorrowedFd<'static>>, failures: &[String]) {
-    if failures.is_empty() {
-        say(talk, DONE, "");
-    } else {
-        say(talk, FAILED, failures.join("; "));
+/// Claims a context, so that its pair stays claimed until the labels are back.
+fn claim(host: &RealHost, context: &Context) -> Result<(), ClaimError> {
+    host.claim(context)
+        .map_err(|error| ClaimError::Claim(Box::new(context.clone()), error))
+}
+
+/// Checks that the launcher behind the pidfd claims this context.
+fn check_claim(host: &RealHost, launcher: Pid, context: &Context) -> Result<(), ClaimError> {
+    let labels = host.procfs().labels_of(launcher);
+    if labels.is_some_and(|labels| labels.pending.as_ref() == Some(context)) {
+        return Ok(());
     }
+    Err(ClaimError::NotClaimed(launcher, Box::new(context.clone())))
+}
+
+/// Keeps the labels of an entry. Returns this process's exit status.
+fn keep(guest: Guest) -> u8 {
+    let talk = sys::inherited(TALK);
+    let Some(pidfd) = sys::inherited(PIDFD) else {
+        return REFUSED;
+    };
+    let _ = nix::sys::prctl::set_name(c"svirt-keeper");
+    // A service manager ends everything in the guest's control group at once; labels go back first.
+    // Nothing here lasts longer than the guest.
+    sys::ignore_termination();
+    sys::raise_descriptor_limit();
+    let say = |message: FromKeeper| send(talk, &message.encode());
+    let host = match RealHost::new() {
+        Ok(host) => host,
+        Err(error) => {
+            say(FromKeeper::Failed(error.to_string()));
+            return REFUSED;
+        }
+    };
+    let told = talk
+        .and_then(|talk| talk.try_clone_to_owned().ok())
+        .and_then(|talk| listen(&host, talk));
+    let Some(Told { entry, claim }) = told else {
+        return REFUSED;
+    };
+    let verdict = claim.as_ref().map_or(FromKeeper::Ready, Claim::verdict);
+    let Some(path) = entry else {
+        say(match claim.map(|claim| claim.others) {
+            Some(Err(why)) => FromKeeper::Failed(why.to_string()),
+            _ => verdict,
+        });
+        return 0;
+    };
+    if verdict == FromKeeper::Taken {
+        give_up(talk, &path, None);
+        return REFUSED;
+    }
+    match Keeping::begin(&host, talk, path.clone(), guest, claim) {
+        Ok(keeping) => {
+            say(verdict);
+            sys::drop_code_pages();
+            keeping.keep(pidfd)
+        }
+        Err(why) => {
+            give_up(talk, &path, Some(&why));
+            REFUSED
+        }
+    }
+}
+
+/// Removes the entry, of which nothing is labelled yet, and says why: the pair is somebody's, or what is
+/// wrong.
+fn give_up(talk: Option<BorrowedFd<'_>>, path: &Path, why: Option<&SetupError>) {
+    if let Ok(journal) = Journal::open()
+        && journal.holds(path)
+    {
+        let _ = journal.remove(path);
+    }
+    match why {
+        None => send(talk, &FromKeeper::Taken.encode()),
+        Some(SetupError::Hold(error)) => say_failed(talk, error),
+        Some(error) => send(talk, &FromKeeper::Failed(error.to_string()).encode()),
+    }
+}
+
+/// Says why files are not held: a line each.
+fn say_failed(talk: Option<BorrowedFd<'_>>, error: &HoldError) {
+    match error {
+        HoldError::Files(files) => {
+            for file in files {
+                send(talk, &FromKeeper::Line(file.to_string()).encode());
+            }
+            send(talk, &FromKeeper::Failed(String::new()).encode());
+        }
+        other => send(talk, &FromKeeper::Failed(other.to_string()).encode()),
+    }
+}
+
+/// A keeper at work.
+struct Keeping<'a> {
+    host: &'a RealHost,
+    /// The launcher, as long as it listens.
+    talk: Option<BorrowedFd<'static>>,
+    journal: Journal,
+    /// Its entry.
+    path: PathBuf,
+    /// The guest's.
+    context: Context,
+    hold: Hold,
+    directory: Option<runtime_dir::HeldDirectory>,
+    lock: EntryLock,
+}
+
+impl<'a> Keeping<'a> {
+    /// Takes the files of an entry over, for a guest whose claim was looked at.
+    fn begin(
+        host: &'a RealHost,
+        talk: Option<BorrowedFd<'static>>,
+        path: PathBuf,
+        guest: Guest,
+        claimed: Option<Claim>,
+    ) -> Result<Self, SetupError> {
+        let journal = Journal::open().map_err(HoldError::from)?;
+        if !journal.holds(&path) {
+            return Err(SetupError::NoEntry(path));
+        }
+        let entry = Journal::read(&path).map_err(HoldError::from)?;
+        let context: Context = entry.context.parse().map_err(HoldError::from)?;
+        let process = host.procfs().process_behind(PIDFD);
+        let process = process.ok_or(ClaimError::Ended)?;
+        let overlapping = match (guest, claimed) {
+            (Guest::Running, _) => {
+                running_guest::verify(host, process, entry.started, &context)?;
+                None
+            }
+            (Guest::OfLauncher, Some(claim)) if claim.context == context => {
+                check_claim(host, process, &context)?;
+                claim.others?.overlapping
+            }
+            (Guest::OfLauncher, _) => {
+                let context = Box::new(context);
+                return Err(SetupError::OtherContext { path, context });
+            }
+        };
+        let mut hold = Hold::take(host, entry)?;
+        hold.check_names_unchanged()?;
+        if let Some(other) = overlapping {
+            hold.share_categories(host)
+                .map_err(|why| SetupError::Shared {
+                    other,
+                    context: Box::new(context.clone()),
+                    why,
+                })?;
+        }
+        let directory = hold
+            .directory()
+            .map(|directory| directory.make(host, &context))
+            .transpose()
+            .map_err(HoldError::from)?;
+        if guest == Guest::Running {
+            claim(host, &context)?;
+        }
+        let lock = EntryLock::take(&path);
+        Ok(Self {
+            host,
+            talk,
+            journal,
+            path,
+            context,
+            hold,
+            directory,
+            lock,
+        })
+    }
+
+    /// Serves until the guest has ended, and puts the labels back. Returns the exit status.
+    fn keep(mut self, pidfd: BorrowedFd<'_>) -> u8 {
+        let socket = ControlSocket::open(&self.path);
+        let talk = self.talk;
+        let end = wait_for_end(pidfd, talk, socket.as_ref(), &mut |asked| self.serve(asked));
+        let undo = match end {
+            End::Asked => true,
+            End::Ended => false,
+            // The entry goes last: what is killed before that is put back by the next command.
+            End::Left => return u8::from(self.journal.remove(&self.path).is_err()),
+        };
+        if !undo {
+            let (host, context) = (self.host, self.context.clone());
+            wait_for_context(host, &context, socket.as_ref(), &mut |asked| {
+                self.serve(asked)
+            });
+        }
+        drop(socket);
+        self.restore(undo)
+    }
+
+    /// Does what is asked for while the guest runs. Returns whether it was done.
+    fn serve(&mut self, asked: Asked) -> bool {
+        let done = match asked {
+            Asked::AtSocket(request) => {
+                let entry = (&self.journal, self.path.as_path());
+                match request.verb {
+                    Verb::Release => {
+                        let hold = &mut self.hold;
+                        release::release_held(self.host, &self.context, hold, entry, &request);
+                    }
+                    Verb::Share => share::share_held(&mut self.hold, entry, &request),
+                }
+                self.lock.renew();
+                return false;
+            }
+            Asked::ToLeave => self.hold.check_no_other_holder(),
+            Asked::ForMore => {
+                Journal::read(&self.path)
+                    .map_err(HoldError::from)
+                    .and_then(|entry| {
+                        self.lock.renew();
+                        self.hold.grow(self.host, entry)
+                    })
+            }
+        };
+        match &done {
+            Ok(()) => send(self.talk, &FromKeeper::Ready.encode()),
+            Err(why) => say_failed(self.talk, why),
+        }
+        done.is_ok()
+    }
+
+    /// Puts the labels back, says how it went if the launcher asked for that, and cleans up. Returns the
+    /// exit status.
+    fn restore(mut self, undo: bool) -> u8 {
+        let removed = self
+            .directory
+            .take()
+            .map_or(Ok(()), runtime_dir::HeldDirectory::remove);
+        if removed.is_ok() {
+            self.hold.directory_is_gone();
+        }
+        let mut failures = self.hold.put_back(self.host, Wait::Never);
+        failures.extend(removed.err().map(|error| error.to_string()));
+        failures.extend(self.write_back());
+        self.lock.renew();
+        if undo {
+            report(self.talk, &failures);
+        }
+        // The pair is free again: what is left carries none.
+        let _ = selinux::clear_exec_context();
+        if failures.is_empty() && !self.hold.is_done() {
+            // The rest is in the journal, and may wait for as long as other guests run: from here on a
+            // service manager may end this process.
+            sys::heed_termination();
+            failures = self.hold.put_back(self.host, Wait::ForOthers);
+            failures.extend(self.write_back());
+        }
+        drop(self.lock);
+        // What a keeper that was ended left to whoever is last.
+        let scope = command::Scope::default();
+        let _ = command::put_back(self.host, &[], &scope, &mut |_| ());
+        if !failures.is_empty() {
+            notify::leave(&self.path);
+        }
+        u8::from(!failures.is_empty())
+    }
+
+    fn write_back(&mut self) -> Option<String> {
+        let written = self.hold.write_back(&self.journal, &self.path);
+        written.err().map(|error| error.to_string())
+    }
+}
+
+/// Tells the launcher how putting back went, and nothing more.
+fn report(talk: Option<BorrowedFd<'static>>, failures: &[String]) {
+    send(
+        talk,
+        &if failures.is_empty() {
+            FromKeeper::Done
+        } else {
+            FromKeeper::Failed(failures.join("; "))
+        }
+        .encode(),
+    );
     if let Some(talk) = talk {
         let _ = nix::sys::socket::shutdown(
             std::os::fd::AsRawFd::as_raw_fd(&talk),

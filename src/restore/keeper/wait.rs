@@ -1,48 +1,49 @@
 //! What a keeper waits for: the end of the launcher, of the QEMU that it became, and of every other
-//! process in the guest's cage; and what it is asked for meanwhile.
+//! process of the guest; and what it is asked for meanwhile.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv};
 
 use crate::host::{Processes, RealHost};
 use crate::model::label::Context;
-use crate::restore::keeper::client::{LEAVE, MORE, UNDO};
-use crate::restore::keeper::control::{Call, Door};
+use crate::restore::keeper::control::{ControlSocket, Request};
+use crate::restore::keeper::protocol::FromLauncher;
 use crate::sys;
 
-/// How long to wait where the kernel offers nothing to wait for.
+/// How long to wait if the kernel offers nothing to wait for.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What a keeper is asked for while it waits.
 pub enum Asked {
-    /// The entry has grown.
+    /// To hold the files of records that were added to its entry.
     ForMore,
-    /// Nothing shall be put back once QEMU runs.
+    /// To put nothing back once QEMU runs.
     ToLeave,
-    /// Somebody knocks.
-    ByCaller(Call),
+    /// What somebody asks at its control socket.
+    AtSocket(Request),
 }
 
-/// What a keeper waits for.
+/// What ends a keeper's wait.
 pub enum End {
     /// The launcher asked for everything to be put back.
     Asked,
     /// The launcher, or the QEMU that it became, has ended.
     Ended,
-    /// QEMU runs, and nothing shall be put back.
+    /// QEMU runs, and nothing is to be put back.
     Left,
 }
 
-/// Waits for the end of the process behind a pidfd and of the launcher's work, or for the
-/// launcher's word; `hear` is called for what is asked for in between, and says whether it is done.
+/// Waits for the end of the process that a pidfd stands for, and of the launcher's work, or for the
+/// launcher's word. `serve` is called for what is asked for in between, and says whether it is done.
 pub fn wait_for_end(
     pidfd: BorrowedFd<'_>,
     talk: Option<BorrowedFd<'_>>,
-    door: Option<&Door>,
-    hear: &mut dyn FnMut(Asked) -> bool,
+    socket: Option<&ControlSocket>,
+    serve: &mut dyn FnMut(Asked) -> bool,
 ) -> End {
     let mut talk = talk;
     let mut guest = Some(pidfd);
@@ -51,7 +52,7 @@ pub fn wait_for_end(
         if guest.is_none() && talk.is_none() {
             return End::Ended;
         }
-        let fds = [guest, talk, door.map(Door::as_fd)];
+        let fds = [guest, talk, socket.map(ControlSocket::as_fd)];
         let mut ends: Vec<PollFd<'_>> = fds
             .iter()
             .flatten()
@@ -67,32 +68,40 @@ pub fn wait_for_end(
             .map(|end| end.revents().is_some_and(|e| !e.is_empty()));
         let [ended, told, called] = fds.map(|fd| fd.is_some() && events.next() == Some(true));
         if told && let Some(from) = talk {
-            let mut byte = [0_u8; 1];
-            match nix::unistd::read(from, &mut byte) {
-                Ok(1) if byte == [UNDO] => return End::Asked,
-                Ok(1) if byte == [MORE] => {
-                    hear(Asked::ForMore);
+            match read(from) {
+                Some(FromLauncher::Undo) => return End::Asked,
+                Some(FromLauncher::More) => {
+                    serve(Asked::ForMore);
                 }
-                Ok(1) if byte == [LEAVE] => leaving = hear(Asked::ToLeave),
+                Some(FromLauncher::Leave) => leaving = serve(Asked::ToLeave),
                 // Closed: the launcher has become QEMU, or is gone.
                 _ if leaving => return End::Left,
                 _ => talk = None,
             }
         } else if ended {
-            // Who labels for a guest that has just ended must be done before labels go back.
+            // Whoever labels for a guest that has just ended must be done before labels go back.
             guest = None;
-        } else if called && let Some(call) = door.and_then(Door::answer) {
-            hear(Asked::ByCaller(call));
+        } else if called && let Some(request) = socket.and_then(ControlSocket::accept) {
+            serve(Asked::AtSocket(request));
         }
     }
 }
 
-/// Waits until no process is in the guest's cage any more (`-daemonize`, helpers).
-pub fn wait_for_cage(
+/// Reads a message of the launcher, which says no more before it has an answer. None if there is no whole
+/// message: a launcher that was taken over must not make this process wait for the rest of one.
+fn read(talk: BorrowedFd<'_>) -> Option<FromLauncher> {
+    let mut message = [0_u8; 16];
+    let talk = talk.as_raw_fd();
+    let count = recv(talk, &mut message, MsgFlags::MSG_DONTWAIT).ok()?;
+    FromLauncher::read(&mut message.get(..count)?)
+}
+
+/// Waits until no process runs in the guest's context any more (`-daemonize`, helpers).
+pub fn wait_for_context(
     host: &RealHost,
     context: &Context,
-    door: Option<&Door>,
-    hear: &mut dyn FnMut(Asked) -> bool,
+    socket: Option<&ControlSocket>,
+    serve: &mut dyn FnMut(Asked) -> bool,
 ) {
     loop {
         let Ok(processes) = host.processes() else {
@@ -100,20 +109,20 @@ pub fn wait_for_cage(
             std::thread::sleep(RETRY);
             continue;
         };
-        let mut caged = processes
+        let mut members = processes
             .iter()
             .filter(|process| process.current.as_ref() == Some(context))
             .peekable();
-        if caged.peek().is_none() {
+        if members.peek().is_none() {
             return;
         }
-        for process in caged {
+        for process in members {
             match sys::pidfd(process.pid) {
                 Ok(end) => {
                     // Still the process that was looked at, not a later one of its number.
                     let now = host.procfs().context_of(process.pid);
                     if now.as_ref() == Some(context) {
-                        wait_for_end(end.as_fd(), None, door, hear);
+                        wait_for_end(end.as_fd(), None, socket, serve);
                     }
                 }
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}

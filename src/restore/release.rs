@@ -1,0 +1,173 @@
+//! Giving files of a guest back while it runs (`detach`): a process of the keeper's domain asks each
+//! keeper of the guest, which does so only if no process of the guest has the file open.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Pid;
+
+use crate::host::pinned::Identity;
+use crate::host::{Processes, RealHost};
+use crate::model::label::Context;
+use crate::restore::hold::Hold;
+use crate::restore::journal::{Journal, Record};
+use crate::restore::keeper::control::{self, Request, Verb};
+use crate::restore::keeper::job::{self, Tell};
+use crate::restore::keeper::protocol::FromKeeper;
+use crate::restore::lookup::Wait;
+use crate::restore::running_guest::{self, FoundEntry};
+use crate::restore::wanted::Wanted;
+use crate::text::escape::quoted;
+use crate::text::message::{Message, Refusal};
+
+/// Asks the keepers of a guest for files, in a process of their domain: `args` are the guest's context
+/// and the files' paths. Returns its exit status.
+pub fn run(args: &[Vec<u8>]) -> u8 {
+    job::run(|tell| match args.split_first() {
+        Some((context, paths)) => ask(&String::from_utf8_lossy(context), paths, tell),
+        None => Ok(false),
+    })
+}
+
+/// Asks every keeper of a guest for what it holds of these paths.
+fn ask(context: &str, paths: &[Vec<u8>], tell: &mut Tell<'_>) -> Result<bool, Refusal> {
+    let mut wanted: Vec<(Wanted, bool)> = paths
+        .iter()
+        .map(|path| {
+            let path = PathBuf::from(OsString::from_vec(path.clone()));
+            (Wanted::new(OsString::new(), path), false)
+        })
+        .collect();
+    let mut asked = Vec::new();
+    for FoundEntry { owner, path, entry } in running_guest::entries()? {
+        if entry.context != context {
+            continue;
+        }
+        let mut names = Vec::new();
+        for record in &entry.records {
+            for (_, found) in wanted.iter_mut().filter(|(wanted, _)| wanted.is(record)) {
+                *found = true;
+                names.push(record.path.clone());
+            }
+        }
+        if !names.is_empty() {
+            asked.push((owner, path, names));
+        }
+    }
+    let unknown: Vec<Message> = wanted
+        .iter()
+        .filter(|(_, found)| !found)
+        .map(|(wanted, _)| {
+            Message::new(
+                format!(
+                    "cannot detach {}: nothing was labelled under this name for the guest in the journal",
+                    quoted(wanted.path().as_os_str())
+                ),
+                "what another user attached, that user detaches",
+            )
+        })
+        .collect();
+    if !unknown.is_empty() {
+        return Err(Refusal::new(unknown));
+    }
+    let mut done = true;
+    for (owner, path, names) in asked {
+        let mut say = |line: &str| tell(FromKeeper::Line(line.to_owned()));
+        done &= control::ask(&path, owner, (Verb::Release, &names), &mut say)?;
+    }
+    Ok(done)
+}
+
+/// Gives back what a caller asks a keeper for, unless the guest uses it.
+pub fn release_held(
+    host: &RealHost,
+    context: &Context,
+    hold: &mut Hold,
+    (journal, entry): (&Journal, &Path),
+    request: &Request,
+) {
+    let wanted = |record: &Record| request.paths.contains(&record.path);
+    let mut refused = false;
+    for record in hold.records().filter(|record| wanted(record)) {
+        let why = match user_of(host, context, record.identity) {
+            Ok(None) => continue,
+            Ok(Some(pid)) => format!(
+                "process {pid} of the guest has it open; take it from the guest first (device_del, then \
+                 blockdev-del)"
+            ),
+            Err(error) => format!(
+                "whether the guest has it open cannot be told: {error}; ask as the user who runs it"
+            ),
+        };
+        refused = true;
+        request.say(&FromKeeper::Refused(format!(
+            "cannot detach {}: {why}",
+            quoted(&record.path)
+        )));
+    }
+    if refused {
+        return request.close(false);
+    }
+    let mut left = hold.put_back_some(host, Wait::Never, &wanted, &mut || ());
+    if left.is_empty() {
+        left = hold.left(entry, &wanted);
+    }
+    let written = hold.write_back(journal, entry);
+    left.extend(written.err().map(|error| error.to_string()));
+    let done = left.is_empty();
+    for line in left {
+        request.say(&FromKeeper::Line(line));
+    }
+    request.close(done);
+}
+
+/// Returns a process of the guest that has a file open.
+fn user_of(host: &RealHost, context: &Context, file: Identity) -> io::Result<Option<Pid>> {
+    for process in host.processes()? {
+        if process.current.as_ref() == Some(context) && has_open(host, process.pid, file)? {
+            return Ok(Some(process.pid));
+        }
+    }
+    Ok(None)
+}
+
+/// Tells whether a process has a file open.
+fn has_open(host: &RealHost, pid: Pid, file: Identity) -> io::Result<bool> {
+    let fds = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        fds => fds?,
+    };
+    for fd in fds {
+        let number = fd?.file_name();
+        // Its inode number first: only files that may be the one are looked at themselves.
+        let info = format!("{pid}/fdinfo/{}", number.to_string_lossy());
+        let Ok(info) = host.procfs().read(&info) else {
+            continue;
+        };
+        let inode = info.lines().find_map(|line| line.strip_prefix("ino:"));
+        if inode.is_some_and(|inode| inode.trim() != file.ino.to_string()) {
+            continue;
+        }
+        let link = Path::new("/proc")
+            .join(pid.to_string())
+            .join("fd")
+            .join(&number);
+        match std::fs::metadata(&link) {
+            Ok(open) if open.ino() == file.ino && open.dev() == file.dev => return Ok(true),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // A file of another kind that the keeper may not look at has this number by chance.
+            Err(_) if inode.is_some() && !is_path(&link) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+/// Tells whether a link below /proc/PID/fd leads to something that has a path.
+fn is_path(link: &Path) -> bool {
+    std::fs::read_link(link).is_ok_and(|to| to.as_os_str().as_bytes().starts_with(b"/"))
+}
