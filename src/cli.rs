@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::model::label::{Categories, Context, Level};
 
-/// Runs QEMU in an SELinux cage of its own
+/// Runs QEMU confined by SELinux, with MCS categories of its own
 ///
 /// Put it in front of any QEMU command line. svirt-exec reads that line as QEMU would, draws a pair
 /// of MCS categories that nobody on the host has, labels what the guest will use with it, and
@@ -36,12 +36,13 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Reads the words that this program was called with, its name first. Where the second is a QEMU,
-    /// by its path or its name, everything from there on is QEMU's, and clap, which takes longer to be
-    /// told of every option than to read such a line, is not asked.
+    /// Reads the words that this program was called with, its name first.
+    ///
+    /// If the second word is a QEMU, by its path or its name, every word from there on is QEMU's. Such
+    /// a line is read without clap: declaring every option takes longer than reading it.
     ///
     /// # Errors
-    /// Words that mean nothing here, and the help that was asked for.
+    /// clap's error if the words are not valid, or if they ask for help.
     pub fn read(words: Vec<OsString>) -> Result<Self, clap::Error> {
         let is_qemu = |word: &OsString| {
             let word = word.as_bytes();
@@ -85,7 +86,7 @@ pub enum Command {
         /// Every guest may write it, as with share-rw=on
         #[arg(long)]
         shared: bool,
-        /// Whom, and what.
+        /// The guest, and the files or devices.
         #[command(flatten)]
         attached: Attached,
     },
@@ -123,7 +124,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Prove that each guest is in a cage of its own
+    /// Prove that each guest is confined, with categories of its own
     ///
     /// Looks at the labels of its processes, of everything that they have open and of what was
     /// labelled for it, and asks the policy for every two guests what one may do to the other's.
@@ -151,7 +152,7 @@ pub enum Command {
         #[arg(value_name = "GUEST")]
         guest: Option<String>,
     },
-    /// Check whether this host can confine QEMU, and say what to do where not
+    /// Check whether this host can confine QEMU, and say what to do if not
     ///
     /// Exit status 0 when everything is well, 1 when something fails.
     Doctor {
@@ -164,7 +165,7 @@ pub enum Command {
     },
 }
 
-/// A length of time in seconds: a number, or one with s, m, h or d.
+/// Parses a length of time into seconds: a number, or one with s, m, h or d.
 fn seconds(text: &str) -> Result<u64, String> {
     let bad = || format!("'{text}' is no length of time (90s, 10m, 2h, 3d)");
     let (number, unit) = match text.strip_suffix(|c: char| c.is_ascii_alphabetic()) {
@@ -236,7 +237,7 @@ pub struct Launch {
         conflicts_with = "mcs_range"
     )]
     pub label: Option<Context>,
-    /// Run at the chosen level although somebody is in an overlapping cage
+    /// Run at the chosen level although a process has overlapping MCS categories
     ///
     /// Such guests may use each other's files. Their labels go back when the last of them has ended.
     #[arg(long, requires = "chosen")]
@@ -278,7 +279,7 @@ pub struct Launch {
     /// looks like a file.
     #[arg(long)]
     pub strict: bool,
-    /// Run QEMU unconfined where the host has no SELinux
+    /// Run QEMU unconfined if the host has no SELinux
     ///
     /// For CI runners without SELinux. Says so loudly; never applies where SELinux is on.
     #[arg(long)]
@@ -297,7 +298,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// One of which nothing is said but the command line.
+    /// Returns a launch of this command line without options of svirt-exec.
     pub fn of(qemu: Vec<OsString>) -> Self {
         Self {
             qemu,
@@ -323,7 +324,7 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
-    /// What a call means, or the error.
+    /// Returns what a call means, or the error, as text.
     fn meaning(read: Result<Cli, clap::Error>) -> String {
         read.map_or_else(|error| error.to_string(), |cli| format!("{cli:?}"))
     }

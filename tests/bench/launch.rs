@@ -266,7 +266,7 @@ fn version() {
     );
 }
 
-/// Processes that sleep, a fifth of them in cages of their own.
+/// Processes that sleep. A fifth of them are guests, each with a pair of its own.
 struct Crowd {
     host: Child,
     guests: Vec<Child>,
@@ -329,7 +329,7 @@ fn crowds() {
     let each = |count: usize| (with(count) - alone) / count as f64;
     let (of_few, of_many) = (each(few), each(many));
     row(
-        &format!("a further process of {many}, 1,000 caged"),
+        &format!("a further process of {many}, 1,000 guests"),
         &format!("one of {few}"),
         "about 1: linear",
         vec![of_many / of_few],

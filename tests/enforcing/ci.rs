@@ -82,7 +82,7 @@ fn nobody_holds_the_pipe_of_a_job_that_has_ended() {
 
 #[test]
 #[ignore = "needs the bed: make test"]
-fn twenty_jobs_at_once_are_each_in_a_cage_of_their_own() {
+fn twenty_jobs_at_once_each_have_a_pair_of_their_own() {
     let directory = directory();
     let jobs: Vec<_> = (0..20)
         .map(|number| {

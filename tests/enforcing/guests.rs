@@ -297,7 +297,7 @@ fn nodes_of_the_whole_host_are_not_labelled() {
 
 #[test]
 #[ignore = "needs the bed: make test"]
-fn a_level_of_the_callers_choice_is_a_cage_that_nobody_is_in() {
+fn a_level_of_the_callers_choice_is_refused_if_it_overlaps_anothers() {
     let directory = directory();
     let disk = image(directory.path(), "level.img");
     let other = image(directory.path(), "other.img");
@@ -310,7 +310,7 @@ fn a_level_of_the_callers_choice_is_a_cage_that_nobody_is_in() {
     assert_eq!(level(&guest.label()), "s0:c1,c2");
     for overlapping in ["s0:c1,c2", "s0:c1,c2,c3"] {
         let output = with(overlapping, "exit 0", &other).output().unwrap();
-        refused(&output, &["overlapping cage"]);
+        refused(&output, &["has overlapping MCS categories"]);
     }
     guest.end();
 }

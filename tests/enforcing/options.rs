@@ -104,7 +104,7 @@ fn a_static_label_is_the_guests_whole_label() {
 
 #[test]
 #[ignore = "needs the bed: make test"]
-fn labels_that_are_no_cage_of_a_guest_are_refused() {
+fn labels_that_confine_no_guest_are_refused() {
     let directory = directory();
     let disk = image(directory.path(), "refused.img");
     let before = label(&disk);
@@ -173,7 +173,7 @@ fn a_level_that_overlaps_a_guests_is_refused_in_either_direction_unless_it_is_me
             refused(
                 &output,
                 &[
-                    "is in an overlapping cage; give another level, or --share-level",
+                    "has overlapping MCS categories; give another level, or --share-level",
                     &format!("process {} (", guest.child.id()),
                 ],
             );
@@ -182,7 +182,7 @@ fn a_level_that_overlaps_a_guests_is_refused_in_either_direction_unless_it_is_me
         let planned = stub_with(&["plan", "--level", asked], "", &ours)
             .output()
             .unwrap();
-        ended_with(&planned, 0, &["overlapping cage"]);
+        ended_with(&planned, 0, &["has overlapping MCS categories"]);
         // Neither contains the other.
         succeeds(&mut stub_with(&["--level", "s0:c22,c24"], "exit 0", &ours));
         wait_until("the label is back", || label(&ours) == before);

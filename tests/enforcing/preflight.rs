@@ -63,13 +63,13 @@ fn qemu_is_refused_just_what_was_predicted() {
     let directory = directory();
     let at = |name: &str| directory.path().join(name);
     let text = |name: &str| at(name).to_str().unwrap().to_owned();
-    for name in ["caged", "ro"] {
+    for name in ["theirs", "ro"] {
         fs::create_dir(at(name)).unwrap();
     }
-    image(&at("caged"), "disk.img");
+    image(&at("theirs"), "disk.img");
     image(&at("ro"), "cd.iso");
     // A directory of another guest's.
-    chcon(&["-l", "s0:c1,c2"], &at("caged"));
+    chcon(&["-l", "s0:c1,c2"], &at("theirs"));
     run(&["mount", "--bind", &text("ro"), &text("ro")]);
     run(&["mount", "-o", "remount,bind,ro", &text("ro")]);
     let _listener = UnixListener::bind(at("served.sock")).unwrap();
@@ -77,9 +77,9 @@ fn qemu_is_refused_just_what_was_predicted() {
     let drive = |path: String, more: &str| format!("if=none,id=d,format=raw,{more}file={path}");
     let cases = [
         Case {
-            words: words(&["-drive", &drive(text("caged/disk.img"), "")]),
-            said: words(&["pass through", &text("caged"), "may not search"]),
-            denied: words(&["name=\"caged\"", "tclass=dir"]),
+            words: words(&["-drive", &drive(text("theirs/disk.img"), "")]),
+            said: words(&["pass through", &text("theirs"), "may not search"]),
+            denied: words(&["name=\"theirs\"", "tclass=dir"]),
         },
         Case {
             words: words(&["-drive", &drive(text("ro/cd.iso"), "readonly=on,")]),
@@ -131,7 +131,7 @@ fn qemu_is_refused_just_what_was_predicted() {
         println!("{}\n    {}", predicted[0], denials.join("\n    "));
     }
     run(&["umount", &text("ro")]);
-    chcon(&["-l", "s0"], &at("caged"));
+    chcon(&["-l", "s0"], &at("theirs"));
     // And if nothing is predicted, nothing is refused.
     let disk = drive(text("ro/cd.iso"), "");
     let level = "s0:c930,c1001";

@@ -9,7 +9,7 @@ use crate::lib::*;
 
 #[test]
 #[ignore = "needs the bed: make test"]
-fn foreign_cages_of_one_and_of_three_categories_count() {
+fn levels_of_strangers_with_one_and_with_three_categories_count() {
     let directory = directory();
     let strangers = ["s0:c1", "s0:c2.c4"].map(stranger);
     // Of 28 pairs seven have c1 in them, and three lie in c2.c4.
@@ -31,7 +31,10 @@ fn foreign_cages_of_one_and_of_three_categories_count() {
         let said = stderr(&output);
         let status = if free { 0 } else { 125 };
         assert_eq!(output.status.code(), Some(status), "{level}: {said}");
-        assert!(free || said.contains("is in an overlapping cage"), "{said}");
+        assert!(
+            free || said.contains("has overlapping MCS categories"),
+            "{said}"
+        );
     }
     for mut stranger in strangers {
         drop(stranger.stdin.take());
@@ -141,7 +144,7 @@ impl Drop for Libvirt {
 
 #[test]
 #[ignore = "needs the bed: make test"]
-fn cages_of_guests_of_libvirt_are_not_drawn_and_not_shared_unasked() {
+fn categories_of_guests_of_libvirt_are_not_drawn_and_not_shared_unasked() {
     let directory = directory();
     // libvirt's guests run with TCG in its only domain for them.
     let _execmem = Boolean::on("virt_use_execmem");
@@ -176,7 +179,7 @@ fn cages_of_guests_of_libvirt_are_not_drawn_and_not_shared_unasked() {
         };
         let before = label(&disk);
         let output = launch(&[]);
-        refused(&output, &["is in an overlapping cage"]);
+        refused(&output, &["has overlapping MCS categories"]);
         nothing_happened(&disk, &before);
         ended_with(&launch(&["--share-level"]), 0, &[]);
         keepers_done();

@@ -32,7 +32,7 @@ fn labels_come_back_when_qemu_is_killed() {
 
 #[test]
 #[ignore = "needs the bed: make test"]
-fn labels_stay_until_the_last_process_of_the_cage_has_ended() {
+fn labels_stay_until_the_last_process_with_the_guests_categories_has_ended() {
     let directory = directory();
     let disk = image(directory.path(), "daemon.img");
     let before = label(&disk);

@@ -149,10 +149,10 @@ fn verify_looks_at_what_a_real_qemu_has_open() {
 
 #[test]
 #[ignore = "needs the bed: make test"]
-fn a_stranger_in_an_overlapping_cage_is_found() {
+fn a_stranger_with_overlapping_categories_is_found() {
     let directory = directory();
-    let disk = image(directory.path(), "cage.img");
-    let guest = Guest::named("cage", &disk);
+    let disk = image(directory.path(), "overlapped.img");
+    let guest = Guest::named("overlapped", &disk);
     let level = level(&guest.label());
     let mut stranger = stranger(&level);
     let pid = stranger.id();
@@ -165,13 +165,13 @@ fn a_stranger_in_an_overlapping_cage_is_found() {
     let said = problems(&verdict);
     let expected = format!("process {pid} (cat, ");
     assert!(
-        said.contains(&expected) && said.contains("overlapping cage"),
+        said.contains(&expected) && said.contains("has overlapping MCS categories"),
         "{said}"
     );
     let pairs = check(&doctor, "pairs");
     assert_eq!(pairs["ok"], false, "{pairs}");
     assert!(
-        pairs["detail"].as_str().unwrap().contains("'cage'"),
+        pairs["detail"].as_str().unwrap().contains("'overlapped'"),
         "{pairs}"
     );
     run(&[SVIRT_EXEC, "verify"]);
