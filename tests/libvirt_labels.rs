@@ -87,13 +87,13 @@ impl Policy for Fake {
         class: &str,
         permissions: &[&'p str],
     ) -> io::Result<Vec<&'p str>> {
-        let guest = ["svirt_t", "svirt_tcg_t"].contains(&source.kind.as_str());
-        let allowed = |permission: &str| match (target.kind.as_str(), class) {
+        let guest = ["svirt_t", "svirt_tcg_t"].contains(&source.type_.as_str());
+        let allowed = |permission: &str| match (target.type_.as_str(), class) {
             _ if !guest => false,
             ("svirt_tcg_t", "process") => permission == "execmem",
             // The directories on the way.
             (_, "dir") => permission == "search",
-            ("svirt_image_t", _) => target.cage().is_subset(&source.cage()),
+            ("svirt_image_t", _) => target.categories().is_subset(&source.categories()),
             ("virt_content_t", _) => permission != "write",
             ("nfs_t", _) => self.nfs,
             _ => false,
@@ -215,7 +215,7 @@ fn labels_are_generated_as_libvirt_generates_them() {
             let claim = mcs::claim(&host, &types.domain, &range, &[]).unwrap();
             let level = Level {
                 sensitivity: claim.context.sensitivity().to_owned(),
-                categories: claim.context.cage(),
+                categories: claim.context.categories(),
             };
             let labels = GuestLabels::new(&types, level.clone());
             assert_eq!(labels.process, claim.context, "{own}");

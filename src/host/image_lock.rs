@@ -72,7 +72,7 @@ pub fn user(host: &RealHost, file: &Pinned) -> Option<(Pid, Option<String>)> {
         // A launcher that names it has not opened it.
         let labels = host.procfs().labels_of(Pid::from_raw(pid));
         let current = labels.and_then(|labels| labels.current);
-        if current.is_some_and(|context| context.kind == OWN_DOMAIN) {
+        if current.is_some_and(|context| context.type_ == OWN_DOMAIN) {
             return None;
         }
         let named = |path: PathBuf| {

@@ -101,7 +101,7 @@ pub fn reader_refused(
         return Ok(None);
     };
     let own = policy.own_context()?;
-    if own.kind != OWN_DOMAIN {
+    if own.type_ != OWN_DOMAIN {
         return Ok(None);
     }
     let reader = own.with_type(READER_DOMAIN);

@@ -111,7 +111,7 @@ fn get<'a>(
         let own = match selinux::mode() {
             Mode::Disabled => None,
             Mode::Permissive | Mode::Enforcing => {
-                Some(selinux::own_context()?).filter(|own| own.kind == OWN_DOMAIN)
+                Some(selinux::own_context()?).filter(|own| own.type_ == OWN_DOMAIN)
             }
         };
         let assistant = match own {
@@ -185,7 +185,7 @@ impl Assistant {
         })?;
         Ok(Self {
             talk: ours,
-            domain: domain.map_or_else(String::new, |domain| domain.kind),
+            domain: domain.map_or_else(String::new, |domain| domain.type_),
         })
     }
 
@@ -268,7 +268,7 @@ fn serve(talk: UnixStream, domain: Option<&Context>, work: Work) -> io::Result<(
             io::Error::other(format!(
                 "cannot change into {}: {error}; load the svirt_launcher module of this version: \
                  {LOAD}",
-                domain.kind
+                domain.type_
             ))
         })
     });

@@ -33,7 +33,7 @@ impl ProcessLabels {
         [&self.pending, &self.current]
             .into_iter()
             .flatten()
-            .any(|context| !context.cage().is_empty())
+            .any(|context| !context.categories().is_empty())
     }
 }
 

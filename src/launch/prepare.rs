@@ -231,7 +231,7 @@ impl Launcher<'_> {
             .into_iter()
             .flatten()
             .filter_map(|path| Journal::read(&path).ok()?.context.parse::<Context>().ok())
-            .map(|context| context.cage())
+            .map(|context| context.categories())
             .collect()
     }
 
@@ -247,7 +247,7 @@ impl Launcher<'_> {
             None => {}
         }
         let processes = self.host.processes().map_err(mcs::PairError::Scan)?;
-        let ours = mcs::overlapping_process(&context.cage(), &processes).is_none();
+        let ours = mcs::overlapping_process(&context.categories(), &processes).is_none();
         if ours {
             self.warn_unproven(processes.iter().any(|process| process.hidden));
         }
@@ -317,7 +317,7 @@ fn categories_on(collected: &Collected) -> Vec<Categories> {
         .iter()
         .filter_map(|resource| resource.current.as_ref());
     labels
-        .map(Context::cage)
+        .map(Context::categories)
         .filter(|categories| !categories.is_empty())
         .collect()
 }

@@ -24,7 +24,7 @@ pub fn share(
     collected: &mut Collected,
 ) -> Result<(), Refusal> {
     let theirs = |current: Option<&Context>| {
-        current.is_some_and(|now| now.kind == labels.content.kind && !now.cage().is_empty())
+        current.is_some_and(|now| now.type_ == labels.content.type_ && !now.categories().is_empty())
     };
     let mut wanted = collected
         .resources

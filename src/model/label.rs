@@ -1,9 +1,8 @@
 //! SELinux contexts as values: user, role, type, and MCS/MLS levels.
 //!
-//! Pure code. A [`CategoryPair`] cannot hold two equal categories and two
-//! [`Categories`] can be asked whether one contains the other, so the mistakes
-//! behind CVE-2021-3631 (a "pair" of one category, which is a subset of other
-//! guests' pairs) cannot be written down.
+//! Pure code. A [`CategoryPair`] cannot hold two equal categories, and two [`Categories`] can be asked
+//! whether one contains the other. So the mistake behind CVE-2021-3631 (a "pair" of one category, which is
+//! a subset of other guests' pairs) cannot be written down.
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,12 +34,12 @@ pub enum LabelError {
 pub struct Category(u16);
 
 impl Category {
-    /// The category with this number, if a policy can define it.
+    /// Returns the category with this number, if a policy can define it.
     pub fn new(number: u16) -> Option<Self> {
         (number < CATEGORY_COUNT).then_some(Self(number))
     }
 
-    /// Its number.
+    /// Returns its number.
     pub fn number(self) -> u16 {
         self.0
     }
@@ -73,7 +72,7 @@ pub struct CategoryPair {
 }
 
 impl CategoryPair {
-    /// The pair of two categories, in either order; none when they are equal (CVE-2021-3631).
+    /// Returns the pair of two categories, in either order. None if they are equal (CVE-2021-3631).
     pub fn new(a: Category, b: Category) -> Option<Self> {
         (a != b).then(|| Self {
             low: a.min(b),
@@ -81,7 +80,7 @@ impl CategoryPair {
         })
     }
 
-    /// As a set.
+    /// Returns both as a set.
     pub fn categories(self) -> Categories {
         let mut set = Categories::default();
         set.insert(self.low);
@@ -101,12 +100,12 @@ impl fmt::Display for CategoryPair {
 pub struct Categories([u64; 16]);
 
 impl Categories {
-    /// Every category that a policy can define.
+    /// Returns every category that a policy can define.
     pub fn all() -> Self {
         Self([u64::MAX; 16])
     }
 
-    /// Adds one.
+    /// Adds a category.
     pub fn insert(&mut self, category: Category) {
         let number = usize::from(category.0);
         if let Some(word) = self.0.get_mut(number / 64) {
@@ -114,7 +113,7 @@ impl Categories {
         }
     }
 
-    /// Every category from a number on.
+    /// Returns every category from a number on.
     fn from(first: usize) -> Self {
         let mut set = Self::default();
         for (word, start) in set.0.iter_mut().zip((0..).step_by(64)) {
@@ -124,12 +123,12 @@ impl Categories {
         set
     }
 
-    /// Those with a higher number than one.
+    /// Returns those with a higher number than `category`.
     pub fn above(&self, category: Category) -> Self {
         self.intersection(&Self::from(usize::from(category.0).saturating_add(1)))
     }
 
-    /// Whether one is in it.
+    /// Tells whether a category is in it.
     pub fn contains(&self, category: Category) -> bool {
         let number = usize::from(category.0);
         self.0
@@ -137,38 +136,38 @@ impl Categories {
             .is_some_and(|word| word & (1 << (number % 64)) != 0)
     }
 
-    /// How many.
+    /// Returns how many there are.
     pub fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// Whether there is none.
+    /// Tells whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
     }
 
-    /// Whether every category of `self` is in `other`.
+    /// Tells whether every category of `self` is in `other`.
     pub fn is_subset(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).all(|(a, b)| a & !b == 0)
     }
 
-    /// Whether one of two cages contains the other: then a process in one of
-    /// them may touch what the other labels. Empty sets are in no cage.
+    /// Tells whether one of two sets contains the other: a process with one may then use what carries the
+    /// other. An empty set overlaps none.
     pub fn overlaps(&self, other: &Self) -> bool {
         !self.is_empty() && !other.is_empty() && (self.is_subset(other) || other.is_subset(self))
     }
 
-    /// What both hold.
+    /// Returns what is in both.
     pub fn intersection(&self, other: &Self) -> Self {
         self.combine(other, |a, b| a & b)
     }
 
-    /// What either holds.
+    /// Returns what is in either.
     pub fn union(&self, other: &Self) -> Self {
         self.combine(other, |a, b| a | b)
     }
 
-    /// What this one holds and the other does not.
+    /// Returns what is in this one and not in the other.
     pub fn difference(&self, other: &Self) -> Self {
         self.combine(other, |a, b| a & !b)
     }
@@ -180,7 +179,7 @@ impl Categories {
         self
     }
 
-    /// The first number from one on that is in it, or that is not.
+    /// Returns the first number from `from` on that is in it, or that is not.
     fn next(&self, from: usize, is_in: bool) -> Option<usize> {
         let mut words = self.0.iter().zip(Self::from(from).0).zip((0..).step_by(64));
         words.find_map(|((word, mask), start): (_, usize)| {
@@ -189,7 +188,7 @@ impl Categories {
         })
     }
 
-    /// First and last of the numbers that follow each other.
+    /// Returns the first and the last number of each run.
     fn runs(&self) -> impl Iterator<Item = (u16, u16)> + '_ {
         let number = |number: usize| u16::try_from(number).unwrap_or(CATEGORY_COUNT);
         let mut from = 0;
@@ -201,7 +200,7 @@ impl Categories {
         })
     }
 
-    /// In ascending order.
+    /// Returns them in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = Category> + '_ {
         self.runs()
             .flat_map(|(first, last)| (first..=last).map(Category))
@@ -209,7 +208,7 @@ impl Categories {
 }
 
 impl fmt::Display for Categories {
-    /// As the kernel prints them: runs of three and more as `c0.c5`.
+    /// Prints them as the kernel does: runs of three and more as `c0.c5`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (start, end)) in self.runs().enumerate() {
             if index > 0 {
@@ -265,7 +264,7 @@ pub struct Level {
 }
 
 impl Level {
-    /// The level without categories.
+    /// Returns the level without categories.
     pub fn bare(sensitivity: &str) -> Self {
         Self {
             sensitivity: sensitivity.to_owned(),
@@ -273,7 +272,7 @@ impl Level {
         }
     }
 
-    /// The level with a pair.
+    /// Returns the level with a pair.
     pub fn with_pair(sensitivity: &str, pair: CategoryPair) -> Self {
         Self {
             sensitivity: sensitivity.to_owned(),
@@ -313,18 +312,18 @@ impl FromStr for Level {
     }
 }
 
-/// From a low level to a clearance. Only the low level is a cage: a login
-/// shell at `s0-s0:c0.c1023` is cleared for every category and caged by none.
+/// From a low level to a clearance. Only the low level confines: a login shell at `s0-s0:c0.c1023` is cleared
+/// for every category and confined to none.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Range {
     /// The level that the process works at.
     pub low: Level,
-    /// The clearance, where it differs from the low level.
+    /// The clearance, if it differs from the low level.
     pub high: Option<Level>,
 }
 
 impl Range {
-    /// One level only.
+    /// Returns the range of one level.
     pub fn single(level: Level) -> Self {
         Self {
             low: level,
@@ -332,7 +331,7 @@ impl Range {
         }
     }
 
-    /// The upper end.
+    /// Returns the upper end.
     pub fn clearance(&self) -> &Level {
         self.high.as_ref().unwrap_or(&self.low)
     }
@@ -370,21 +369,21 @@ pub struct Context {
     /// Role; `object_r` for files.
     pub role: String,
     /// Type; the domain, for processes.
-    pub kind: String,
-    /// Level or range; none in a policy without MLS and MCS.
+    pub type_: String,
+    /// Level or range. None in a policy without MLS and MCS.
     pub range: Option<Range>,
 }
 
 impl Context {
-    /// The same with another type.
-    pub fn with_type(&self, kind: &str) -> Self {
+    /// Returns the same context with another type.
+    pub fn with_type(&self, type_: &str) -> Self {
         Self {
-            kind: kind.to_owned(),
+            type_: type_.to_owned(),
             ..self.clone()
         }
     }
 
-    /// The same at another level.
+    /// Returns the same context at another level.
     pub fn at(&self, level: Level) -> Self {
         Self {
             range: Some(Range::single(level)),
@@ -392,46 +391,46 @@ impl Context {
         }
     }
 
-    /// The same without categories.
+    /// Returns the same context without categories.
     pub fn bare(&self) -> Self {
         self.at(Level::bare(self.sensitivity()))
     }
 
-    /// The low level, at which a process runs and an object is.
+    /// Returns the low level, at which a process runs and an object is.
     pub fn level(&self) -> Level {
         Level {
             sensitivity: self.sensitivity().to_owned(),
-            categories: self.cage(),
+            categories: self.categories(),
         }
     }
 
-    /// The categories that cage a process, or bind an object to one.
-    pub fn cage(&self) -> Categories {
+    /// Returns the categories of the low level: those that confine a process, or bind an object to one.
+    pub fn categories(&self) -> Categories {
         self.range
             .as_ref()
             .map(|range| range.low.categories)
             .unwrap_or_default()
     }
 
-    /// Sensitivity of the low level.
+    /// Returns the sensitivity of the low level.
     pub fn sensitivity(&self) -> &str {
         self.range
             .as_ref()
             .map_or("s0", |range| range.low.sensitivity.as_str())
     }
 
-    /// Type and level: what a person needs of a context in a message.
+    /// Returns type and level: what a person needs of a context in a message.
     pub fn short(&self) -> String {
         match &self.range {
-            Some(range) => format!("{}:{range}", self.kind),
-            None => self.kind.clone(),
+            Some(range) => format!("{}:{range}", self.type_),
+            None => self.type_.clone(),
         }
     }
 }
 
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.user, self.role, self.kind)?;
+        write!(f, "{}:{}:{}", self.user, self.role, self.type_)?;
         match &self.range {
             Some(range) => write!(f, ":{range}"),
             None => Ok(()),
@@ -453,11 +452,11 @@ impl FromStr for Context {
                 .filter(|field| !field.is_empty())
                 .ok_or_else(bad)
         };
-        let (user, role, kind) = (field()?, field()?, field()?);
+        let (user, role, type_) = (field()?, field()?, field()?);
         Ok(Self {
             user: user.to_owned(),
             role: role.to_owned(),
-            kind: kind.to_owned(),
+            type_: type_.to_owned(),
             range: fields.next().map(Range::from_str).transpose()?,
         })
     }

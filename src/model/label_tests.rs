@@ -47,7 +47,7 @@ fn equal_categories_make_no_pair_cve_2021_3631() {
 }
 
 #[test]
-fn a_cage_within_another_overlaps_it_in_both_directions() {
+fn a_set_within_another_overlaps_it_in_both_directions() {
     assert!(set("c5").overlaps(&set("c5,c7")));
     assert!(set("c5,c7").overlaps(&set("c5")));
     assert!(set("c1,c2").overlaps(&set("c1,c2")));
@@ -57,9 +57,9 @@ fn a_cage_within_another_overlaps_it_in_both_directions() {
 }
 
 #[test]
-fn a_clearance_is_no_cage() {
+fn a_clearance_confines_nothing() {
     let shell: Context = "u:r:unconfined_t:s0-s0:c0.c1023".parse().unwrap();
-    assert!(shell.cage().is_empty());
+    assert!(shell.categories().is_empty());
     assert_eq!(shell.range.unwrap().clearance().categories.len(), 1024);
 }
 
@@ -117,9 +117,9 @@ proptest! {
         for (one, other) in [(a, b), (a, a.union(&b)), (a, a.difference(&b)), (b, b)] {
             let contained = numbers(&one).is_subset(&numbers(&other))
                 || numbers(&other).is_subset(&numbers(&one));
-            let caged = !one.is_empty() && !other.is_empty();
-            prop_assert_eq!(one.overlaps(&other), contained && caged);
-            prop_assert_eq!(other.overlaps(&one), contained && caged);
+            let neither_is_empty = !one.is_empty() && !other.is_empty();
+            prop_assert_eq!(one.overlaps(&other), contained && neither_is_empty);
+            prop_assert_eq!(other.overlaps(&one), contained && neither_is_empty);
         }
     }
 
@@ -143,14 +143,14 @@ proptest! {
         words in prop::array::uniform3("[a-z][a-z0-9_]{0,12}"),
         low in 0..16_u8,
         high in prop::option::of(0..16_u8),
-        caged in prop::option::of(categories()),
+        low_set in prop::option::of(categories()),
         cleared in prop::option::of(categories()),
     ) {
         let level = |sensitivity: u8, categories: &Option<(BTreeSet<u16>, String)>| {
             let categories = categories.as_ref().map(|(_, text)| format!(":{text}"));
             format!("s{sensitivity}{}", categories.unwrap_or_default())
         };
-        let mut text = format!("{}:{}", words.join(":"), level(low, &caged));
+        let mut text = format!("{}:{}", words.join(":"), level(low, &low_set));
         if let Some(high) = high {
             text = format!("{text}-{}", level(high, &cleared));
         }
@@ -158,8 +158,8 @@ proptest! {
         prop_assert_eq!(context.to_string().parse::<Context>().unwrap(), context.clone());
         prop_assert_eq!(context.sensitivity(), format!("s{low}"));
         // What it is cleared for never counts.
-        let model = caged.map(|(model, _)| model).unwrap_or_default();
-        prop_assert_eq!(numbers(&context.cage()), model);
+        let model = low_set.map(|(model, _)| model).unwrap_or_default();
+        prop_assert_eq!(numbers(&context.categories()), model);
     }
 
     #[test]

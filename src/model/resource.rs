@@ -1,5 +1,5 @@
-//! The vocabulary between the QEMU command line and the plan: what a guest
-//! uses of the host, how it uses it, and who said so.
+//! The vocabulary between the QEMU command line and the plan: what a guest uses of the host, how it uses it,
+//! and what names it.
 //!
 //! Pure values; nothing here touches the host.
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::escape::{escaped, quoted};
 
-/// What label a resource gets (design: "Words").
+/// Which label a resource gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
@@ -27,7 +27,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// Its name, as in the plan.
+    /// Returns its name, as in the plan.
     pub fn name(self) -> &'static str {
         match self {
             Self::Keep => "keep",
@@ -58,7 +58,7 @@ pub enum Access {
     Tree,
 }
 
-/// Who named a resource.
+/// What names a resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(untagged)]
 pub enum Origin {
@@ -69,7 +69,7 @@ pub enum Origin {
         word: usize,
         /// The option as its manual spells it, with one dash; `"image"` for a positional image.
         option: Cow<'static, str>,
-        /// The key inside the option's value; empty where the value is the path.
+        /// The key inside the option's value; empty if the value is the path.
         key: String,
     },
     /// The header of an image names this as its backing file.
@@ -137,8 +137,8 @@ pub enum Target {
     Device(HostDevice),
 }
 
-/// A device of the host that the line names by address; which node that is only the host can
-/// tell. Its text is what stands in a plan's `"host"`.
+/// A device of the host that the line names by address. Which node that is only the host can tell. Its text
+/// is what stands in a plan's `"host"`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostDevice {
     /// A PCI function that QEMU drives through VFIO.
@@ -157,8 +157,8 @@ pub enum HostDevice {
     },
     /// The USB devices that fit.
     Usb(UsbMatch),
-    /// A network interface of this name. QEMU opens its own node where it is a macvtap, else
-    /// the one of all tap interfaces.
+    /// A network interface of this name. QEMU opens its own node if it is a macvtap, else the one of all
+    /// tap interfaces.
     Tap {
         /// The interface.
         ifname: OsString,
@@ -204,7 +204,7 @@ pub struct PciAddress {
 }
 
 impl PciAddress {
-    /// For messages: what [`parse`](Self::parse) takes.
+    /// What [`parse`](Self::parse) takes, for messages.
     pub const FORM: &'static str =
         "[DOMAIN:]BUS:SLOT.FUNCTION in hexadecimal, such as 0000:3b:00.0";
 
@@ -253,8 +253,8 @@ impl fmt::Display for PciAddress {
     }
 }
 
-/// What a USB device has to be like; what is not given fits every device
-/// (`usb_host_auto_check`, hw/usb/host-libusb.c).
+/// What a USB device has to be like; what is not given fits every device (`usb_host_auto_check`,
+/// hw/usb/host-libusb.c).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UsbMatch {
     /// `hostbus=`
@@ -285,8 +285,8 @@ impl fmt::Display for UsbMatch {
     }
 }
 
-/// Where an image's format comes from. QEMU probes what is not stated, and what it finds in a
-/// probed header was possibly written by a guest (CVE-2008-2004, CVE-2010-2237).
+/// Where an image's format comes from. QEMU probes what is not stated, and what it finds in a probed header
+/// was possibly written by a guest (CVE-2008-2004, CVE-2010-2237).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Format {
     /// The command line, or the header of the image above, says it.
@@ -312,8 +312,8 @@ pub enum Backing {
         format: Option<String>,
         /// `backing.read-only=off`.
         writable: bool,
-        /// `backing.backing…`: what decides the backing file of the backing file, where the line
-        /// says something about that.
+        /// `backing.backing…`: what decides the backing file of the backing file, if the line says something
+        /// about that.
         below: Option<Box<Backing>>,
     },
     /// The command line names another one (listed on its own) or says there is none.

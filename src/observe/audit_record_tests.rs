@@ -32,8 +32,8 @@ fn a_denial_in_the_log() {
     assert_eq!(denial.name.as_deref(), Some(&b"b.img"[..]));
     assert_eq!(denial.device.as_deref(), Some("vda"));
     assert_eq!(denial.inode, Some(131));
-    assert_eq!(denial.source.cage().to_string(), "c835,c983");
-    assert_eq!(denial.target.kind, "svirt_prot_exec_image_t");
+    assert_eq!(denial.source.categories().to_string(), "c835,c983");
+    assert_eq!(denial.target.type_, "svirt_prot_exec_image_t");
     assert_eq!(denial.class, "file");
     assert!(!denial.is_path && !denial.permissive);
 }

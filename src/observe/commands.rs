@@ -165,7 +165,7 @@ pub(crate) fn explain_denials(
         denials::is_own_domain(context)
             || domain::is_among(&stated, context)
             // A log from elsewhere, on a host without the policy's files.
-            || stated.domains.is_empty() && context.kind == "svirt_t"
+            || stated.domains.is_empty() && context.type_ == "svirt_t"
     };
     let known = HostFacts {
         guests: &view.guests,

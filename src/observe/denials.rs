@@ -17,7 +17,7 @@ const OWN_DOMAINS: [&str; 3] = [names::OWN_DOMAIN, names::INFO_DOMAIN, names::KE
 
 /// Tells whether a context is of the launcher, of the keeper or of a QEMU without a guest.
 pub(crate) fn is_own_domain(context: &Context) -> bool {
-    OWN_DOMAINS.contains(&context.kind.as_str())
+    OWN_DOMAINS.contains(&context.type_.as_str())
 }
 
 /// Why a permission was denied.
@@ -215,10 +215,10 @@ fn guest_in<'a>(context: &Context, host: &'a HostFacts<'_>) -> Option<&'a Confin
 
 /// Returns the guest whose categories an object has.
 fn guest_of<'a>(label: &Context, host: &'a HostFacts<'_>) -> Option<&'a ConfinedGuest> {
-    let categories = label.cage();
+    let categories = label.categories();
     host.guests
         .iter()
-        .find(|guest| !categories.is_empty() && guest.context.cage() == categories)
+        .find(|guest| !categories.is_empty() && guest.context.categories() == categories)
 }
 
 /// Returns the path of the object from the log or, by its inode, from a journal.
@@ -253,8 +253,8 @@ fn why(denial: &Denial, host: &HostFacts<'_>) -> Why {
         (Some(false), _) => Why::Type,
         // The policy cannot be asked about a log from another host: the labels tell.
         (None, _) => {
-            let target = denial.target.cage();
-            if !target.is_empty() && !target.is_subset(&denial.source.cage()) {
+            let target = denial.target.categories();
+            if !target.is_empty() && !target.is_subset(&denial.source.categories()) {
                 Why::Categories
             } else {
                 Why::Type
@@ -282,7 +282,7 @@ fn explained(stamp: Stamp, denial: Denial, host: &HostFacts<'_>) -> ExplainedDen
 
 /// Names the source of a denial.
 fn who(denial: &Denial, host: &HostFacts<'_>) -> String {
-    match (denial.source.kind.as_str(), guest_in(&denial.source, host)) {
+    match (denial.source.type_.as_str(), guest_in(&denial.source, host)) {
         (names::OWN_DOMAIN, _) => "svirt-exec itself".to_owned(),
         (names::INFO_DOMAIN, _) => "a QEMU without a guest".to_owned(),
         (names::KEEPER_DOMAIN, _) => "the keeper of labels".to_owned(),
@@ -322,17 +322,17 @@ fn reason(denial: &Denial, why: Why, host: &HostFacts<'_>) -> String {
                 other.title(),
                 other.pid
             ),
-            None if denial.target.cage().is_empty() => {
+            None if denial.target.categories().is_empty() => {
                 format!("it is {target}, whose level is not this guest's")
             }
             None => format!("it is {target}, with categories that no guest has now"),
         },
         Why::Type if denial.source == denial.target => {
-            format!("the policy does not allow it to {}", denial.source.kind)
+            format!("the policy does not allow it to {}", denial.source.type_)
         }
         Why::Type => format!(
             "it is {target}, a type that the policy does not open to {} in this way",
-            denial.source.kind
+            denial.source.type_
         ),
     }
 }
@@ -398,7 +398,7 @@ fn dispensable(case: &Case<'_>) -> Option<String> {
     let denial = case.denial;
     let (_, _, _, purpose) = DISPENSABLE.iter().find(|(class, kind, name, _)| {
         *class == denial.class
-            && (kind.is_empty() || *kind == denial.target.kind)
+            && (kind.is_empty() || *kind == denial.target.type_)
             && (name.is_empty() || denial.name.as_deref() == Some(name.as_bytes()))
     })?;
     Some(format!("nothing: QEMU does without ({purpose})"))
@@ -451,7 +451,7 @@ fn other_categories(case: &Case<'_>) -> Option<String> {
 
 /// Answers with the boolean of the policy that opens the type to guests, unless it is on.
 fn boolean(case: &Case<'_>) -> Option<String> {
-    let name = advice::boolean_for(&case.denial.target.kind)?;
+    let name = advice::boolean_for(&case.denial.target.type_)?;
     match (case.host.boolean)(name) {
         Some(true) => None,
         Some(false) => Some(format!(

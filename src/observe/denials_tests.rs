@@ -64,14 +64,17 @@ fn explained(lines: &[Vec<u8>]) -> Vec<ExplainedDenial> {
     let host = HostFacts {
         guests: &guests,
         allowed: &|source, target, _, _| {
-            Some(target.kind == "svirt_image_t" && target.cage().is_subset(&source.cage()))
+            Some(
+                target.type_ == "svirt_image_t"
+                    && target.categories().is_subset(&source.categories()),
+            )
         },
         boolean: &|name| (name == "virt_use_nfs").then_some(false),
     };
     let records = lines
         .iter()
         .filter_map(|line| audit_record::parse_line(line));
-    let ours = |context: &Context| context.kind.starts_with("svirt_");
+    let ours = |context: &Context| context.type_.starts_with("svirt_");
     explain(name_paths(records), &ours, &host)
 }
 

@@ -211,7 +211,7 @@ fn group_by_guest(
             all.values()
                 .filter(|one| {
                     one.pid != main.pid
-                        && one.context.cage() == main.context.cage()
+                        && one.context.categories() == main.context.categories()
                         && is_helper_of(one, &main, &all)
                 })
                 .cloned(),
@@ -275,12 +275,12 @@ pub(crate) fn view(host: &RealHost) -> io::Result<View> {
             continue;
         };
         // A keeper claims the pair of its guest.
-        let own = [names::OWN_DOMAIN, names::KEEPER_DOMAIN].contains(&context.kind.as_str());
-        if own || context.cage().is_empty() && !is_guest(context) {
+        let own = [names::OWN_DOMAIN, names::KEEPER_DOMAIN].contains(&context.type_.as_str());
+        if own || context.categories().is_empty() && !is_guest(context) {
             continue;
         }
         if let Some(process) = read_process(host, &labels) {
-            if process.context.cage().is_empty() {
+            if process.context.categories().is_empty() {
                 view.without_categories.push(process);
             } else {
                 confined.push(process);
@@ -386,7 +386,7 @@ mod tests {
             // Its categories overlap, and it is no guest.
             process(40, 5, 5, 400, "u:r:unconfined_t:s0:c1"),
         ];
-        let is_guest = |context: &Context| context.kind == "svirt_t";
+        let is_guest = |context: &Context| context.type_ == "svirt_t";
         let (groups, others) = group_by_guest(processes.clone(), &is_guest, &|_| false);
         let groups: Vec<Vec<i32>> = groups.iter().map(|one| pids(one)).collect();
         assert_eq!(groups, [vec![10, 11, 12, 13], vec![20], vec![30]]);

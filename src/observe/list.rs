@@ -82,7 +82,7 @@ pub(crate) fn json(view: &View) -> serde_json::Result<String> {
         user: guest.user(),
         uid: guest.uid,
         context: guest.context.to_string(),
-        pair: guest.context.cage().to_string(),
+        pair: guest.context.categories().to_string(),
         owner: guest.owner.name(),
         resources: guest.resources.iter().map(resource_entry).collect(),
     });
@@ -114,8 +114,8 @@ pub(crate) fn text(view: &View) -> String {
                 .name
                 .as_ref()
                 .map_or_else(|| "-".to_owned(), |name| escaped(name.as_bytes())),
-            guest.context.cage().to_string(),
-            guest.context.kind.clone(),
+            guest.context.categories().to_string(),
+            guest.context.type_.clone(),
             guest.owner.name().to_owned(),
             guest.processes.len().to_string(),
             program_of(guest),

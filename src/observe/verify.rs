@@ -168,7 +168,7 @@ impl GuestFacts {
     /// Returns the objects on disk that the guest uses: those of its journal, and others that it has
     /// open.
     fn objects_in_use(&self) -> Vec<ObjectInUse> {
-        let categories = self.guest.context.cage();
+        let categories = self.guest.context.categories();
         let mut objects: Vec<ObjectInUse> = Vec::new();
         for resource in &self.guest.resources {
             if let CurrentLabel::Label(label) = &resource.now {
@@ -184,7 +184,7 @@ impl GuestFacts {
             let Some(label) = &file.label else { continue };
             let on_disk = ["file", "blk_file", "chr_file"].contains(&file.class);
             // An object without categories belongs to no guest in particular.
-            let is_own = label.cage() == categories;
+            let is_own = label.categories() == categories;
             if on_disk && is_own && !objects.iter().any(|one| one.path == file.path) {
                 objects.push(ObjectInUse {
                     path: file.path.clone(),
@@ -201,7 +201,7 @@ impl GuestFacts {
     fn check_guest(&self, ask: Ask<'_>) -> io::Result<Vec<Finding>> {
         let mut found = Vec::new();
         let context = &self.guest.context;
-        let categories = context.cage();
+        let categories = context.categories();
         if categories.len() < 2 {
             found.push(self.finding(
                 format!(
@@ -309,8 +309,8 @@ impl GuestFacts {
             None => "mapped".to_owned(),
         };
         let what = format!("process {} has {} {how}", file.pid, quoted(&file.path));
-        let categories = label.cage();
-        if !categories.is_empty() && categories != self.guest.context.cage() {
+        let categories = label.categories();
+        if !categories.is_empty() && categories != self.guest.context.categories() {
             return Ok(Some(self.finding(
                 format!("{what}: it is {label}, with categories that are not this guest's"),
                 format!(
@@ -344,10 +344,10 @@ impl GuestFacts {
 
 /// Finds other processes whose categories overlap a guest's.
 fn overlapping_processes(facts: &GuestFacts, others: &[&Process]) -> Vec<Finding> {
-    let categories = facts.guest.context.cage();
+    let categories = facts.guest.context.categories();
     others
         .iter()
-        .filter(|one| one.context.cage().overlaps(&categories))
+        .filter(|one| one.context.categories().overlaps(&categories))
         .map(|one| {
             facts.finding(
                 format!(

@@ -65,7 +65,7 @@ pub(crate) fn json(all: &[GuestFacts], judgement: &Judgement) -> serde_json::Res
                 name: facts.guest.name.as_deref(),
                 pid: pid(facts),
                 context: facts.guest.context.to_string(),
-                pair: facts.guest.context.cage().to_string(),
+                pair: facts.guest.context.categories().to_string(),
                 processes: facts.guest.processes.len(),
                 files: facts.open.len(),
                 resources: facts.guest.resources.len(),
@@ -94,7 +94,7 @@ pub(crate) fn text(all: &[GuestFacts], judgement: &Judgement) -> String {
         [
             guest.pid.to_string(),
             guest.title(),
-            guest.context.cage().to_string(),
+            guest.context.categories().to_string(),
             guest.processes.len().to_string(),
             facts.open.len().to_string(),
             guest.resources.len().to_string(),

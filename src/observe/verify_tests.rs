@@ -21,8 +21,8 @@ fn ask<'p>(
     class: &str,
     permissions: &[&'p str],
 ) -> io::Result<Vec<&'p str>> {
-    let dominates = target.cage().is_subset(&source.cage());
-    let content = target.kind == "virt_content_t";
+    let dominates = target.categories().is_subset(&source.categories());
+    let content = target.type_ == "virt_content_t";
     Ok(permissions
         .iter()
         .filter(|permission| {

@@ -95,7 +95,7 @@ pub fn open_sockets(
                     continue;
                 };
                 let new = host.label_of_new(&labels.process, &parent, Kind::Socket, name)?;
-                if !new.cage().is_empty() {
+                if !new.categories().is_empty() {
                     continue;
                 }
                 "it will not have the guest's categories there, and other guests may use it"

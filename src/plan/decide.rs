@@ -182,11 +182,11 @@ fn forbidden(resource: &Resource) -> Option<Message> {
 fn held(step: &Step, running: &Running<'_>) -> Option<Message> {
     let resource = &step.resource;
     let current = resource.current.as_ref()?;
-    if current.cage().is_empty() {
+    if current.categories().is_empty() {
         return None;
     }
     let what = format!("cannot label {} ({})", resource.name(), resource.origin);
-    let holder = mcs::overlapping_process(&current.cage(), running.processes);
+    let holder = mcs::overlapping_process(&current.categories(), running.processes);
     let Some((pid, context)) = holder else {
         return Some(Message::new(
             format!("{what}: it has label {current}, whose categories no running guest has"),

@@ -280,7 +280,7 @@ impl GuestCheck<'_> {
 fn without_label(why: &str, label: &Context) -> String {
     let copy = "copy it to a file system whose files have labels, such as that of \
                 /var/lib/libvirt/images";
-    match boolean_for(&label.kind) {
+    match boolean_for(&label.type_) {
         Some(boolean) => format!("{why}; setsebool -P {boolean} on, or {copy}"),
         None => format!("{why}; {copy}"),
     }
@@ -372,7 +372,7 @@ fn relabel(
     if let Some(current) = &resource.current
         && let Some(clause) = refused(host, own, current, class, &["relabelfrom"])?
     {
-        let advice = match (resource.kind, device_boolean(&current.kind)) {
+        let advice = match (resource.kind, device_boolean(&current.type_)) {
             (Kind::File, _) => not_an_image(&pinned.real_path()),
             (_, Some(boolean)) => {
                 format!("devices of this type are given to guests after: setsebool -P {boolean} on")
@@ -441,7 +441,7 @@ pub fn entry(
             failures.push(Message::new(
                 format!(
                     "cannot run {name} in {}: {clause} (its type is no entry point of the domain)",
-                    domain.kind
+                    domain.type_
                 ),
                 format!(
                     "if it is a QEMU: {}, or until the next relabelling: chcon -t qemu_exec_t {}",

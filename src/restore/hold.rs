@@ -62,7 +62,7 @@ impl Hold {
     /// # Errors
     /// Each file that somebody holds or that cannot be opened; an entry without a context.
     pub fn take(host: &RealHost, entry: JournalEntry) -> Result<Self, HoldError> {
-        let categories = entry.context.parse::<Context>()?.cage();
+        let categories = entry.context.parse::<Context>()?.categories();
         let found = find_all(host, &entry, &entry.records)?;
         Ok(Self {
             entry,
@@ -83,7 +83,7 @@ impl Hold {
         entry: JournalEntry,
         owner: Option<u32>,
     ) -> Result<Self, HoldError> {
-        let categories = entry.context.parse::<Context>()?.cage();
+        let categories = entry.context.parse::<Context>()?.categories();
         let look = |record: &Record| {
             let found = find(host, &entry, record, LockedFor::PuttingBack(owner));
             let found = found.unwrap_or_else(|error| Lookup::Unusable(error.to_string()));
@@ -272,10 +272,10 @@ impl Hold {
         if given == original {
             return Ok(Standing::Done);
         }
-        if !original.cage().is_empty() {
+        if !original.categories().is_empty() {
             return Err(PutBackError::HasCategories(original.clone()));
         }
-        if !given.cage().is_empty() && given.cage() != self.categories {
+        if !given.categories().is_empty() && given.categories() != self.categories {
             return Err(PutBackError::NotThisGuests(given.clone()));
         }
         let labels = RecordLabels { given, original };
@@ -355,7 +355,7 @@ impl Hold {
         // Private content that libvirt has given to a guest of its own, too.
         let shared = record.class == Class::Content && *now == given.bare();
         // restorecon on Debian resets the type and keeps the categories: still ours.
-        let kept = now.cage() == self.categories && !self.categories.is_empty();
+        let kept = now.categories() == self.categories && !self.categories.is_empty();
         now != original && (now == given || shared || kept)
     }
 
@@ -464,7 +464,7 @@ fn check_without_categories(host: &RealHost, found: &[(Record, Lookup)]) -> Resu
             source,
         })?;
         if let Some(label) = label
-            && !label.cage().is_empty()
+            && !label.categories().is_empty()
             && record.original != record.label
         {
             return Err(HoldError::HasCategories {

@@ -121,7 +121,7 @@ impl Record {
     /// Tells whether it is of content that only its guest reads still (`--private-content`).
     pub fn is_private_content(&self) -> bool {
         let given = self.label.parse::<Context>();
-        self.class == Class::Content && given.is_ok_and(|given| !given.cage().is_empty())
+        self.class == Class::Content && given.is_ok_and(|given| !given.categories().is_empty())
     }
 }
 

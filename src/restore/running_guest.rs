@@ -223,7 +223,7 @@ pub fn verify(
             context: Box::new(context.clone()),
         });
     }
-    if !domain::is_guest(host, context) || context.cage().len() < 2 {
+    if !domain::is_guest(host, context) || context.categories().len() < 2 {
         return Err(GuestError::NoGuest {
             pid,
             context: Box::new(context.clone()),

@@ -16,7 +16,7 @@ use crate::text::escape::quoted;
 pub fn sweep(
     host: &RealHost,
     root: Pinned,
-    cage: &Categories,
+    categories: &Categories,
     back: &HashMap<PathBuf, u64>,
 ) -> Vec<String> {
     let mut failures = Vec::new();
@@ -30,7 +30,7 @@ pub fn sweep(
             ));
         };
         let parent = match host.label_of(&directory) {
-            Ok(Some(label)) if label.cage().is_empty() => label,
+            Ok(Some(label)) if label.categories().is_empty() => label,
             // Another guest's by now, or without labels.
             Ok(_) => continue,
             Err(error) => {
@@ -62,9 +62,9 @@ pub fn sweep(
             let put_back = || -> io::Result<()> {
                 let own = host
                     .label_of(&entry)?
-                    .filter(|label| !cage.is_empty() && label.cage() == *cage);
+                    .filter(|label| !categories.is_empty() && label.categories() == *categories);
                 if let Some(label) = own {
-                    let mut new = label.with_type(&parent.kind).bare();
+                    let mut new = label.with_type(&parent.type_).bare();
                     new.user.clone_from(&parent.user);
                     host.set_label(&entry, &new)?;
                 }

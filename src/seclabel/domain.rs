@@ -119,28 +119,28 @@ const GUEST_DOMAIN: &str = "svirt_t";
 
 /// Tells whether a context is that of a confined guest: libvirt's driver has put this process there.
 pub fn is_confined_guest(policy: &dyn Policy, context: &Context) -> bool {
-    !context.cage().is_empty() && (context.kind == GUEST_DOMAIN || is_guest(policy, context))
+    !context.categories().is_empty() && (context.type_ == GUEST_DOMAIN || is_guest(policy, context))
 }
 
 /// Tells whether guests run in the domain of a context.
 pub fn is_guest(policy: &dyn Policy, context: &Context) -> bool {
-    TCG_DOMAINS.contains(&context.kind.as_str())
+    TCG_DOMAINS.contains(&context.type_.as_str())
         || is_among(&policy.virtual_contexts().unwrap_or_default(), context)
 }
 
 /// Tells the same by what the policy's files say, which were read already.
 pub fn is_among(stated: &VirtualContexts, context: &Context) -> bool {
-    TCG_DOMAINS.contains(&context.kind.as_str())
+    TCG_DOMAINS.contains(&context.type_.as_str())
         || stated
             .domains
             .iter()
-            .any(|domain| domain.kind == context.kind)
+            .any(|domain| domain.type_ == context.type_)
 }
 
 /// Tells whether guests of any domain may read files with this label.
 pub fn may_any_read(policy: &dyn Policy, guest: &Context, label: &Context) -> bool {
     let stated = policy.virtual_contexts().unwrap_or_default();
-    let kinds = stated.domains.iter().map(|domain| domain.kind.as_str());
+    let kinds = stated.domains.iter().map(|domain| domain.type_.as_str());
     kinds.chain(TCG_DOMAINS).any(|kind| {
         let domain = guest.with_type(kind);
         ask(policy, &domain, label, "file", &["open", "read"]).unwrap_or(false)
@@ -201,11 +201,11 @@ pub fn guest_types(
         }
         domain
     } else if accelerator == Accelerator::Tcg {
-        let second = files.domains.get(1).map(|context| context.kind.as_str());
+        let second = files.domains.get(1).map(|context| context.type_.as_str());
         let [fedora, debian] = TCG_DOMAINS;
         let candidates = second
             .into_iter()
-            .chain([fedora, first.kind.as_str(), debian]);
+            .chain([fedora, first.type_.as_str(), debian]);
         let mut found = None;
         for kind in candidates {
             let domain = domain_of(kind);
@@ -216,13 +216,13 @@ pub fn guest_types(
         }
         match found {
             Some(domain) => domain,
-            None if !policy.is_valid(&domain_of(&first.kind)) => {
-                return Err(DomainError::Unknown(domain_of(&first.kind).to_string()));
+            None if !policy.is_valid(&domain_of(&first.type_)) => {
+                return Err(DomainError::Unknown(domain_of(&first.type_).to_string()));
             }
             None => return Err(DomainError::NoExecmem),
         }
     } else {
-        let domain = domain_of(&first.kind);
+        let domain = domain_of(&first.type_);
         if !policy.is_valid(&domain) {
             return Err(DomainError::Unknown(domain.to_string()));
         }
@@ -255,10 +255,10 @@ fn types_with(
     // (Debian: svirt_prot_exec_t, svirt_prot_exec_image_t).
     let named = format!(
         "{}_image_t",
-        domain.kind.strip_suffix("_t").unwrap_or(&domain.kind)
+        domain.type_.strip_suffix("_t").unwrap_or(&domain.type_)
     );
     let mut image = None;
-    for kind in [stated.kind.as_str(), named.as_str()] {
+    for kind in [stated.type_.as_str(), named.as_str()] {
         let mut candidate = stated.with_type(kind);
         candidate.user.clone_from(&domain.user);
         candidate.range.clone_from(&domain.range);
@@ -268,8 +268,8 @@ fn types_with(
         }
     }
     let image = image.ok_or_else(|| DomainError::NoImageType {
-        domain: domain.kind.clone(),
-        tried: format!("{}, {named}", stated.kind),
+        domain: domain.type_.clone(),
+        tried: format!("{}, {named}", stated.type_),
     })?;
     let content = files
         .images

@@ -46,7 +46,7 @@ impl GuestLabels {
     /// Tells whether content with this label may be made private: the caller's own file, which no guest
     /// can read now.
     pub fn may_be_private(&self, policy: &dyn Policy, current: &Context, own: bool) -> bool {
-        own && current.cage().is_empty()
+        own && current.categories().is_empty()
             && current != &self.content
             && !domain::may_any_read(policy, &self.process, current)
     }

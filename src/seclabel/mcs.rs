@@ -274,7 +274,7 @@ fn categories_of(process: &ProcessLabels) -> impl Iterator<Item = (Categories, &
     [&process.pending, &process.current]
         .into_iter()
         .flatten()
-        .map(|context| (context.cage(), context))
+        .map(|context| (context.categories(), context))
         .filter(|(categories, _)| !categories.is_empty())
 }
 
@@ -370,7 +370,7 @@ pub fn claim(
     for _ in 0..ATTEMPTS {
         let context = claim_unverified(host, domain, range, &used)?;
         let processes = host.processes().map_err(PairError::Scan)?;
-        if overlapping_process(&context.cage(), &processes).is_none() {
+        if overlapping_process(&context.categories(), &processes).is_none() {
             return Ok(Claim { context, processes });
         }
         used = used_categories(&processes);
@@ -419,7 +419,7 @@ pub fn chosen(own: &Context, context: &Context) -> Result<Level, PairError> {
 /// # Errors
 /// The first that has.
 pub fn check_no_overlap(context: &Context, processes: &[ProcessLabels]) -> Result<(), PairError> {
-    match overlapping_process(&context.cage(), processes) {
+    match overlapping_process(&context.categories(), processes) {
         None => Ok(()),
         Some((pid, label)) => Err(PairError::Held {
             level: context.level().to_string(),

@@ -22,9 +22,9 @@ impl<F: Fn(&[Context]) -> Vec<ProcessLabels>> Crowd<F> {
         Self(processes, RefCell::default())
     }
 
-    /// Cages claimed, in their order.
+    /// Categories claimed, in their order.
     fn claimed(&self) -> Vec<Categories> {
-        self.1.borrow().iter().map(Context::cage).collect()
+        self.1.borrow().iter().map(Context::categories).collect()
     }
 }
 
@@ -34,7 +34,7 @@ impl<F: Fn(&[Context]) -> Vec<ProcessLabels>> Processes for Crowd<F> {
     }
 
     fn claim(&self, context: &Context) -> io::Result<()> {
-        if context.cage().contains(Category::new(1023).unwrap()) {
+        if context.categories().contains(Category::new(1023).unwrap()) {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         self.1.borrow_mut().push(context.clone());
@@ -53,11 +53,11 @@ fn process(pid: i32, pending: Option<Context>, current: &str) -> ProcessLabels {
 
 const LAUNCHER: &str = "u:r:svirt_launcher_t:s0-s0:c0.c1023";
 
-/// Another launcher that has asked for a cage.
-fn claimant(pid: i32, cage: &Categories) -> ProcessLabels {
+/// Another launcher that has asked for these categories.
+fn claimant(pid: i32, set: &Categories) -> ProcessLabels {
     process(
         pid,
-        Some(context(&format!("u:r:svirt_t:s0:{cage}"))),
+        Some(context(&format!("u:r:svirt_t:s0:{set}"))),
         LAUNCHER,
     )
 }
@@ -69,20 +69,20 @@ fn domain() -> Context {
 #[test]
 fn a_pair_that_another_launcher_claimed_meanwhile_is_given_up() {
     // After the first claim somebody else is seen to have it, asked for or running.
-    for current in [LAUNCHER, "u:r:svirt_t:s0:CAGE"] {
+    for current in [LAUNCHER, "u:r:svirt_t:s0:PAIR"] {
         let host = Crowd::new(|claims| match claims {
             [] => Vec::new(),
             [first, ..] => {
-                let cage = first.cage().to_string();
+                let one = first.categories().to_string();
                 let pending = current.contains("launcher").then(|| first.clone());
-                vec![process(7, pending, &current.replace("CAGE", &cage))]
+                vec![process(7, pending, &current.replace("PAIR", &one))]
             }
         });
         let claim = claim(&host, &domain(), &set("c0.c7"), &[]).unwrap();
         let claimed = host.claimed();
         assert_eq!(claimed.len(), 2);
         assert!(!claimed[0].overlaps(&claimed[1]));
-        assert_eq!(claim.context.cage(), claimed[1]);
+        assert_eq!(claim.context.categories(), claimed[1]);
     }
 }
 
@@ -95,21 +95,21 @@ fn of_many_pairs_one_is_drawn_unseen_and_given_up_where_a_guest_has_it() {
         vec![process(
             7,
             None,
-            &format!("u:r:svirt_t:s0:{}", first.cage()),
+            &format!("u:r:svirt_t:s0:{}", first.categories()),
         )]
     });
     let claim = claim(&host, &domain(), &set("c0.c1022"), &[]).unwrap();
     let claimed = host.claimed();
     assert_eq!(claimed.len(), 2);
     assert!(!claimed[0].overlaps(&claimed[1]));
-    assert_eq!(claim.context.cage(), claimed[1]);
+    assert_eq!(claim.context.categories(), claimed[1]);
     assert_eq!(claim.processes.len(), 1);
 }
 
 #[test]
 fn a_launcher_that_is_always_too_late_gives_up() {
     let host = Crowd::new(|claims| {
-        let last = claims.last().map(|last| claimant(7, &last.cage()));
+        let last = claims.last().map(|last| claimant(7, &last.categories()));
         last.into_iter().collect()
     });
     let error = claim(&host, &domain(), &set("c0.c7"), &[]).unwrap_err();
@@ -123,7 +123,7 @@ fn a_range_that_others_use_up_meanwhile_is_an_error_with_the_count() {
     let host = Crowd::new(|claims| {
         let mut all: Vec<_> = (1..)
             .zip(claims)
-            .map(|(pid, other)| claimant(pid, &other.cage()))
+            .map(|(pid, other)| claimant(pid, &other.categories()))
             .collect();
         all.push(process(100, None, "u:r:svirt_t:s0:c0,c1"));
         all
@@ -133,8 +133,8 @@ fn a_range_that_others_use_up_meanwhile_is_an_error_with_the_count() {
     let error = claim(&host, &domain(), &set("c0.c7"), &avoid).unwrap_err();
     let claimed = host.claimed();
     assert!(claimed.len() == 28 - 1 - 7 - 1, "{claimed:?}");
-    for cage in &claimed {
-        assert!(!avoid.iter().any(|other| other.overlaps(cage)), "{cage}");
+    for one in &claimed {
+        assert!(!avoid.iter().any(|other| other.overlaps(one)), "{one}");
     }
     let text = error.to_string();
     assert!(
@@ -211,22 +211,22 @@ fn of_many_launchers_at_once_no_two_win_overlapping_pairs() {
 }
 
 impl OneOfMany {
-    /// The cage that it ends up in; what it asked for is taken back where it gets none.
+    /// The categories that it ends up with; what it asked for is taken back if it gets none.
     fn launch(self) -> Option<Categories> {
         let host = Crowd::new(|claims: &[Context]| {
-            *self.ledger[self.own].lock().unwrap() = claims.last().map(Context::cage);
+            *self.ledger[self.own].lock().unwrap() = claims.last().map(Context::categories);
             let others = self.ledger.iter().enumerate();
             others
                 .filter(|(number, _)| *number != self.own)
                 .filter_map(|(number, other)| {
                     std::thread::yield_now();
-                    let cage = (*other.lock().unwrap())?;
-                    Some(claimant(i32::try_from(number).unwrap(), &cage))
+                    let one = (*other.lock().unwrap())?;
+                    Some(claimant(i32::try_from(number).unwrap(), &one))
                 })
                 .collect()
         });
         let won = claim(&host, &domain(), &set("c0.c7"), &[]).ok();
-        let won = won.map(|claim| claim.context.cage());
+        let won = won.map(|claim| claim.context.categories());
         *self.ledger[self.own].lock().unwrap() = won;
         won
     }

@@ -92,7 +92,7 @@ fn every_pair_is_drawn_about_equally_often() {
 }
 
 #[test]
-fn a_chosen_level_is_one_cage_at_the_callers_sensitivity() {
+fn a_chosen_level_has_two_categories_and_the_callers_sensitivity() {
     for (own, given, want) in [
         ("u:r:t:s0-s0:c0.c1023", "a:b:c:s0:c1,c2", Ok("s0:c1,c2")),
         ("u:r:t:s0", "a:b:c:s0:c1.c3", Ok("s0:c1.c3")),
@@ -172,7 +172,7 @@ fn a_pending_claim_counts_and_a_clearance_does_not() {
 }
 
 #[test]
-fn a_cage_that_a_guest_and_its_journal_entry_have_was_counted_twice() {
+fn a_pair_that_a_guest_and_its_journal_entry_have_was_counted_twice() {
     let twice = [set("c0.c7"), set("c0.c7"), set("c8,c9")];
     let error = draw(&set("c0.c7"), &twice).unwrap_err().to_string();
     assert!(
@@ -183,7 +183,7 @@ fn a_cage_that_a_guest_and_its_journal_entry_have_was_counted_twice() {
 
 #[test]
 fn the_last_pair_of_all_is_found_at_once() {
-    // A single category each, and one cage of all but two.
+    // A single category each, and one set of all but two.
     let mut busy: Vec<Categories> = (0..1000).map(|n| set(&format!("c{n}"))).collect();
     busy.push(set("c0.c1021"));
     for high in 1001..1024 {
@@ -195,7 +195,7 @@ fn the_last_pair_of_all_is_found_at_once() {
     }
     let free = FreePairs::new(&Categories::all(), &busy);
     assert_eq!(free.counts().map(|(_, count)| count).sum::<usize>(), 0);
-    busy.retain(|cage| *cage != set("c1022,c1023"));
+    busy.retain(|one| *one != set("c1022,c1023"));
     let pair = draw(&Categories::all(), &busy).unwrap();
     assert_eq!(pair.to_string(), "c1022,c1023");
 }
@@ -225,11 +225,11 @@ proptest! {
         taken in prop::collection::vec(categories(16, 0..5), 0..40),
     ) {
         let models: Vec<_> = taken.iter().map(|(model, _)| model).collect();
-        let cages: Vec<Categories> = taken.iter().map(|(_, set)| *set).collect();
+        let sets: Vec<Categories> = taken.iter().map(|(_, set)| *set).collect();
         let numbers: Vec<u16> = range_model.iter().copied().collect();
         let free = |a: u16, b: u16| {
             let pair = BTreeSet::from([a, b]);
-            !models.iter().any(|cage| overlap(cage, &pair))
+            !models.iter().any(|one| overlap(one, &pair))
         };
         let free: BTreeSet<(u16, u16)> = numbers
             .iter()
@@ -237,7 +237,7 @@ proptest! {
             .filter(|(a, b)| a < b && free(*a, *b))
             .collect();
         // All that can be drawn is all that is free.
-        let listing = FreePairs::new(&range, &cages);
+        let listing = FreePairs::new(&range, &sets);
         let mut listed = BTreeSet::new();
         for (low, count) in listing.counts() {
             let high: Vec<u16> = listing.partners(low).iter().map(Category::number).collect();
@@ -245,15 +245,15 @@ proptest! {
             listed.extend(high.into_iter().map(|high| (low.number(), high)));
         }
         prop_assert_eq!(&listed, &free);
-        match draw(&range, &cages) {
+        match draw(&range, &sets) {
             Ok(pair) => {
                 let set = pair.categories();
                 let pair: Vec<u16> = set.iter().map(Category::number).collect();
                 prop_assert_eq!(pair.len(), 2);
                 prop_assert!(free.contains(&(pair[0], pair[1])));
-                for cage in &cages {
-                    prop_assert!(!cage.is_subset(&set) || cage.is_empty());
-                    prop_assert!(!set.is_subset(cage));
+                for one in &sets {
+                    prop_assert!(!one.is_subset(&set) || one.is_empty());
+                    prop_assert!(!set.is_subset(one));
                 }
             }
             Err(PairError::UsedUp { total, used, .. }) => {
@@ -261,7 +261,7 @@ proptest! {
                 prop_assert_eq!(total, pair_count(numbers.len()));
                 let within: BTreeSet<_> = models
                     .iter()
-                    .filter(|cage| !cage.is_disjoint(&range_model))
+                    .filter(|one| !one.is_disjoint(&range_model))
                     .collect();
                 prop_assert_eq!(used, within.len());
             }

@@ -22,7 +22,7 @@ pub fn hides_selinux(procfs: &Procfs) -> bool {
 /// # Errors
 /// That it does not, if SELinux is enforcing.
 pub fn check(own: &Context, mode: Mode) -> Result<(), Refusal> {
-    if own.kind == OWN_DOMAIN {
+    if own.type_ == OWN_DOMAIN {
         return Ok(());
     }
     let why = why_not(own);
@@ -58,7 +58,7 @@ pub fn why_not(own: &Context) -> Message {
     }
     let program = std::env::current_exe().unwrap_or_else(|_| INSTALLED.into());
     let label = selinux::label_of_path(&program).ok().flatten();
-    if label.is_none_or(|label| label.kind != OWN_TYPE) {
+    if label.is_none_or(|label| label.type_ != OWN_TYPE) {
         let remedy = if program == Path::new(INSTALLED) {
             format!("restorecon -F {INSTALLED}")
         } else {

@@ -88,7 +88,7 @@ pub(crate) fn own_domain(own: &Context) -> Check {
         .flatten()
         .map_or_else(|| "no label".to_owned(), |label| label.to_string());
     let detail = format!("{} is {label}, and runs as {own}", quoted(&program));
-    if own.kind == names::OWN_DOMAIN {
+    if own.type_ == names::OWN_DOMAIN {
         return Check::well(name, detail);
     }
     let why = own_domain::why_not(own);
@@ -137,7 +137,7 @@ pub(crate) fn virtual_contexts(host: &RealHost) -> Check {
         ),
         None => {
             let list = |all: &[Context]| {
-                let kinds: Vec<&str> = all.iter().map(|one| one.kind.as_str()).collect();
+                let kinds: Vec<&str> = all.iter().map(|one| one.type_.as_str()).collect();
                 kinds.join(", ")
             };
             Check::well(
@@ -157,9 +157,9 @@ pub(crate) fn guest_domain(host: &RealHost, name: &'static str, types: &GuestTyp
         name,
         format!(
             "{}, images {}, content {}, execmem {}",
-            types.domain.kind,
-            types.image.kind,
-            types.content.kind,
+            types.domain.type_,
+            types.image.type_,
+            types.content.type_,
             if execmem { "given" } else { "not given" }
         ),
     )
@@ -186,7 +186,7 @@ pub(crate) fn qemu_entry(
         Ok(failures) => match failures.first() {
             None => Check::well(
                 name,
-                format!("{} may be run in {}", quoted(&program.path), domain.kind),
+                format!("{} may be run in {}", quoted(&program.path), domain.type_),
             ),
             Some(first) => Check::said(name, first.clone()),
         },
@@ -235,7 +235,7 @@ pub(crate) fn overlapping_guests(view: &View) -> Check {
     for (index, (first, one)) in all.iter().enumerate() {
         for (second, other) in all.iter().skip(index.saturating_add(1)) {
             let guests = first.starts_with("guest");
-            if guests && one.cage().overlaps(&other.cage()) {
+            if guests && one.categories().overlaps(&other.categories()) {
                 return Check::bad(
                     name,
                     format!(
@@ -290,7 +290,7 @@ pub(crate) fn directory_usable(
                         "{} is {}, through which {} may not pass",
                         quoted(ancestor),
                         label.short(),
-                        types.domain.kind
+                        types.domain.type_
                     ),
                     format!(
                         "keep images in {IMAGES} or a home directory, or: {}",

@@ -187,7 +187,7 @@ fn join(host: &RealHost, context: &Context) -> Result<Others, ClaimError> {
     // A launcher that has looked itself may mean to share its level (`--share-level`), and still must not
     // talk a keeper into taking a running guest's files.
     let processes = host.procfs().processes_besides(Some(launcher))?;
-    let overlapping = mcs::overlapping_process(&context.cage(), &processes);
+    let overlapping = mcs::overlapping_process(&context.categories(), &processes);
     Ok(Others {
         overlapping: overlapping.map(|(pid, _)| pid),
         hidden: processes.iter().any(|process| process.hidden),
