@@ -82,10 +82,10 @@ fn joined(errors: &[LookupError]) -> String {
 pub enum PutBackError {
     /// The journal's original label carries categories, which are never given.
     #[error("'{0}' carries categories")]
-    HasCategories(Context),
+    HasCategories(Box<Context>),
     /// The journal's label is one that another guest has.
     #[error("'{0}' is not a label of this guest")]
-    NotThisGuests(Context),
+    NotThisGuests(Box<Context>),
     /// It cannot be set.
     #[error("cannot set {label}: {source}")]
     Set {

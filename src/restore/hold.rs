@@ -273,10 +273,10 @@ impl Hold {
             return Ok(Standing::Done);
         }
         if !original.categories().is_empty() {
-            return Err(PutBackError::HasCategories(original.clone()));
+            return Err(PutBackError::HasCategories(Box::new(original.clone())));
         }
         if !given.categories().is_empty() && given.categories() != self.categories {
-            return Err(PutBackError::NotThisGuests(given.clone()));
+            return Err(PutBackError::NotThisGuests(Box::new(given.clone())));
         }
         let labels = RecordLabels { given, original };
         match found {
