@@ -7,15 +7,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::host::{Policy, RealHost};
 use crate::model::label::Context;
 use crate::observe::audit_log;
-use crate::observe::denials::{self, HostFacts};
+use crate::observe::denial_facts::HostFacts;
+use crate::observe::denials::{self};
 use crate::observe::denials_report;
 use crate::observe::doctor;
 use crate::observe::guests::{self, ConfinedGuest, View};
 use crate::observe::list;
-use crate::observe::verify::{self, GuestFacts};
+use crate::observe::verify::{self};
+use crate::observe::verify_facts;
+use crate::observe::verify_facts::GuestFacts;
 use crate::observe::verify_report;
 use crate::seclabel::domain;
 use crate::seclabel::own_domain;
+use crate::selinux::names;
 use crate::selinux::{self, Mode};
 use crate::text::escape::quoted;
 use crate::text::message::Message;
@@ -114,7 +118,7 @@ pub(crate) fn verify_guests(json: bool, words: &[String]) -> Result<u8, Refusal>
         .iter()
         .map(|guest| verify::collect_facts(&host, guest))
         .collect();
-    let ask: verify::Ask<'_> =
+    let ask: verify_facts::Ask<'_> =
         &|source, target, class, permissions| selinux::denied(source, target, class, permissions);
     let mut judgement = verify::judge(&view, &all, &is_meant, ask)
         .map_err(|error| refuse(format!("cannot ask the policy: {error}")))?;
@@ -162,7 +166,7 @@ pub(crate) fn explain_denials(
     };
     let stated = host.virtual_contexts().unwrap_or_default();
     let is_ours = |context: &Context| {
-        denials::is_own_domain(context)
+        names::is_own_domain(&context.type_)
             || domain::is_among(&stated, context)
             // A log from elsewhere, on a host without the policy's files.
             || stated.domains.is_empty() && context.type_ == "svirt_t"

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::observe::audit_record::utc;
-use crate::observe::denials::ExplainedDenial;
+use crate::observe::denial_facts::ExplainedDenial;
 use crate::text::escape::escaped;
 use crate::text::hex::path_hex;
 

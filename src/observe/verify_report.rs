@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::observe::verify::{Finding, GuestFacts, Judgement};
+use crate::observe::verify_facts::{Finding, GuestFacts, Judgement};
 use crate::text::table;
 
 #[derive(Serialize)]

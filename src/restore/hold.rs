@@ -4,15 +4,6 @@
 //! one recorded and that still carries the guest's categories, or the label that the launcher gave it;
 //! and it never gives a label with categories.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as MapEntry;
-use std::fs::File;
-use std::io;
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
-
-use nix::fcntl::{Flock, FlockArg};
-
 use crate::host::pinned::{self, Pinned};
 use crate::host::runtime_dir;
 use crate::host::{Files, RealHost};
@@ -23,9 +14,17 @@ use crate::restore::journal::{Journal, JournalEntry, JournalError, Record};
 use crate::restore::lookup::{
     LockedFor, Lookup, LookupError, Wait, find, hold_alone, is_same, is_unused,
 };
+use crate::restore::record_labels::{ParsedLabels, RecordLabels};
 use crate::restore::sweep;
 use crate::selinux;
 use crate::text::escape::quoted;
+use nix::fcntl::{Flock, FlockArg};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
 /// The files of a guest, locked: as long as they are, no other guest takes them and nobody else puts
 /// their labels back.
@@ -42,7 +41,7 @@ pub struct Hold {
 /// What has been done so far.
 #[derive(Default)]
 struct Progress {
-    labels: Labels,
+    labels: ParsedLabels,
     /// A file of each file system, by device, to sync it by.
     touched: HashMap<u64, File>,
     /// For the sweep of a tree: inode numbers of files that are back, by path.
@@ -267,7 +266,8 @@ impl Hold {
             touched,
             back,
         } = progress;
-        let (given, original) = labels.of(record)?;
+        let labels = labels.of(record)?;
+        let RecordLabels { given, original } = labels;
         // Only its lock was needed.
         if given == original {
             return Ok(Standing::Done);
@@ -278,7 +278,6 @@ impl Hold {
         if !given.categories().is_empty() && given.categories() != self.categories {
             return Err(PutBackError::NotThisGuests(Box::new(given.clone())));
         }
-        let labels = RecordLabels { given, original };
         match found {
             Lookup::Gone => Ok(Standing::Done),
             Lookup::Absent | Lookup::Unusable(_) => Ok(Standing::Later),
@@ -474,36 +473,6 @@ fn check_without_categories(host: &RealHost, found: &[(Record, Lookup)]) -> Resu
         }
     }
     Ok(())
-}
-
-/// The labels of a record.
-#[derive(Clone, Copy)]
-struct RecordLabels<'a> {
-    given: &'a Context,
-    original: &'a Context,
-}
-
-/// The labels of the record that was looked at last: those of the next are often the same.
-#[derive(Default)]
-struct Labels {
-    texts: (String, String),
-    labels: Option<(Context, Context)>,
-}
-
-impl Labels {
-    /// Returns the label that was given, and the one that was there before.
-    fn of(&mut self, record: &Record) -> Result<(&Context, &Context), PutBackError> {
-        let texts = (&record.label, &record.original);
-        if self.labels.is_none() || texts != (&self.texts.0, &self.texts.1) {
-            self.labels = None;
-            self.texts = (texts.0.clone(), texts.1.clone());
-        }
-        let (given, original) = match &mut self.labels {
-            Some(labels) => labels,
-            none => none.insert((record.label.parse()?, record.original.parse()?)),
-        };
-        Ok((given, original))
-    }
 }
 
 fn not_back(record: &Record, why: &str) -> String {

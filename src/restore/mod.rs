@@ -5,7 +5,8 @@
 //!
 //! * `journal`, `entry_file`, `entry_lock`: entries on disk, as they are listed, and which are at work on
 //! * `liveness`: whether the guest of an entry still runs
-//! * `lookup`, `hold`, `sweep`, `error`: finding and locking recorded files, and putting their labels back
+//! * `lookup`, `hold`, `record_labels`, `sweep`, `error`: finding and locking recorded files, and putting
+//!   their labels back
 //! * `running_guest`, `wanted`: guests and files by what a person calls them
 //! * `release`, `share`: giving files back, or sharing them, while the guest runs
 //! * `command`: `svirt-exec restore`
@@ -22,6 +23,7 @@ pub mod keeper;
 pub mod liveness;
 pub mod lookup;
 pub mod notify;
+pub mod record_labels;
 pub mod release;
 pub mod running_guest;
 pub mod share;

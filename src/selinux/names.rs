@@ -29,3 +29,11 @@ pub const INSTALLED: &str = "/usr/bin/svirt-exec";
 
 /// The command that loads the policy module; semodule(8).
 pub const LOAD: &str = "semodule -X 200 -i /usr/share/selinux/packages/svirt_launcher.cil";
+
+/// The domains of the launcher, of lines that start no guest, and of the keeper.
+pub const OWN_DOMAINS: [&str; 3] = [OWN_DOMAIN, INFO_DOMAIN, KEEPER_DOMAIN];
+
+/// Tells whether a domain is one of them.
+pub fn is_own_domain(domain: &str) -> bool {
+    OWN_DOMAINS.contains(&domain)
+}

@@ -59,7 +59,7 @@ pub(crate) fn processes_visible(host: &RealHost) -> Check {
 /// Checks that the policy module is loaded.
 pub(crate) fn policy_module(host: &RealHost, own: &Context) -> Check {
     let name = "policy_module";
-    let missing: Vec<&str> = [names::OWN_DOMAIN, names::INFO_DOMAIN, names::KEEPER_DOMAIN]
+    let missing: Vec<&str> = names::OWN_DOMAINS
         .into_iter()
         .filter(|kind| !host.is_valid(&own.with_type(kind)))
         .collect();
