@@ -12,7 +12,7 @@ use crate::text::escape::quoted;
 /// What the names of libselinux's interfaces begin with; `libselinux.map`.
 const INTERFACES: &[u8] = b"LIBSELINUX_";
 
-/// This program's version, libselinux's, and whether the policy module is loaded.
+/// Returns this program's version, libselinux's, and whether the policy module is loaded.
 pub fn text() -> String {
     format!(
         "svirt-exec {}\nlibselinux: {}\npolicy module: {}",
@@ -22,8 +22,8 @@ pub fn text() -> String {
     )
 }
 
-/// The library in use. It has no call that tells its version, but names its interfaces by the version
-/// that brought them.
+/// Describes the library in use. It has no call that tells its version, but names its interfaces by the
+/// version that brought them.
 fn library() -> String {
     let Some(path) = loaded("libselinux.so") else {
         return "not loaded".to_owned();
@@ -34,7 +34,7 @@ fn library() -> String {
     }
 }
 
-/// A library of this process; proc_pid_maps(5).
+/// Finds a library of this process; proc_pid_maps(5).
 fn loaded(name: &str) -> Option<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
     let path = maps
@@ -48,7 +48,7 @@ fn loaded(name: &str) -> Option<PathBuf> {
     Some(path.to_owned())
 }
 
-/// The newest interface that is named in a library.
+/// Finds the newest interface that is named in a library.
 fn newest(library: &[u8]) -> Option<(u32, u32)> {
     library
         .windows(INTERFACES.len())

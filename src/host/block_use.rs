@@ -4,8 +4,8 @@
 //! devices of a type that may be given to guests. What the kernel says of them can:
 //! `/proc/self/mountinfo` (proc_pid_mountinfo(5)), `/proc/swaps`, and in sysfs the partitions of a
 //! disk, what holds a device (`holders`, device mapper and md) and what it lies on (`slaves`).
-//! A mount in another namespace and a claim that sysfs does not show are found by the exclusive
-//! open that follows the labels (`apply`).
+//! A mount in another namespace and a claim that sysfs does not show are found when the device is opened for
+//! one user alone, after it was labelled (`launch::apply`).
 
 use crate::host::io_error::is_absent;
 use crate::host::mangle::{BLANKS, unmangled};
@@ -30,7 +30,7 @@ pub struct Number {
 }
 
 impl Number {
-    /// From `st_rdev`.
+    /// Returns the number that `st_rdev` has.
     pub fn of(device: u64) -> Self {
         Self {
             major: nix::sys::stat::major(device),
@@ -76,7 +76,7 @@ enum Way {
 
 /// Who uses a device: the devices on the way there, and what is found at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Use {
+pub struct DeviceUse {
     ways: Vec<(Way, Name)>,
     end: End,
 }
@@ -99,8 +99,8 @@ impl fmt::Display for Name {
     }
 }
 
-impl fmt::Display for Use {
-    /// The end of a sentence about the device.
+impl fmt::Display for DeviceUse {
+    /// Writes the end of a sentence about the device.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (way, name)) in self.ways.iter().enumerate() {
             let first = index == 0;
@@ -138,7 +138,7 @@ impl fmt::Display for Use {
     }
 }
 
-/// What ends a claim.
+/// Says what ends a claim.
 fn how_to_free(name: &Name) -> String {
     let kernel = shell_word(&name.kernel);
     match &name.mapper {
@@ -163,11 +163,11 @@ struct Search<'a> {
     seen: BTreeSet<Number>,
 }
 
-/// Finds who uses a block device. None: nobody that this host shows.
+/// Finds who uses a block device. None if nobody does that this host shows.
 ///
 /// # Errors
-/// Where the kernel's tables cannot be read: it is not known then.
-pub fn user_of(files: &dyn SystemFiles, device: Number) -> io::Result<Option<Use>> {
+/// Those of reading the kernel's tables: it is not known then.
+pub fn user_of(files: &dyn SystemFiles, device: Number) -> io::Result<Option<DeviceUse>> {
     let mut search = Search {
         files,
         mounts: {
@@ -191,8 +191,8 @@ fn named(path: &Path, error: io::Error) -> io::Error {
 }
 
 impl Search<'_> {
-    /// Everything around the device that was asked about.
-    fn whole(&mut self, device: Number) -> io::Result<Option<Use>> {
+    /// Looks at everything around the device that was asked about.
+    fn whole(&mut self, device: Number) -> io::Result<Option<DeviceUse>> {
         let directory = directory(device);
         if !self.exists(&directory)? {
             return Err(io::Error::new(
@@ -210,7 +210,7 @@ impl Search<'_> {
             let disk = self.number(&directory.join("../dev"))?;
             if let Some(end) = self.direct(disk)? {
                 let ways = vec![(Way::WholeDisk, self.name(disk)?)];
-                return Ok(Some(Use { ways, end }));
+                return Ok(Some(DeviceUse { ways, end }));
             }
             if let Some(found) = self.holders(disk)? {
                 return Ok(Some(self.by(Way::WholeDisk, disk, found)?));
@@ -219,13 +219,13 @@ impl Search<'_> {
         self.downwards(device)
     }
 
-    /// What is on a device: itself, what holds it, its partitions.
-    fn upwards(&mut self, device: Number) -> io::Result<Option<Use>> {
+    /// Looks at what is on a device: itself, what holds it, its partitions.
+    fn upwards(&mut self, device: Number) -> io::Result<Option<DeviceUse>> {
         if !self.seen.insert(device) {
             return Ok(None);
         }
         if let Some(end) = self.direct(device)? {
-            return Ok(Some(Use {
+            return Ok(Some(DeviceUse {
                 ways: Vec::new(),
                 end,
             }));
@@ -246,8 +246,8 @@ impl Search<'_> {
         Ok(None)
     }
 
-    /// What has claimed a device: the first whose use is known, else the first.
-    fn holders(&mut self, device: Number) -> io::Result<Option<Use>> {
+    /// Looks at what has claimed a device: the first whose use is known, else the first.
+    fn holders(&mut self, device: Number) -> io::Result<Option<DeviceUse>> {
         let directory = directory(device).join("holders");
         let mut first = None;
         for name in self.list(&directory)? {
@@ -258,14 +258,14 @@ impl Search<'_> {
             }
         }
         let Some(holder) = first else { return Ok(None) };
-        Ok(Some(Use {
+        Ok(Some(DeviceUse {
             ways: vec![(Way::Holder, self.name(holder)?)],
             end: End::Held,
         }))
     }
 
-    /// What a device lies on. That it holds those is no use of its own.
-    fn downwards(&mut self, device: Number) -> io::Result<Option<Use>> {
+    /// Looks at what a device lies on. That it holds those is no use of its own.
+    fn downwards(&mut self, device: Number) -> io::Result<Option<DeviceUse>> {
         let directory = directory(device).join("slaves");
         for name in self.list(&directory)? {
             let slave = self.number(&directory.join(name).join("dev"))?;
@@ -274,7 +274,7 @@ impl Search<'_> {
             }
             if let Some(end) = self.direct(slave)? {
                 let ways = vec![(Way::Slave, self.name(slave)?)];
-                return Ok(Some(Use { ways, end }));
+                return Ok(Some(DeviceUse { ways, end }));
             }
             if let Some(found) = self.downwards(slave)? {
                 return Ok(Some(found));
@@ -283,17 +283,17 @@ impl Search<'_> {
         Ok(None)
     }
 
-    /// A use that is reached through another device.
-    fn by(&self, way: Way, device: Number, found: Use) -> io::Result<Use> {
+    /// Returns a use that is reached through another device.
+    fn by(&self, way: Way, device: Number, found: DeviceUse) -> io::Result<DeviceUse> {
         let mut ways = vec![(way, self.name(device)?)];
         ways.extend(found.ways);
-        Ok(Use {
+        Ok(DeviceUse {
             ways,
             end: found.end,
         })
     }
 
-    /// Whether the device itself is mounted or swap space.
+    /// Tells whether the device itself is mounted or swap space.
     fn direct(&self, device: Number) -> io::Result<Option<End>> {
         let name = self.name(device)?;
         let mut nodes = vec![Path::new("/dev").join(&name.kernel)];
@@ -362,8 +362,8 @@ fn directory(device: Number) -> PathBuf {
     Path::new(DEVICES).join(device.to_string())
 }
 
-/// What is mounted where. What others than btrfs and bcachefs call their source is whatever the caller
-/// of mount(2) wrote there.
+/// Returns what is mounted where. What file systems other than btrfs and bcachefs call their source is
+/// whatever the caller of mount(2) wrote there.
 fn use_of(mount: Mount<'_>) -> (Number, OsString, Option<OsString>) {
     let has_own_devices = matches!(mount.type_, b"btrfs" | b"bcachefs");
     (
@@ -373,7 +373,7 @@ fn use_of(mount: Mount<'_>) -> (Number, OsString, Option<OsString>) {
     )
 }
 
-/// The partitions of /proc/swaps: a head, then the name first in each line.
+/// Returns the partitions of /proc/swaps: a heading, then lines that begin with the name.
 fn swaps(table: &[u8]) -> Vec<OsString> {
     table
         .split(|byte| *byte == b'\n')

@@ -2,7 +2,7 @@
 //! them, as sysfs tells it.
 //!
 //! Reads links, small files and lists below /sys and /dev; opens no device and changes nothing.
-//! Names that come from the line or from sysfs are checked before they become part of a path.
+//! A name from the line or from sysfs is checked before it becomes part of a path.
 
 use crate::host::io_error::{explain, is_absent};
 use crate::host::sysfs::{INTERFACES, SystemFiles};
@@ -20,7 +20,7 @@ pub const TUN: &str = "/dev/net/tun";
 /// Where a device is on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Nodes {
-    /// Nodes that only the guest shall use. None: nothing fits now, and QEMU starts without.
+    /// Nodes that only the guest shall use. Empty if nothing fits now, and QEMU starts without.
     Own(Vec<PathBuf>),
     /// A node that others use too.
     HostWide(PathBuf),
@@ -40,7 +40,7 @@ pub enum Problem {
 /// Finds the nodes of a device. `cwd` is QEMU's working directory.
 ///
 /// # Errors
-/// Where QEMU could not open the device.
+/// Why QEMU could not open the device.
 pub fn resolve(files: &dyn SystemFiles, device: &HostDevice, cwd: &Path) -> Result<Nodes, Problem> {
     match device {
         HostDevice::VfioPci { address, how } => {
@@ -72,7 +72,7 @@ fn exists(files: &dyn SystemFiles, path: &Path) -> Result<bool, Problem> {
     }
 }
 
-/// Digits and nothing else.
+/// Reads a number that consists of digits and nothing else.
 fn decimal(text: &[u8]) -> Option<u32> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
@@ -80,7 +80,7 @@ fn decimal(text: &[u8]) -> Option<u32> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// The node by which QEMU reaches a device through VFIO.
+/// Finds the node by which QEMU reaches a device through VFIO.
 fn vfio(files: &dyn SystemFiles, dir: &Path, how: Vfio) -> Result<PathBuf, Problem> {
     if !exists(files, dir)? {
         return Err(Problem::Absent(format!(
@@ -95,7 +95,7 @@ fn vfio(files: &dyn SystemFiles, dir: &Path, how: Vfio) -> Result<PathBuf, Probl
     }
 }
 
-/// `/dev/vfio/N`, N being where the link `iommu_group` leads (`vfio_device_get_groupid`,
+/// Returns `/dev/vfio/N`, N being where the link `iommu_group` leads (`vfio_device_get_groupid`,
 /// hw/vfio/container.c). The node is there once a VFIO driver has a device of the group.
 fn group(files: &dyn SystemFiles, dir: &Path) -> Result<PathBuf, Problem> {
     let link = dir.join("iommu_group");
@@ -138,7 +138,7 @@ fn group(files: &dyn SystemFiles, dir: &Path) -> Result<PathBuf, Problem> {
     )))
 }
 
-/// `/dev/vfio/devices/vfioN`, or else the same device by its number, as `iommufd_cdev_getfd`
+/// Returns `/dev/vfio/devices/vfioN`, or else the same device by its number, as `iommufd_cdev_getfd`
 /// (hw/vfio/iommufd.c) and `open_cdev` (util/chardev_open.c) have it.
 fn cdev(files: &dyn SystemFiles, dir: &Path) -> Result<PathBuf, Problem> {
     let list = dir.join("vfio-dev");
@@ -177,11 +177,7 @@ fn cdev(files: &dyn SystemFiles, dir: &Path) -> Result<PathBuf, Problem> {
         }
         Err(error) => return Err(unreadable(&attribute, &error)),
     };
-    let text = text.trim_ascii_end();
-    let colon = text.iter().position(|b| *b == b':').unwrap_or(text.len());
-    let (major, minor) = text.split_at_checked(colon).unwrap_or_default();
-    let minor = minor.strip_prefix(b":").unwrap_or_default();
-    let (Some(major), Some(minor)) = (decimal(major), decimal(minor)) else {
+    let Some((major, minor)) = device_number(&text) else {
         return Err(Problem::Malformed(format!(
             "{} holds no device number, which is MAJOR:MINOR; name the device's directory in /sys",
             show(&attribute)
@@ -204,6 +200,14 @@ fn cdev(files: &dyn SystemFiles, dir: &Path) -> Result<PathBuf, Problem> {
     )))
 }
 
+/// Reads `MAJOR:MINOR`, as attributes in sysfs have it.
+fn device_number(text: &[u8]) -> Option<(u32, u32)> {
+    let text = text.trim_ascii_end();
+    let colon = text.iter().position(|byte| *byte == b':')?;
+    let (major, minor) = text.split_at_checked(colon)?;
+    Some((decimal(major)?, decimal(minor.strip_prefix(b":")?)?))
+}
+
 /// What a device is plugged into, for advice.
 enum Bus {
     Pci(PciAddress),
@@ -212,7 +216,7 @@ enum Bus {
 }
 
 impl Bus {
-    /// By the name of its directory: sysfs lists a device in several places.
+    /// Finds the bus by the name of the device's directory: sysfs lists a device in several places.
     fn of(dir: &Path) -> Self {
         let name = dir.file_name().unwrap_or_default();
         match PciAddress::parse(name.as_bytes()) {
@@ -235,7 +239,7 @@ impl Bus {
         }
     }
 
-    /// What to do where the device is in no IOMMU group.
+    /// Says what to do if the device is in no IOMMU group.
     fn without_group(&self, files: &dyn SystemFiles, dir: &Path) -> String {
         match self {
             Self::Pci(_) | Self::Platform(_) => "the IOMMU is off: switch it on in the firmware's \
@@ -249,7 +253,7 @@ impl Bus {
         }
     }
 
-    /// The end of a sentence that says that it is not bound to a VFIO driver.
+    /// Returns the end of a sentence that says that it is not bound to a VFIO driver.
     fn how_to_bind(&self, files: &dyn SystemFiles, dir: &Path) -> String {
         let driver = files.read_link(&dir.join("driver")).ok();
         let driver = driver.as_deref().and_then(Path::file_name);
@@ -283,8 +287,8 @@ fn bound(driver: &OsStr) -> String {
 /// A device class in hexadecimal: USB hubs are never given to guests (`usb_host_auto_check`).
 const USB_HUB: &[u8] = b"09";
 
-/// All that fit among the devices that are plugged in; libusb opens
-/// `/dev/bus/usb/BUS/ADDRESS` (`linux_usbfs.c`).
+/// Finds all that fit among the devices that are plugged in; libusb opens `/dev/bus/usb/BUS/ADDRESS`
+/// (`linux_usbfs.c`).
 fn usb(files: &dyn SystemFiles, wanted: &UsbMatch) -> Result<Vec<PathBuf>, Problem> {
     let list = Path::new("/sys/bus/usb/devices");
     let names = match files.list(list) {
@@ -337,8 +341,8 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO))
 }
 
-/// `/dev/tapN` where the interface exists with index N and has that node, as macvtap and ipvtap
-/// have (`tap_open`, net/tap-linux.c; drivers/net/tap.c in Linux).
+/// Returns `/dev/tapN` if the interface exists with index N and has that node, as macvtap and ipvtap have
+/// (`tap_open`, net/tap-linux.c; drivers/net/tap.c in Linux).
 fn tap(files: &dyn SystemFiles, ifname: &OsStr) -> Result<Nodes, Problem> {
     let name = ifname.as_bytes();
     if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {

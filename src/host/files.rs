@@ -6,10 +6,23 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use thiserror::Error;
+
 use crate::host::pinned::Pinned;
 use crate::host::policy::Policy;
-use crate::image::{self, ImageFormat, References};
+use crate::image::{self, ImageError, ImageFormat, References};
 use crate::model::label::Context;
+
+/// Why the header of an image cannot be read.
+#[derive(Debug, Error)]
+pub enum HeaderError {
+    /// QEMU would refuse it, or the file cannot be read.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The process that reads headers says so, or has ended.
+    #[error(transparent)]
+    Probe(#[from] io::Error),
+}
 
 /// Files, their labels and their headers.
 pub trait Files {
@@ -29,14 +42,14 @@ pub trait Files {
     /// which QEMU guesses a format that nobody states.
     ///
     /// # Errors
-    /// Those of [`image::header`], in words.
+    /// Those of [`image::header`], and of the process that reads it.
     fn header(
         &self,
         mut file: File,
         stated: Option<ImageFormat>,
         name: &OsStr,
-    ) -> Result<(ImageFormat, References), String> {
-        image::header(stated, &mut file, name.as_bytes()).map_err(|error| error.to_string())
+    ) -> Result<(ImageFormat, References), HeaderError> {
+        Ok(image::header(stated, &mut file, name.as_bytes())?)
     }
 
     /// Returns the label of a pinned file. None if its file system has no labels.

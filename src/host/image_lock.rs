@@ -3,8 +3,8 @@
 //!
 //! QEMU locks single bytes (`raw_apply_lock_bytes`, block/file-posix.c), with locks of the open file
 //! description (F_OFD_SETLK, fcntl(2)): byte 100+N while it uses permission N, byte 200+N while it
-//! does not share it with others. fcntl(2) with F_OFD_GETLK tells whether somebody does; it gives no
-//! process, which is looked for by what command lines name.
+//! does not share it with others. fcntl(2) with F_OFD_GETLK tells whether somebody does, and not which
+//! process: that is looked for by what command lines name.
 
 use crate::host::cmdline;
 use crate::host::pinned::Pinned;
@@ -24,14 +24,14 @@ const USED: (i64, i64) = (100, 8);
 
 const NOT_SHARED: (i64, i64) = (200, 8);
 
-/// All of these and the bytes between them: one question, where nobody has an image open.
+/// All of these and the bytes between them: one question is enough if nobody has an image open.
 const ANY: (i64, i64) = (100, 108);
 
 /// Bytes of the permissions to write and to resize (BLK_PERM_WRITE to BLK_PERM_RESIZE,
 /// block-common.h).
 const WRITTEN: (i64, i64) = (101, 3);
 
-/// Whether somebody else has locked one of these bytes.
+/// Tells whether somebody else has locked one of these bytes.
 fn locked(file: &File, (start, length): (i64, i64)) -> io::Result<bool> {
     let mut lock = libc::flock {
         // Any lock is in the way of this one; nothing is locked, so the file need not be writable.
@@ -45,15 +45,15 @@ fn locked(file: &File, (start, length): (i64, i64)) -> io::Result<bool> {
     Ok(i32::from(lock.l_type) != libc::F_UNLCK)
 }
 
-/// Whether another QEMU has an image open.
+/// Tells whether another QEMU has an image open.
 ///
 /// # Errors
-/// Where the file system has no locks.
+/// Those of fcntl(2), for a file system without locks.
 pub fn is_used(file: &File) -> io::Result<bool> {
     Ok(locked(file, ANY)? && (locked(file, USED)? || locked(file, NOT_SHARED)?))
 }
 
-/// Whether another QEMU has an image open in a way that does not go with this use of it.
+/// Tells whether another QEMU has an image open in a way that does not go with this use of it.
 fn is_in_the_way(file: &File, class: Class) -> io::Result<bool> {
     match class {
         Class::Keep => Ok(false),
@@ -63,7 +63,8 @@ fn is_in_the_way(file: &File, class: Class) -> io::Result<bool> {
     }
 }
 
-/// A process whose command line names a file: the QEMU that has it open, most likely.
+/// Finds a process whose command line names a file: the QEMU that has it open, most likely. Returns its
+/// name, too.
 pub fn user(host: &RealHost, file: &Pinned) -> Option<(Pid, Option<String>)> {
     let names = [file.path.clone(), file.real_path()];
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
@@ -83,7 +84,7 @@ pub fn user(host: &RealHost, file: &Pinned) -> Option<(Pid, Option<String>)> {
     })
 }
 
-/// That another QEMU has a file open, in words; none where that is not so or cannot be told.
+/// Says which QEMU has a file open that this guest is to use. None if none has, or if that cannot be told.
 pub fn in_the_way(host: &RealHost, pinned: &Pinned, file: &File, class: Class) -> Option<String> {
     if !is_in_the_way(file, class).unwrap_or(false) {
         return None;

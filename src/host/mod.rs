@@ -15,21 +15,21 @@
 //! * `io_error`: errors of the system in words
 //! * `real`: all of it, as this host has it
 
-pub mod block_use;
-pub mod cmdline;
-pub mod devices;
-pub mod files;
-pub mod image_lock;
-pub mod io_error;
-pub mod mangle;
-pub mod mountinfo;
+pub(crate) mod block_use;
+pub(crate) mod cmdline;
+pub(crate) mod devices;
+pub(crate) mod files;
+pub(crate) mod image_lock;
+pub(crate) mod io_error;
+pub(crate) mod mangle;
+pub(crate) mod mountinfo;
 pub mod pinned;
-pub mod policy;
+pub(crate) mod policy;
 pub mod privsep;
-pub mod process_labels;
-pub mod procfs;
-pub mod real;
-pub mod runtime_dir;
+pub(crate) mod process_labels;
+mod procfs;
+pub(crate) mod real;
+pub(crate) mod runtime_dir;
 pub mod sysfs;
 
 pub use files::{Files, Host};

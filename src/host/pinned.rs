@@ -34,7 +34,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The SELinux class of such an object.
+    /// Returns the SELinux class of such an object.
     pub fn class(self) -> &'static str {
         match self {
             Self::File | Self::Missing => "file",
@@ -47,20 +47,20 @@ impl Kind {
     }
 }
 
-/// Who a file is, for as long as the host runs; with the birth time also
-/// when its inode number was given to another file since.
+/// Which file it is, for as long as the host runs; with the birth time also after its inode number was given
+/// to another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// Device of the file system (`st_dev`); the same only within one boot.
     pub dev: u64,
     /// Inode number.
     pub ino: u64,
-    /// Birth time in nanoseconds since 1970, where the file system keeps one.
+    /// Birth time in nanoseconds since 1970, if the file system keeps one.
     pub born: Option<u64>,
 }
 
-/// A file that was opened once, O_PATH, and is what it was checked to be from
-/// then on, whatever its path comes to mean.
+/// A file that was opened once, O_PATH, and is what it was checked to be from then on, whatever its path
+/// comes to mean.
 #[derive(Debug)]
 pub struct Pinned {
     fd: OwnedFd,
@@ -80,23 +80,23 @@ pub struct Pinned {
 }
 
 impl Pinned {
-    /// The name by which system calls that take a path reach the pinned file.
+    /// Returns the name by which system calls that take a path reach the pinned file.
     pub fn proc_path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
     }
 
-    /// The number of its file system (`f_fsid`, statfs(2)); none where that has none.
+    /// Returns the number of its file system (`f_fsid`, statfs(2)). None if that has none.
     pub fn file_system(&self) -> Option<u64> {
         let id = nix::sys::statvfs::fstatvfs(&self.fd).ok()?.filesystem_id();
         (id != 0).then_some(id)
     }
 
-    /// The mount that it was opened through, as mountinfo numbers them.
+    /// Returns the mount that it was opened through, as mountinfo numbers them.
     pub fn mount_id(&self) -> Option<u64> {
         crate::sys::mount_id(self.fd.as_fd()).ok()
     }
 
-    /// Its path without symbolic links, as the kernel knew it when it was asked first.
+    /// Returns its path without symbolic links, as the kernel knew it when it was asked first.
     pub fn real_path(&self) -> PathBuf {
         let ask = || readlink(&self.proc_path()).map_or_else(|_| self.path.clone(), PathBuf::from);
         self.real_path.get_or_init(ask).clone()
@@ -127,12 +127,19 @@ fn kind_of(metadata: &std::fs::Metadata) -> Kind {
 }
 
 /// Opens a path once, O_PATH, and looks at what it opened.
+///
+/// # Errors
+/// Those of open(2) and fstat(2).
 pub fn pin(path: &Path) -> io::Result<Pinned> {
     let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, FileMode::empty())?;
     Ok(look_at(fd, path)?.0)
 }
 
-/// Opens what a directory has under a name, and does not follow a symbolic link: true for one.
+/// Opens what a directory has under a name. Returns also whether it is a symbolic link, which is not
+/// followed.
+///
+/// # Errors
+/// Those of openat(2) and fstat(2).
 pub fn pin_below(directory: &Pinned, name: &OsStr) -> io::Result<(Pinned, bool)> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let fd = openat(&directory.fd, name, flags, FileMode::empty())?;
@@ -143,7 +150,7 @@ pub fn pin_below(directory: &Pinned, name: &OsStr) -> io::Result<(Pinned, bool)>
 /// the directory may have put another file in its place, or a link: that is an error.
 ///
 /// # Errors
-/// Where it is not there, or is anything but an empty file of this user's with this one name.
+/// That it is not there, or is anything but an empty file of this user's with this one name.
 pub fn pin_made(directory: &Pinned, name: &OsStr) -> io::Result<Pinned> {
     let (pinned, is_link) = pin_below(directory, name)?;
     let as_made = pinned.kind == Kind::File
@@ -195,14 +202,20 @@ pub fn names(directory: &Pinned) -> io::Result<Vec<(OsString, u64)>> {
 }
 
 /// Opens for reading what an O_PATH descriptor stands for.
+///
+/// # Errors
+/// Those of open(2).
 pub fn open_to_read(pinned: BorrowedFd<'_>) -> io::Result<File> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let path = format!("/proc/self/fd/{}", pinned.as_raw_fd());
     Ok(open(Path::new(&path), flags, FileMode::empty())?.into())
 }
 
-/// Opens a block device as a mount would, for itself alone; EBUSY where somebody has it so
-/// (open(2), O_EXCL on block devices). It is closed again: QEMU opens it by its own rules.
+/// Opens a block device as a mount would, for itself alone (open(2), O_EXCL on block devices). It is closed
+/// again: QEMU opens it by its own rules.
+///
+/// # Errors
+/// Those of open(2); EBUSY if somebody has it so.
 pub fn open_alone(pinned: &Pinned) -> io::Result<File> {
     let flags = OFlag::O_RDONLY | OFlag::O_EXCL | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     Ok(open(&pinned.proc_path(), flags, FileMode::empty())?.into())

@@ -1,13 +1,12 @@
-//! What the launcher has done by forks of itself that gave up its rights.
+//! Privilege separation: what the launcher has done by forks of itself that gave up its rights.
 //!
 //! Images are opened by a *reader*, whose domain may write to nothing: the launcher itself may write
 //! to files that it was handed open, and with the right to open such files too it could write to any
 //! of them. Headers, which guests may have written, are read by a *probe*, whose domain may open
 //! nothing: it gets one descriptor at a time, and what it says is as untrusted as the header was.
 //!
-//! Both are started when they are first needed, and end with the launcher: their socket closes when
-//! that becomes QEMU. Where the launcher is in no domain of its own (a plan without SELinux) it does
-//! the work itself.
+//! Both are started when they are first needed, and end with the launcher: their socket closes when that
+//! becomes QEMU. If the launcher is in no domain of its own (a plan without SELinux) it does the work itself.
 
 use crate::host::pinned;
 use crate::image::{self, ImageFormat, References};
@@ -27,13 +26,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 
-/// bytes of a message; the largest is that of a vmdk descriptor with many extents.
-const LONGEST: u32 = 1 << 26;
+/// Bytes of a message; the largest is that of a VMDK descriptor with many extents.
+const MAX_MESSAGE: u32 = 1 << 26;
 
 /// What a probe is asked besides the image itself.
 #[derive(Serialize, Deserialize)]
 struct Question {
-    /// The name of the format, where one is stated.
+    /// The name of the format, if one is stated.
     stated: Option<Vec<u8>>,
     /// The image's name.
     name: Vec<u8>,
@@ -85,18 +84,18 @@ pub struct Assistants {
 }
 
 impl Assistants {
-    /// Who opens images; none where this process does it.
+    /// Returns the process that opens images. None if this process does it.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// Those of starting it.
     pub fn reader(&self) -> io::Result<Option<&Assistant>> {
         get(&self.reader, READER_DOMAIN, Assistant::reader)
     }
 
-    /// Who reads headers; none where this process does it.
+    /// Returns the process that reads headers. None if this process does it.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// Those of starting it.
     pub fn probe(&self) -> io::Result<Option<&Assistant>> {
         get(&self.probe, PROBE_DOMAIN, Assistant::probe)
     }
@@ -161,18 +160,18 @@ pub struct Assistant {
 }
 
 impl Assistant {
-    /// One that opens images, in a domain of its own where one is named.
+    /// Starts one that opens images, in a domain of its own if one is named.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// Those of fork(2).
     pub fn reader(domain: Option<Context>) -> io::Result<Self> {
         Self::start(domain, read_only)
     }
 
-    /// One that reads headers.
+    /// Starts one that reads headers, in a domain of its own if one is named.
     ///
     /// # Errors
-    /// As above.
+    /// Those of fork(2).
     pub fn probe(domain: Option<Context>) -> io::Result<Self> {
         Self::start(domain, look_into)
     }
@@ -200,24 +199,21 @@ impl Assistant {
         }
     }
 
-    /// As [`image::header`].
+    /// Has a header read as [`image::header`] reads it.
     ///
     /// # Errors
-    /// In words.
+    /// Those of [`image::header`], in words, and that the process has ended.
     pub fn header(
         &self,
         image: BorrowedFd<'_>,
         stated: Option<ImageFormat>,
         name: &OsStr,
-    ) -> Result<(ImageFormat, References), String> {
-        let ask = || -> io::Result<Header> {
-            let question = to_json(&Question {
-                stated: stated.map(|format| format.name().to_vec()),
-                name: name.as_bytes().to_vec(),
-            })?;
-            from_json(&self.ask(image, &question)?.0)
-        };
-        let header = ask().map_err(|error| error.to_string())?;
+    ) -> io::Result<(ImageFormat, References)> {
+        let question = to_json(&Question {
+            stated: stated.map(|format| format.name().to_vec()),
+            name: name.as_bytes().to_vec(),
+        })?;
+        let header: Header = from_json(&self.ask(image, &question)?.0)?;
         Ok((ImageFormat::from_name(&header.format), header.references))
     }
 
@@ -234,7 +230,7 @@ impl Assistant {
                 None => Err(self.ended()),
             },
             Ok(None) | Err(_) => {
-                // Why there is none, where its start is what failed.
+                // If its start is what failed, that says why.
                 sys::wait_for_starters()?;
                 Err(self.ended())
             }
@@ -250,7 +246,7 @@ impl Assistant {
     }
 }
 
-/// A descriptor did not arrive.
+/// What is said of a descriptor that did not arrive.
 const NOT_HANDED_OVER: &str = "the policy does not let the svirt_launcher domains pass this file on \
                                to each other; ausearch -m avc -ts recent";
 
@@ -259,7 +255,7 @@ const DONE: u8 = b'+';
 
 const FAILED: u8 = b'-';
 
-/// The process itself, until its socket is closed.
+/// Serves in the process itself, until its socket is closed.
 fn serve(talk: UnixStream, domain: Option<&Context>, work: Work) -> io::Result<()> {
     let changed = domain.map_or(Ok(()), |domain| {
         // The pair that the launcher may have claimed is not this process's.
@@ -307,7 +303,7 @@ fn send(mut talk: &UnixStream, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::
     talk.write_all(bytes)
 }
 
-/// Receives a message; none when there are no more.
+/// Receives a message. None if there are no more.
 fn receive(mut talk: &UnixStream) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
     let mut length = [0_u8; 4];
     let (count, fd) = sys::receive(talk.as_fd(), &mut length)?;
@@ -316,7 +312,7 @@ fn receive(mut talk: &UnixStream) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>
     }
     talk.read_exact(length.get_mut(count..).unwrap_or_default())?;
     let length = u32::from_ne_bytes(length);
-    if length > LONGEST {
+    if length > MAX_MESSAGE {
         return Err(io::Error::other("a message of impossible length"));
     }
     let mut bytes = vec![0_u8; usize::try_from(length).unwrap_or_default()];
@@ -387,7 +383,7 @@ mod tests {
             )
             .map_err(|error| error.to_string());
             let there = probe.header(file.as_fd(), stated, OsStr::new(name));
-            assert_eq!(there, here);
+            assert_eq!(there.map_err(|error| error.to_string()), here);
         }
     }
 
@@ -400,7 +396,7 @@ mod tests {
             let error = probe
                 .header(file.as_fd(), None, OsStr::new("x"))
                 .unwrap_err();
-            assert!(error.contains("has ended"), "{error}");
+            assert!(error.to_string().contains("has ended"), "{error}");
         }
     }
 

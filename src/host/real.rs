@@ -10,7 +10,7 @@ use std::path::Path;
 use nix::unistd::Pid;
 
 use crate::host::cmdline;
-use crate::host::files::Files;
+use crate::host::files::{Files, HeaderError};
 use crate::host::pinned::{self, Kind, Pinned};
 use crate::host::policy::{self, Policy, VirtualContexts};
 use crate::host::privsep::Assistants;
@@ -118,12 +118,10 @@ impl Files for RealHost {
         mut file: File,
         stated: Option<ImageFormat>,
         name: &OsStr,
-    ) -> Result<(ImageFormat, References), String> {
-        match self.assistants.probe().map_err(|error| error.to_string())? {
-            Some(probe) => probe.header(file.as_fd(), stated, name),
-            None => {
-                image::header(stated, &mut file, name.as_bytes()).map_err(|error| error.to_string())
-            }
+    ) -> Result<(ImageFormat, References), HeaderError> {
+        match self.assistants.probe()? {
+            Some(probe) => Ok(probe.header(file.as_fd(), stated, name)?),
+            None => Ok(image::header(stated, &mut file, name.as_bytes())?),
         }
     }
 

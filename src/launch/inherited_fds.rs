@@ -83,6 +83,16 @@ fn was_taken_away(stat: &FileStat) -> bool {
     character && fs::metadata(SELINUXFS).is_ok_and(|selinuxfs| selinuxfs.dev() == stat.st_dev)
 }
 
+fn taken_away(number: RawFd) -> Message {
+    Message::new(
+        format!(
+            "cannot hand descriptor {number} to QEMU: SELinux took it away when svirt-exec was started, \
+             since svirt_launcher_t may not use what was behind it (ausearch -m avc -ts recent)"
+        ),
+        "send it through a pipe instead (| cat > FILE), or close it",
+    )
+}
+
 fn numbers() -> io::Result<Vec<RawFd>> {
     let mut numbers: Vec<RawFd> = fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -110,7 +120,7 @@ pub fn inspect(host: &dyn Policy, domain: &Context) -> io::Result<Repairs> {
             .unwrap_or_default();
         let Ok(stat) = fstat(fd) else { continue };
         if was_taken_away(&stat) {
-            repairs.failures.push(Message::new(format!("cannot hand descriptor {number} to QEMU: SELinux took it away when svirt-exec was started, since svirt_launcher_t may not use what was behind it (ausearch -m avc -ts recent)"), "send it through a pipe instead (| cat > FILE), or close it"));
+            repairs.failures.push(taken_away(number));
             continue;
         }
         // Anonymous inodes (eventfd, epoll, KVM's own) carry no label and are not checked.
@@ -159,7 +169,8 @@ pub fn inspect(host: &dyn Policy, domain: &Context) -> io::Result<Repairs> {
 fn unusable(inherited: &Inherited, domain: &Context, denied: &[&str]) -> Message {
     let advice = match inherited.class {
         "file" => {
-            "send it through a pipe instead (| cat > FILE), or write it to a directory that is labelled for guests"
+            "send it through a pipe instead (| cat > FILE), or write it to a directory that is labelled for \
+             guests"
         }
         // qemu:///session: the monitor is a socket of the user's own libvirtd, at a login's level.
         "unix_stream_socket" => {

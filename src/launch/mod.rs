@@ -12,16 +12,16 @@
 //! * `exec`: finding QEMU, and becoming it
 //! * `attach`: hot-plug
 
-pub mod apply;
-pub mod attach;
-pub mod config_text;
+mod apply;
+pub(crate) mod attach;
+mod config_text;
 pub mod dry_run;
-pub mod exec;
-pub mod inherited_fds;
-pub mod planning;
-pub mod prepare;
-pub mod run;
+pub(crate) mod exec;
+mod inherited_fds;
+mod planning;
+mod prepare;
+mod run;
 pub mod settings;
-pub mod share_content;
+mod share_content;
 
 pub use run::launch;

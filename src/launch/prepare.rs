@@ -11,7 +11,7 @@ use nix::unistd::Uid;
 
 use crate::cli::{self, Preflight};
 use crate::host::pinned::Pinned;
-use crate::host::{Processes, RealHost};
+use crate::host::{ProcessLabels, Processes, RealHost};
 use crate::launch::apply;
 use crate::launch::exec::QemuProgram;
 use crate::launch::inherited_fds;
@@ -133,18 +133,7 @@ impl Launcher<'_> {
         let types = domain::guest_types(host, self.own, reading.accelerator, stated)?;
         let pair = self.claim(level, &types.domain, &collected, look)?;
         let context = pair.context().clone();
-        let processes = match &pair {
-            ClaimedPair::Verified(claim) => {
-                starting.claimed(&context);
-                self.warn_unproven(claim.hidden() > 0);
-                claim.processes.as_slice()
-            }
-            // Nothing that was collected carries categories by which its owner could be known.
-            ClaimedPair::Unverified(_) => {
-                starting.claimed_unverified(&context);
-                &[]
-            }
-        };
+        let processes = self.tell_keeper(&pair, &mut starting);
         step.tell(format_args!("claimed {context}"));
         let private = planning::private_to(self.options);
         let labels = GuestLabels::new(&types, context.level()).private_to(private);
@@ -163,13 +152,8 @@ impl Launcher<'_> {
             processes,
         )?;
         let repairs = self.check(&plan, &context)?;
-        step.tell(format_args!(
-            "decided: {} labels to set",
-            plan.steps
-                .iter()
-                .filter(|s| s.action != Action::None)
-                .count()
-        ));
+        let changes = plan.steps.iter().filter(|s| s.action != Action::None);
+        step.tell(format_args!("decided: {} labels to set", changes.count()));
         let entry = apply::new_entry(host, &plan, &context, name.as_deref(), directory)?;
         let (keeper, verdict) =
             apply::write_down(starting, entry, name.is_some(), self.journal, &plan)?;
@@ -187,6 +171,26 @@ impl Launcher<'_> {
             deferred,
             cwd,
         }))
+    }
+
+    /// Tells the keeper whose pair it is to watch, and returns the processes that carry categories.
+    fn tell_keeper<'c>(
+        &self,
+        pair: &'c ClaimedPair,
+        starting: &mut Starting,
+    ) -> &'c [ProcessLabels] {
+        match pair {
+            ClaimedPair::Verified(claim) => {
+                starting.claimed(pair.context());
+                self.warn_unproven(claim.hidden() > 0);
+                &claim.processes
+            }
+            // Nothing that was collected carries categories by which its owner could be known.
+            ClaimedPair::Unverified(_) => {
+                starting.claimed_unverified(pair.context());
+                &[]
+            }
+        }
     }
 
     /// Claims the level that was chosen, or a pair that is drawn.

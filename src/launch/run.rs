@@ -62,10 +62,7 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     }
     let mode = host.mode();
     if mode == Mode::Disabled {
-        let allowed = options.allow_unconfined
-            || sys::variable(environment, "SVIRT_EXEC_UNCONFINED")
-                .is_some_and(|value| value == "allow");
-        return without_selinux(&host, &program, environment, allowed);
+        return without_selinux(&host, &program, options, environment);
     }
     let own = own?;
     own_domain::check(&own, mode)?;
@@ -105,20 +102,28 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
         step: &step,
     };
     let mut prepared = launcher.prepare(&reading, starting)?;
-    let refusal = match launcher.change(&mut prepared, limits) {
-        Ok(()) => {
-            step.tell(format_args!(
-                "becoming {}",
-                quoted(program.path.as_os_str())
-            ));
-            program.execute(environment)
-        }
-        Err(refusal) => refusal,
-    };
+    let refusal = launcher.become_qemu(&mut prepared, limits, environment);
     Err(apply::roll_back(prepared.keeper, refusal))
 }
 
 impl Launcher<'_> {
+    /// Makes every change and becomes QEMU. Returns why not.
+    fn become_qemu(
+        &self,
+        prepared: &mut Prepared,
+        limits: Option<(u64, u64)>,
+        environment: &[CString],
+    ) -> Refusal {
+        match self.change(prepared, limits) {
+            Ok(()) => {
+                let program = quoted(self.program.path.as_os_str());
+                self.step.tell(format_args!("becoming {program}"));
+                self.program.execute(environment)
+            }
+            Err(refusal) => refusal,
+        }
+    }
+
     /// Makes files, sets labels and makes inherited pipes usable. `limits` are those of open files, soft
     /// and hard, that QEMU is to have.
     fn change(&self, prepared: &mut Prepared, limits: Option<(u64, u64)>) -> Result<(), Refusal> {
@@ -184,8 +189,8 @@ fn labelled(step: &Step) -> Option<(String, &Context)> {
 fn without_selinux(
     host: &RealHost,
     program: &QemuProgram,
+    options: &Launch,
     environment: &[CString],
-    allowed: bool,
 ) -> Result<Infallible, Refusal> {
     if own_domain::hides_selinux(host.procfs()) {
         return Err(refuse(Message::new(
@@ -194,6 +199,9 @@ fn without_selinux(
             "run svirt-exec outside the container, or mount /sys/fs/selinux into it",
         )));
     }
+    let allowed = options.allow_unconfined
+        || sys::variable(environment, "SVIRT_EXEC_UNCONFINED")
+            .is_some_and(|value| value == "allow");
     if !allowed {
         return Err(refuse(Message::new(
             "cannot confine QEMU: SELinux is off on this host",

@@ -25,13 +25,13 @@ const PREFIX: &str = "SVIRT_EXEC_";
 /// `--allow-unconfined`.
 pub const FURTHER: [&str; 2] = ["SVIRT_EXEC_QEMU", "SVIRT_EXEC_UNCONFINED"];
 
-/// The largest file that is read, in bytes.
+/// Bytes of the largest file that is read.
 const LARGEST: u64 = 1 << 20;
 
-/// A launch with everything that the environment and the file of `--config` add to it.
+/// Returns a launch with everything that the environment and the file of `--config` add to it.
 ///
 /// # Errors
-/// Where one of them cannot be read, or says what cannot be.
+/// A file that cannot be read, and values that the options do not take.
 pub fn complete(
     launch: &Launch,
     host: &dyn Files,
@@ -50,9 +50,9 @@ pub fn complete(
     Ok(whole)
 }
 
-/// What is said first, and below it what is said elsewhere.
+/// Merges two launches: what `above` says wins.
 fn over(above: Launch, below: Launch) -> Launch {
-    // Which level: said in one place as a whole.
+    // The options that choose a level count together, from one place.
     let level = |it: &Launch| {
         let Launch {
             mcs_range,
@@ -84,18 +84,18 @@ fn over(above: Launch, below: Launch) -> Launch {
         strict: above.strict || below.strict,
         allow_unconfined: above.allow_unconfined || below.allow_unconfined,
         verbose: above.verbose || below.verbose,
-        // What the command line has beside a file comes behind what the file has.
+        // What the command line has beside a file comes after what the file has.
         qemu: [below.qemu, above.qemu].concat(),
     }
 }
 
-/// The variable that stands for an option of a launch; none does for `--config`.
+/// Returns the variable that stands for an option of a launch. None does for `--config`.
 pub fn variable_of(option: &Arg) -> Option<String> {
     let long = option.get_long().filter(|long| *long != "config")?;
     Some(format!("{PREFIX}{}", long.to_uppercase().replace('-', "_")))
 }
 
-/// What variables say, by way of the options that they stand for.
+/// Reads what variables say, as the options that they stand for.
 fn from_environment(environment: &[CString]) -> Result<Launch, Refusal> {
     if !environment
         .iter()
@@ -156,7 +156,7 @@ fn from_environment(environment: &[CString]) -> Result<Launch, Refusal> {
     parse(words, "the environment (SVIRT_EXEC_…)")
 }
 
-/// What a file says.
+/// Reads what a file says.
 fn from_file(host: &dyn Files, path: &Path) -> Result<Launch, Refusal> {
     let cannot =
         |why: &dyn Display| refuse(format!("cannot read {} (--config): {why}", quoted(path)));
@@ -175,7 +175,7 @@ fn from_file(host: &dyn Files, path: &Path) -> Result<Launch, Refusal> {
     Ok(launch)
 }
 
-/// Words of a launch that stand somewhere else than on the command line.
+/// Parses words of a launch that do not stand on the command line.
 fn parse(words: Vec<OsString>, from: &str) -> Result<Launch, Refusal> {
     /// A launch and nothing else: no other command.
     #[derive(Parser)]

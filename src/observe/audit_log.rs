@@ -15,7 +15,7 @@ use crate::text::message::{Refusal, refuse};
 const LOGS: [&str; 2] = ["/var/log/audit/audit.log.1", "/var/log/audit/audit.log"];
 
 /// Most bytes of a line that are read. MAX_AUDIT_MESSAGE_LENGTH of libaudit.h is 8970.
-const LONGEST_LINE: u64 = 64 << 10;
+const MAX_LINE: u64 = 64 << 10;
 
 /// Returns the records of a log from `since` on, in seconds since 1970.
 fn records(log: impl Read, since: u64) -> io::Result<Vec<(Stamp, AuditRecord)>> {
@@ -24,12 +24,7 @@ fn records(log: impl Read, since: u64) -> io::Result<Vec<(Stamp, AuditRecord)>> 
     let mut line = Vec::new();
     loop {
         line.clear();
-        if log
-            .by_ref()
-            .take(LONGEST_LINE)
-            .read_until(b'\n', &mut line)?
-            == 0
-        {
+        if log.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
             return Ok(found);
         }
         found.extend(audit_record::parse_line(&line).filter(|(stamp, _)| stamp.seconds >= since));

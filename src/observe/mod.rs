@@ -19,7 +19,7 @@
 mod audit_log;
 pub(crate) mod audit_record;
 mod commands;
-pub(crate) mod denial_advice;
+mod denial_advice;
 pub(crate) mod denial_facts;
 mod denials;
 pub(crate) mod denials_report;
@@ -27,7 +27,7 @@ pub(crate) mod doctor;
 pub(crate) mod guests;
 pub(crate) mod list;
 mod open_files;
-pub(crate) mod verify;
+mod verify;
 pub(crate) mod verify_facts;
 pub(crate) mod verify_report;
 

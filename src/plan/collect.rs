@@ -6,6 +6,7 @@
 use crate::host::Host;
 use crate::host::devices::{self, Nodes, Problem};
 use crate::host::io_error::explain;
+use crate::host::pinned::Pinned;
 use crate::host::pinned::{Identity, Kind};
 use crate::model::resource::{Access, Class, HostDevice, Request, Target};
 use crate::plan::image_chain::{self};
@@ -231,11 +232,19 @@ fn find_device(
     };
     match nodes.len() {
         0 => {
-            out.warnings.push(Message::new(format!("no device is plugged in that fits {name} ({origin})"), "one that is plugged in later is not labelled, and the guest may not open it"));
+            out.warnings.push(Message::new(
+                format!("no device is plugged in that fits {name} ({origin})"),
+                "one that is plugged in later is not labelled, and the guest may not open it",
+            ));
             return vec![unfound];
         }
         1 => {}
-        count => out.warnings.push(Message::new(format!("{count} devices fit {name} ({origin}), QEMU takes the first, and all of them are labelled"), "hostbus= with hostport= would name one")),
+        count => out.warnings.push(Message::new(
+            format!(
+                "{count} devices fit {name} ({origin}), QEMU takes the first, and all of them are labelled"
+            ),
+            "hostbus= with hostport= would name one",
+        )),
     }
     nodes
         .into_iter()
@@ -299,16 +308,7 @@ fn pin(
                     _ => (resource.class, resource.access),
                 };
             }
-            if pinned.kind == Kind::Fifo && !pinned.real_path().is_absolute() {
-                out.warnings.push(Message::new(
-                    format!(
-                        "{} ({}) is a pipe without a name, which a guest may not open anew",
-                        quoted(path.as_os_str()),
-                        request.origin
-                    ),
-                    "QEMU uses an inherited one as it is by -chardev stdio or -add-fd",
-                ));
-            }
+            warn_of_nameless_pipe(&path, &pinned, request, out);
             match host.label_of(&pinned) {
                 Ok(label) => resource.current = label,
                 Err(error) => out.obstacles.push(
@@ -325,17 +325,7 @@ fn pin(
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let made = matches!(request.access, Access::Create | Access::Bind);
             if !made && request.required {
-                out.obstacles.push(Message::new(
-                    format!(
-                        "cannot find {} ({}): no such file",
-                        quoted(path.as_os_str()),
-                        request.origin
-                    ),
-                    format!(
-                        "QEMU runs in {}, from where relative names count",
-                        quoted(context.cwd)
-                    ),
-                ));
+                out.obstacles.push(absent(&path, request, context.cwd));
             }
         }
         Err(error) => out.obstacles.push(
@@ -350,6 +340,33 @@ fn pin(
     }
     resource.path = Some(path);
     resource
+}
+
+fn absent(path: &Path, request: &Request, cwd: &Path) -> Message {
+    Message::new(
+        format!(
+            "cannot find {} ({}): no such file",
+            quoted(path.as_os_str()),
+            request.origin
+        ),
+        format!(
+            "QEMU runs in {}, from where relative names count",
+            quoted(cwd)
+        ),
+    )
+}
+
+fn warn_of_nameless_pipe(path: &Path, pinned: &Pinned, request: &Request, out: &mut Collected) {
+    if pinned.kind == Kind::Fifo && !pinned.real_path().is_absolute() {
+        out.warnings.push(Message::new(
+            format!(
+                "{} ({}) is a pipe without a name, which a guest may not open anew",
+                quoted(path.as_os_str()),
+                request.origin
+            ),
+            "QEMU uses an inherited one as it is by -chardev stdio or -add-fd",
+        ));
+    }
 }
 
 fn find_data_file(host: &dyn Host, name: &OsStr, context: &CollectContext<'_>) -> PathBuf {

@@ -1,9 +1,9 @@
 //! Tests of `collect`: names, symbolic links and devices in a tree of its own.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::host::devices::tests::tree;
 use crate::host::pinned;
 use crate::host::pinned::Pinned;
 use crate::host::sysfs::SysRoot;
@@ -73,20 +73,6 @@ impl Policy for Rooted {
     fn virtual_contexts(&self) -> io::Result<VirtualContexts> {
         Err(io::ErrorKind::Unsupported.into())
     }
-}
-
-/// Text after `-> ` is where a link leads.
-fn tree(entries: &[(&str, &str)]) -> tempfile::TempDir {
-    let root = tempfile::tempdir().unwrap();
-    for (path, content) in entries {
-        let path = root.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        match content.strip_prefix("-> ") {
-            Some(target) => symlink(target, &path).unwrap(),
-            None => fs::write(&path, content).unwrap(),
-        }
-    }
-    root
 }
 
 fn collected(root: &tempfile::TempDir, requests: Vec<Request>) -> Collected {

@@ -1,5 +1,9 @@
 //! Which label each resource gets, and why: a decision over what was collected, the guest's labels and
 //! the policy's answers. Changes nothing.
+//!
+//! A resource comes here with a class: of a path, the one in its option's table (`qemu::usage`); of a
+//! device that is named by address, the one that `collect::find_device` gives its nodes. `wanted_label`
+//! turns the class into a label, and `kept` says when the label stays all the same.
 
 use std::path::Path;
 
@@ -9,6 +13,7 @@ use crate::host::files::Host;
 use crate::host::pinned::Kind;
 use crate::host::process_labels::ProcessLabels;
 use crate::host::runtime_dir;
+use crate::model::label::Context;
 use crate::model::resource::{Access, Class};
 use crate::plan::protected::{is_host_wide, protected};
 use crate::plan::resource::{Collected, Resource};
@@ -18,7 +23,7 @@ use crate::seclabel::mcs;
 use crate::text::escape::{quoted, shell_word};
 use crate::text::message::Message;
 
-/// What reading a file needs of its label; the last one where it is mapped.
+/// What reading a file needs of its label; the last one only if it is mapped.
 const READ: [&str; 4] = ["getattr", "open", "read", "map"];
 
 /// The processes of this host, and what QEMUs among them are called.
@@ -71,56 +76,23 @@ fn decide_one(
     relabel: Relabel,
 ) -> Step {
     let mut reason = resource.reason.to_owned();
-    let mut class = resource.class;
-    let private = labels.is_some_and(|labels| {
-        let owner = resource.pinned.as_ref().map(|pinned| pinned.uid);
-        let own = labels.private_to.is_some() && owner == labels.private_to;
-        let current = resource.current.as_ref();
-        resource.kind == Kind::File
-            && current.is_some_and(|now| labels.may_be_private(host, now, own))
-    });
-    let wanted = labels.and_then(|labels| match class {
-        Class::Keep => None,
-        Class::Content if private => {
-            reason.push_str(", for this guest alone");
-            Some(labels.private_content())
-        }
-        Class::Content => Some(labels.content.clone()),
-        Class::Shared => Some(labels.shared.clone()),
-        Class::Exclusive => Some(labels.image.clone()),
-    });
-    let readable = || match (labels, &resource.current) {
-        (Some(labels), Some(current)) => host
-            .denied(&labels.process, current, resource.kind.class(), &READ)
-            .is_ok_and(|denied| denied.is_empty() || denied == ["map"] && !resource.is_mapped()),
-        _ => false,
-    };
-    let action = if relabel == Relabel::No {
-        class = Class::Keep;
+    let wanted = labels.and_then(|labels| wanted_label(host, labels, &resource, &mut reason));
+    let (class, action) = if relabel == Relabel::No {
         reason.push_str(", not relabelled (--no-relabel)");
-        Action::None
-    } else if class == Class::Content && resource.current != wanted && readable() {
-        class = Class::Keep;
-        reason.push_str(", readable with the label it has");
-        Action::None
-    } else if class == Class::Content && protected(&resource).is_some() {
-        // Firmware and keymaps: the policy is asked whether the guest may read them.
-        class = Class::Keep;
-        reason.push_str(", the host's own");
-        Action::None
+        (Class::Keep, Action::None)
+    } else if let Some(why) = kept(host, &resource, labels, wanted.as_ref()) {
+        reason.push_str(why);
+        (Class::Keep, Action::None)
     } else {
-        if class != Class::Keep && is_host_wide(&resource) {
-            class = Class::Keep;
-            reason.push_str(", a node of the whole host");
-        }
-        match (class, resource.kind) {
+        let action = match (resource.class, resource.kind) {
             (Class::Keep, _) => Action::None,
             (_, Kind::Missing) if resource.path.is_none() || resource.template => Action::None,
             (_, Kind::Missing) if resource.access == Access::Create => Action::Create,
             (_, Kind::Missing) => Action::None,
             _ if wanted.is_some() && resource.current == wanted => Action::None,
             _ => Action::Relabel,
-        }
+        };
+        (resource.class, action)
     };
     Step {
         label: wanted.filter(|_| class != Class::Keep),
@@ -132,8 +104,60 @@ fn decide_one(
     }
 }
 
-/// What QEMU makes in the guest's own directory needs nobody to make it first: it gets its label
-/// there.
+/// Returns the guest's label for this class of resources, and adds to the reason if it is private.
+fn wanted_label(
+    host: &dyn Host,
+    labels: &GuestLabels,
+    resource: &Resource,
+    reason: &mut String,
+) -> Option<Context> {
+    match resource.class {
+        Class::Keep => None,
+        Class::Content if is_private(host, labels, resource) => {
+            reason.push_str(", for this guest alone");
+            Some(labels.private_content())
+        }
+        Class::Content => Some(labels.content.clone()),
+        Class::Shared => Some(labels.shared.clone()),
+        Class::Exclusive => Some(labels.image.clone()),
+    }
+}
+
+/// Tells whether content is given to this guest alone.
+fn is_private(host: &dyn Host, labels: &GuestLabels, resource: &Resource) -> bool {
+    let owner = resource.pinned.as_ref().map(|pinned| pinned.uid);
+    let own = labels.private_to.is_some() && owner == labels.private_to;
+    let current = resource.current.as_ref();
+    resource.kind == Kind::File && current.is_some_and(|now| labels.may_be_private(host, now, own))
+}
+
+/// Returns why a resource keeps its label although its class would change it. None if it does not.
+fn kept(
+    host: &dyn Host,
+    resource: &Resource,
+    labels: Option<&GuestLabels>,
+    wanted: Option<&Context>,
+) -> Option<&'static str> {
+    let readable = || match (labels, &resource.current) {
+        (Some(labels), Some(current)) => host
+            .denied(&labels.process, current, resource.kind.class(), &READ)
+            .is_ok_and(|denied| denied.is_empty() || denied == ["map"] && !resource.is_mapped()),
+        _ => false,
+    };
+    match resource.class {
+        Class::Keep => None,
+        Class::Content if resource.current.as_ref() != wanted && readable() => {
+            Some(", readable with the label it has")
+        }
+        // Firmware and keymaps: the policy is asked whether the guest may read them.
+        Class::Content if protected(resource).is_some() => Some(", the host's own"),
+        Class::Content | Class::Shared | Class::Exclusive => {
+            is_host_wide(resource).then_some(", a node of the whole host")
+        }
+    }
+}
+
+/// Leaves to QEMU what it makes in the guest's own directory: it gets its label there.
 pub fn leave_to_qemu(steps: &mut [Step], directory: &Path, labels: Option<&GuestLabels>) {
     let made = |step: &&mut Step| {
         let path = step.resource.path.as_deref();
@@ -147,7 +171,7 @@ pub fn leave_to_qemu(steps: &mut [Step], directory: &Path, labels: Option<&Guest
     }
 }
 
-/// Why this must not be relabelled on any host.
+/// Says why a resource must not be relabelled on any host.
 fn forbidden(resource: &Resource) -> Option<Message> {
     let pinned = resource.pinned.as_ref()?;
     let name = resource.name();

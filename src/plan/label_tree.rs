@@ -59,11 +59,7 @@ pub fn collect(
             };
             match entry.kind {
                 Kind::Dir | Kind::File if entry.identity.dev != device => {
-                    let warning = format!(
-                        "{} is another file system and keeps its labels (--label-tree)",
-                        quoted(&entry.path)
-                    );
-                    out.warnings.push(warning.into());
+                    out.warnings.push(other_file_system(&entry.path));
                 }
                 Kind::Dir if depth >= MAX_DEPTH => {
                     return Err(fail(format!("it is deeper than {MAX_DEPTH} directories")));
@@ -75,27 +71,36 @@ pub fn collect(
                 }
             }
             if found.len().saturating_add(waiting.len()) >= MAX_ENTRIES {
-                return Err(Message::new(
-                    cannot_label(
-                        &path,
-                        &format!("it holds more than {MAX_ENTRIES} files and directories"),
-                    ),
-                    "hand over a smaller one, or give it a guest's label for good (semanage fcontext)",
-                ));
+                return Err(too_large(&path));
             }
         }
         found.push(resource(host, directory, &path, out));
     }
     if others > 0 {
-        let warning = format!(
-            "{others} device nodes, sockets and pipes in {} keep their labels (--label-tree)",
-            quoted(&path)
-        );
-        out.warnings.push(warning.into());
+        out.warnings.push(neither_file_nor_directory(others, &path));
     }
     // A directory before what is in it: labels go back in the opposite order.
     found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
+}
+
+fn neither_file_nor_directory(count: usize, tree: &Path) -> Message {
+    let tree = quoted(tree);
+    format!("{count} device nodes, sockets and pipes in {tree} keep their labels (--label-tree)")
+        .into()
+}
+
+fn other_file_system(path: &Path) -> Message {
+    let path = quoted(path);
+    format!("{path} is another file system and keeps its labels (--label-tree)").into()
+}
+
+fn too_large(tree: &Path) -> Message {
+    let why = format!("it holds more than {MAX_ENTRIES} files and directories");
+    Message::new(
+        cannot_label(tree, &why),
+        "hand over a smaller one, or give it a guest's label for good (semanage fcontext)",
+    )
 }
 
 fn cannot_label(tree: &Path, why: &str) -> String {

@@ -13,17 +13,17 @@
 //! * `report`: the plan as JSON and as a table
 
 pub mod collect;
-pub mod create;
-pub mod decide;
-pub mod image_chain;
-pub mod in_use;
-pub mod label_tree;
+pub(crate) mod create;
+pub(crate) mod decide;
+mod image_chain;
+pub(crate) mod in_use;
+mod label_tree;
 pub mod preflight;
-pub mod protected;
+mod protected;
 pub mod report;
-pub mod resource;
-pub mod step;
-pub mod unlabelled_fs;
+pub(crate) mod resource;
+pub(crate) mod step;
+pub(crate) mod unlabelled_fs;
 
 pub use decide::{Running, decide};
 pub use resource::{CollectContext, Collected, DeferredHeader, Resource};

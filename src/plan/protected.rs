@@ -6,8 +6,8 @@ use std::path::Path;
 use crate::host::pinned::Kind;
 use crate::plan::resource::Resource;
 
-/// System files and directories: what lies below them is the host's and is
-/// never relabelled, whatever the policy allows.
+/// System files and directories: what lies below them is the host's and is never relabelled, whatever the
+/// policy allows.
 const PROTECTED: [&str; 14] = [
     "/bin",
     "/boot",
@@ -40,14 +40,14 @@ const HOST_WIDE: [&str; 11] = [
     "/dev/zero",
 ];
 
-/// Whether one path is the other, or below it; both without links and dots.
+/// Tells whether one path is the other, or below it; both without links and dots.
 fn is_within(path: &Path, root: &Path) -> bool {
     let (path, root) = (path.as_os_str().as_bytes(), root.as_os_str().as_bytes());
     path.strip_prefix(root.strip_suffix(b"/").unwrap_or(root))
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-/// A system directory that a tree is, lies in or holds.
+/// Returns a system directory that a tree is, lies in or holds.
 pub fn protected_within(tree: &Path) -> Option<&'static str> {
     PROTECTED.into_iter().find(|root| {
         let root = Path::new(root);
@@ -62,7 +62,7 @@ pub(in crate::plan) fn is_host_wide(resource: &Resource) -> bool {
     })
 }
 
-/// The system directory that a resource is below.
+/// Returns the system directory that a resource is below.
 pub(in crate::plan) fn protected(resource: &Resource) -> Option<&'static str> {
     let real = resource.pinned.as_ref()?.real_path();
     // A pinned file's name from the kernel has no dots and no doubled slashes.

@@ -22,7 +22,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// As the plan names it.
+    /// Returns what the plan calls it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Relabel => "relabel",
@@ -37,15 +37,15 @@ impl Action {
 pub struct Step {
     /// The resource.
     pub resource: Resource,
-    /// Its class, [`Class::Keep`] where the label it has will do.
+    /// Its class; [`Class::Keep`] if the label that it has will do.
     pub class: Class,
-    /// The label it gets; none where it keeps its own or the host has no SELinux.
+    /// The label that it gets. None if it keeps its own, or the host has no SELinux.
     pub label: Option<Context>,
     /// What will be done.
     pub action: Action,
     /// In words.
     pub reason: String,
-    /// Why its label cannot be set, where that is so (`mounts`).
+    /// Why its label cannot be set, if that is so (`unlabelled_fs`).
     pub fixed: Option<String>,
 }
 
@@ -56,7 +56,7 @@ pub struct Plan {
     pub program: PathBuf,
     /// What runs the guest's code.
     pub accelerator: Accelerator,
-    /// The guest's labels; none where the host has no SELinux or there is no guest.
+    /// The guest's labels. None if the host has no SELinux, or there is no guest.
     pub labels: Option<GuestLabels>,
     /// The user whom QEMU is to become (`-run-with user=`).
     pub becomes: Option<OsString>,

@@ -49,7 +49,11 @@ fn leave(step: &mut Step, mount: &Mount<'_>, found: &mut Kept) {
     } else if !mount.is_writable() && step.action == Action::Relabel {
         let read = matches!(resource.access, Access::Read | Access::Exec);
         if !read {
-            found.obstacles.push(Message::new(format!("cannot use {name} ({origin}) for writing: it is on a read-only file system"), "mount it for writing (mount -o remount,rw), name a copy, or have QEMU only read it (readonly=on)"));
+            found.obstacles.push(Message::new(
+                format!("cannot use {name} ({origin}) for writing: it is on a read-only file system"),
+                "mount it for writing (mount -o remount,rw), name a copy, or have QEMU only read it \
+                 (readonly=on)",
+            ));
         }
         "it is on a read-only file system".to_owned()
     } else {
@@ -74,7 +78,7 @@ fn leave(step: &mut Step, mount: &Mount<'_>, found: &mut Kept) {
 /// Mounts by the number of their file system.
 struct Table<'a> {
     mounts: &'a [Mount<'a>],
-    /// None where its mounts differ in what matters.
+    /// None if its mounts differ in what matters.
     alike: BTreeMap<u64, Option<&'a Mount<'a>>>,
 }
 
@@ -92,7 +96,7 @@ impl<'a> Table<'a> {
         Self { mounts, alike }
     }
 
-    /// The mount of what a step would label or make.
+    /// Returns the mount of what a step would label or make.
     fn of(&self, host: &dyn Host, step: &Step) -> Option<&'a Mount<'a>> {
         let directory;
         let pinned = match (step.action, &step.resource.pinned, &step.resource.path) {

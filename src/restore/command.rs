@@ -161,7 +161,7 @@ struct Work<'a> {
     scope: &'a Scope,
     wanted: &'a [Wanted],
     /// For each that is wanted: whether an ended guest was found, and which one runs.
-    found: Vec<Found>,
+    found: Vec<WantedState>,
     tell: &'a mut Tell<'a>,
     pace: Pace,
     /// Labels looked at.
@@ -172,7 +172,7 @@ struct Work<'a> {
 
 /// What was found of a guest or file that is wanted.
 #[derive(Clone, Default)]
-struct Found {
+struct WantedState {
     ended: bool,
     /// Its process, and its name.
     running: Option<(Pid, String)>,
@@ -203,7 +203,7 @@ pub fn put_back<'a>(
         host,
         scope,
         wanted,
-        found: vec![Found::default(); wanted.len()],
+        found: vec![WantedState::default(); wanted.len()],
         tell,
         pace: Pace::default(),
         done: 0,
@@ -412,8 +412,8 @@ impl Work<'_> {
         for (wanted, found) in self.wanted.iter().zip(std::mem::take(&mut self.found)) {
             let name = quoted(wanted.word());
             match found {
-                Found { ended: true, .. } => {}
-                Found {
+                WantedState { ended: true, .. } => {}
+                WantedState {
                     running: Some((pid, guest)),
                     ..
                 } => self.say(FromKeeper::Refused(format!(
@@ -421,8 +421,8 @@ impl Work<'_> {
                      first",
                     quoted(&guest)
                 ))),
-                Found { running: None, .. } if self.scope.quiet => {}
-                Found { running: None, .. } => {
+                WantedState { running: None, .. } if self.scope.quiet => {}
+                WantedState { running: None, .. } => {
                     (self.tell)(FromKeeper::Line(format!(
                         "nothing of {name} is left to put back"
                     )));

@@ -214,11 +214,6 @@ impl Journal {
         found
     }
 
-    /// Returns its directory.
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     /// Returns the directory of a user's journal, which need not be there.
     pub fn directory_of(uid: Uid) -> PathBuf {
         if uid.is_root() {
@@ -288,7 +283,7 @@ impl Journal {
     /// process that adds it, and when that started.
     ///
     /// # Errors
-    /// As [`Journal::write`].
+    /// Those of [`Journal::write`].
     pub fn write_more(
         &self,
         entry: &JournalEntry,
@@ -304,7 +299,7 @@ impl Journal {
     /// Puts another version in the place of an entry, whole or not at all.
     ///
     /// # Errors
-    /// As [`Journal::write`]; the old version stays then.
+    /// Those of [`Journal::write`]; the old version stays then.
     pub fn replace(&self, path: &Path, entry: &JournalEntry) -> Result<(), JournalError> {
         self.write_to(path, entry)
             .map_err(|source| JournalError::Write {
@@ -351,7 +346,7 @@ impl Journal {
     /// Reads an entry that must be a regular file of this user, if one is given.
     ///
     /// # Errors
-    /// As [`Journal::read`].
+    /// Those of [`Journal::read`].
     pub fn read_of(path: &Path, owner: Option<u32>) -> Result<JournalEntry, JournalError> {
         let read = || -> io::Result<JournalEntry> {
             use std::io::Read;

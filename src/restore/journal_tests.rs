@@ -58,30 +58,26 @@ fn what_a_killed_writer_left_is_removed_once_it_is_nobodys() {
     let directory = tempfile::tempdir().unwrap();
     let journal = Journal::at(directory.path().to_path_buf());
     let file = |name: &str| directory.path().join(name);
-    for name in [
-        "1-1.new",
-        "2-2+1-1.new",
-        "2-2.new",
-        "1-1+2-2.new",
-        "3-3.new",
-        "3-3.json",
-        "x.new",
-        "4-4.other",
-    ] {
+    let (nobodys, kept) = (
+        ["1-1.new", "2-2+1-1.new"],
+        [
+            "2-2.new",
+            "1-1+2-2.new",
+            "3-3.new",
+            "3-3.json",
+            "x.new",
+            "4-4.other",
+        ],
+    );
+    for name in nobodys.iter().chain(&kept) {
         fs::write(file(name), "").unwrap();
     }
     journal.sweep(|pid, _| pid == 2).unwrap();
-    assert!(!file("1-1.new").exists());
-    assert!(!file("2-2+1-1.new").exists());
-    for kept in [
-        "2-2.new",
-        "1-1+2-2.new",
-        "3-3.new",
-        "3-3.json",
-        "x.new",
-        "4-4.other",
-    ] {
-        assert!(file(kept).exists(), "{kept}");
+    for name in nobodys {
+        assert!(!file(name).exists(), "{name}");
+    }
+    for name in kept {
+        assert!(file(name).exists(), "{name}");
     }
 }
 

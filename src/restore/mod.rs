@@ -13,19 +13,19 @@
 //! * `notify`: word to root of what a user could not put back
 //! * `keeper`: the process that does it
 
-pub mod command;
-pub mod entry_file;
-pub mod entry_lock;
-pub mod error;
-pub mod hold;
-pub mod journal;
-pub mod keeper;
-pub mod liveness;
-pub mod lookup;
-pub mod notify;
-pub mod record_labels;
-pub mod release;
-pub mod running_guest;
-pub mod share;
-pub mod sweep;
-pub mod wanted;
+pub(crate) mod command;
+mod entry_file;
+pub(crate) mod entry_lock;
+mod error;
+mod hold;
+pub(crate) mod journal;
+pub(crate) mod keeper;
+pub(crate) mod liveness;
+pub(crate) mod lookup;
+mod notify;
+mod record_labels;
+mod release;
+pub(crate) mod running_guest;
+mod share;
+mod sweep;
+mod wanted;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use nix::unistd::{Pid, Uid};
 use thiserror::Error;
 
-use crate::host::{Processes, RealHost};
+use crate::host::{ProcessLabels, Processes, RealHost};
 use crate::model::label::Context;
 use crate::restore::journal::{Journal, JournalEntry};
 use crate::restore::liveness;
@@ -147,13 +147,7 @@ fn by_name(host: &RealHost, word: &OsStr) -> Result<RunningGuest, Refusal> {
         let Ok(context) = entry.context.parse::<Context>() else {
             continue;
         };
-        // QEMU's own process, or the one that it left behind with -daemonize.
-        let pid = if liveness::runs(host.procfs(), &entry) {
-            Some(Pid::from_raw(entry.pid))
-        } else {
-            let in_context = |process: &&_| in_context(process, &context);
-            processes.iter().find(in_context).map(|process| process.pid)
-        };
+        let pid = process_of(host, &entry, &context, &processes);
         let procfs = host.procfs();
         let Some((pid, started)) = pid.and_then(|pid| Some((pid, procfs.start_time(pid)?))) else {
             ended = true;
@@ -198,7 +192,23 @@ fn by_name(host: &RealHost, word: &OsStr) -> Result<RunningGuest, Refusal> {
     }
 }
 
-fn in_context(process: &crate::host::ProcessLabels, context: &Context) -> bool {
+/// Returns QEMU's own process, or the one that it left behind with `-daemonize`.
+fn process_of(
+    host: &RealHost,
+    entry: &JournalEntry,
+    context: &Context,
+    processes: &[ProcessLabels],
+) -> Option<Pid> {
+    if liveness::runs(host.procfs(), entry) {
+        return Some(Pid::from_raw(entry.pid));
+    }
+    let found = processes
+        .iter()
+        .find(|process| in_context(process, context));
+    found.map(|process| process.pid)
+}
+
+fn in_context(process: &ProcessLabels, context: &Context) -> bool {
     process.current.as_ref() == Some(context)
 }
 

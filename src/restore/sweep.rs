@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use crate::host::pinned::{self, Kind, Pinned, names};
 use crate::host::{Files, RealHost};
 use crate::model::label::Categories;
+use crate::model::label::Context;
 use crate::text::escape::quoted;
 
-/// Gives what a guest has made in its tree, and what has been moved there, the label of the
-/// directory that it is in. `back` are files that have their labels already, by path: their inode
-/// numbers. Returns what failed, a line each.
+/// Gives what carries the guest's categories below a directory the label of the directory that it is in.
+/// `back` are files that have their labels already: inode numbers by path. Returns what failed, a line each.
 pub fn sweep(
     host: &RealHost,
     root: Pinned,
@@ -59,18 +59,7 @@ pub fn sweep(
                 Ok((entry, _)) if entry.identity.dev != device => continue,
                 Ok((entry, _)) => entry,
             };
-            let put_back = || -> io::Result<()> {
-                let own = host
-                    .label_of(&entry)?
-                    .filter(|label| !categories.is_empty() && label.categories() == *categories);
-                if let Some(label) = own {
-                    let mut new = label.with_type(&parent.type_).bare();
-                    new.user.clone_from(&parent.user);
-                    host.set_label(&entry, &new)?;
-                }
-                Ok(())
-            };
-            if let Err(error) = put_back() {
+            if let Err(error) = put_back(host, &entry, &parent, categories) {
                 fail(path, error);
             }
             if entry.kind == Kind::Dir {
@@ -79,4 +68,22 @@ pub fn sweep(
         }
     }
     failures
+}
+
+/// Gives `entry` the type and user of the directory it is in, if it carries just these categories.
+fn put_back(
+    host: &RealHost,
+    entry: &Pinned,
+    parent: &Context,
+    categories: &Categories,
+) -> io::Result<()> {
+    let own = host
+        .label_of(entry)?
+        .filter(|label| !categories.is_empty() && label.categories() == *categories);
+    if let Some(label) = own {
+        let mut new = label.with_type(&parent.type_).bare();
+        new.user.clone_from(&parent.user);
+        host.set_label(entry, &new)?;
+    }
+    Ok(())
 }

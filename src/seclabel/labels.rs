@@ -15,19 +15,19 @@ pub struct GuestLabels {
     pub shared: Context,
     /// Of what every guest may read.
     pub content: Context,
-    /// Whose files may be made private: with `--private-content`, those of this user.
+    /// With `--private-content`, the user whose files may be made private.
     pub private_to: Option<u32>,
 }
 
 impl GuestLabels {
-    /// Content of this user's is made private (`--private-content`).
+    /// Has content of this user's made private (`--private-content`).
     #[must_use]
     pub fn private_to(mut self, user: Option<u32>) -> Self {
         self.private_to = user;
         self
     }
 
-    /// The guest's types at its level.
+    /// Combines the guest's types with its level.
     pub fn new(types: &GuestTypes, level: Level) -> Self {
         Self {
             process: types.domain.at(level.clone()),

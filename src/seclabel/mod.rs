@@ -10,4 +10,4 @@
 pub mod domain;
 pub mod labels;
 pub mod mcs;
-pub mod own_domain;
+pub(crate) mod own_domain;

@@ -7,8 +7,8 @@
 //! * `names`: what the svirt_launcher module calls its domains and types
 //! * `advice`: booleans and commands for a person whom the policy stops
 
-pub mod advice;
-pub mod names;
+pub(crate) mod advice;
+pub(crate) mod names;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -56,9 +56,9 @@ fn with<T>(context: &Context, f: impl FnOnce(&SecurityContext<'_>) -> T) -> io::
     Ok(f(&SecurityContext::from_c_str(&text, true)))
 }
 
-/// Whether SELinux is on, and enforcing; `is_selinux_enabled(3)`, `security_getenforce(3)`.
+/// Tells whether SELinux is on, and enforcing; `is_selinux_enabled(3)`, `security_getenforce(3)`.
 pub fn mode() -> Mode {
-    // Stays as it is while this process runs.
+    // This does not change while the process runs.
     static SUPPORT: OnceLock<bool> = OnceLock::new();
     if !SUPPORT.get_or_init(|| selinux::kernel_support() != KernelSupport::Unsupported) {
         return Mode::Disabled;
@@ -70,7 +70,7 @@ pub fn mode() -> Mode {
     }
 }
 
-/// This process's context; `getcon_raw(3)`.
+/// Returns this process's context; `getcon_raw(3)`.
 pub fn own_context() -> io::Result<Context> {
     parse(&SecurityContext::current(true).map_err(to_io)?)
 }
@@ -85,11 +85,11 @@ pub fn set_exec_context(context: &Context) -> io::Result<()> {
     with(context, |c| c.set_for_next_exec())?.map_err(to_io)
 }
 
-/// As [`set_exec_context`], in a process that shares memory with another: libselinux would note it there
-/// as that one's; proc_pid_attr(5).
+/// Does the same in a process that shares memory with another: libselinux would note it there as that one's;
+/// proc_pid_attr(5).
 pub fn write_exec_context(context: &Context) -> io::Result<()> {
     use std::io::Write;
-    // O_CREAT, which std::fs::write has, would have the policy asked whether it may make the file.
+    // Not std::fs::write: for its O_CREAT the policy would be asked whether this may make the file.
     std::fs::OpenOptions::new()
         .write(true)
         .open("/proc/thread-self/attr/exec")?
@@ -101,13 +101,13 @@ pub fn clear_exec_context() -> io::Result<()> {
     SecurityContext::set_default_context_for_next_exec().map_err(to_io)
 }
 
-/// The context of the program that executed this one; `getprevcon_raw(3)`.
+/// Returns the context of the program that executed this one; `getprevcon_raw(3)`.
 pub fn previous_context() -> io::Result<Context> {
     parse(&SecurityContext::previous(true).map_err(to_io)?)
 }
 
-/// The label that a process of context `source` gives an object that it makes in a
-/// directory; `security_compute_create_name_raw(3)`.
+/// Returns the label that a process of context `source` gives an object that it makes in a directory;
+/// `security_compute_create_name_raw(3)`.
 pub fn label_of_new(
     source: &Context,
     directory: &Context,
@@ -134,12 +134,12 @@ pub fn set_create_context(label: Option<&Context>) -> io::Result<()> {
     .map_err(to_io)
 }
 
-/// Whether the policy knows this context; `security_check_context_raw(3)`.
+/// Tells whether the policy knows this context; `security_check_context_raw(3)`.
 pub fn is_valid(context: &Context) -> bool {
     with(context, |c| c.check()).is_ok_and(|valid| valid == Some(true))
 }
 
-/// The label behind a path, symbolic links followed; `getfilecon_raw(3)`.
+/// Returns the label of what a path leads to, symbolic links followed; `getfilecon_raw(3)`.
 pub fn label_of_path(path: &Path) -> io::Result<Option<Context>> {
     match SecurityContext::of_path(path, true, true).map_err(to_io)? {
         Some(context) => parse(&context).map(Some),
@@ -163,7 +163,7 @@ pub fn set_label_of_path(path: &Path, label: &Context) -> io::Result<()> {
     with(label, |c| c.set_for_path(path, true, true))?.map_err(to_io)
 }
 
-/// The label of an open descriptor's object; `fgetfilecon_raw(3)`.
+/// Returns the label of an open descriptor's object; `fgetfilecon_raw(3)`.
 pub fn label_of_fd(fd: BorrowedFd<'_>) -> io::Result<Option<Context>> {
     match SecurityContext::of_file(&fd.as_raw_fd(), true).map_err(to_io)? {
         Some(context) => parse(&context).map(Some),
@@ -176,9 +176,8 @@ pub fn set_label_of_fd(fd: BorrowedFd<'_>, label: &Context) -> io::Result<()> {
     with(label, |c| c.set_for_file(&fd.as_raw_fd()))?.map_err(to_io)
 }
 
-/// Which of these permissions the policy, constraints included, does not give;
-/// `security_compute_av_flags_raw(3)`. A permission or class that the policy
-/// does not define is not given.
+/// Returns which of these permissions the policy, constraints included, does not give;
+/// `security_compute_av_flags_raw(3)`. A permission or class that the policy does not define is not given.
 pub fn denied<'p>(
     source: &Context,
     target: &Context,
@@ -199,8 +198,8 @@ pub fn denied<'p>(
         .collect())
 }
 
-/// The access vector. The kernel is asked once by a process: the disks of a guest have the same labels,
-/// most of them, and what it decides in the end is its own affair.
+/// Returns the access vector. A process asks the kernel once for each: most disks of a guest have the same
+/// labels, and what the kernel decides in the end is its own affair.
 fn allowed(
     source: &Context,
     target: &Context,
@@ -223,14 +222,14 @@ fn allowed(
 const CLASSES: &str = "/sys/fs/selinux/class";
 
 thread_local! {
-    /// Those numbers that this process has read.
+    /// Numbers that this process has read.
     static NUMBERS: RefCell<BTreeMap<String, u32>> = RefCell::default();
     /// Access vectors that it was told.
     static ANSWERS: RefCell<BTreeMap<String, u32>> = RefCell::default();
 }
 
-/// A number that the kernel shows below [`CLASSES`]. libselinux reads all permissions of a class at
-/// the first question about it, some thirty files for one or two of them.
+/// Returns a number that the kernel shows below [`CLASSES`]. libselinux would read all permissions of a class
+/// at the first question about it, some thirty files for one or two of them.
 fn number(name: String) -> io::Result<u32> {
     if let Some(known) = NUMBERS.with_borrow(|numbers| numbers.get(&name).copied()) {
         return Ok(known);
@@ -244,13 +243,13 @@ fn number(name: String) -> io::Result<u32> {
     Ok(number)
 }
 
-/// As `string_to_security_class(3)`.
+/// Returns a class by its name, as `string_to_security_class(3)` does.
 fn class_of(name: &str) -> io::Result<SecurityClass> {
     let number = number(format!("{name}/index"))?;
     SecurityClass::new(number.try_into().map_err(io::Error::other)?).map_err(to_io)
 }
 
-/// As `string_to_av_perm(3)`.
+/// Returns the bit of a permission, as `string_to_av_perm(3)` does.
 fn bit_of(class: &str, permission: &str) -> io::Result<u32> {
     // Permissions are counted from 1.
     let shift = number(format!("{class}/perms/{permission}"))?.checked_sub(1);
@@ -262,15 +261,15 @@ fn bit_of(class: &str, permission: &str) -> io::Result<u32> {
 /// Where the kernel shows the policy's booleans.
 const BOOLEANS: &str = "/sys/fs/selinux/booleans";
 
-/// The state of one of the policy's booleans; `security_get_boolean_active(3)`. None where there is
-/// no such boolean.
+/// Returns the state of one of the policy's booleans; `security_get_boolean_active(3)`. None if there is no
+/// such boolean.
 pub fn boolean(name: &str) -> Option<bool> {
     // Two numbers: as it is, and as it will be once changes are committed.
     let state = std::fs::read_to_string(Path::new(BOOLEANS).join(name)).ok()?;
     Some(state.trim_start().starts_with('1'))
 }
 
-/// Every boolean of the policy that can be read.
+/// Returns every boolean of the policy that can be read.
 pub fn booleans() -> Vec<(String, bool)> {
     std::fs::read_dir(BOOLEANS)
         .into_iter()
@@ -283,12 +282,12 @@ pub fn booleans() -> Vec<(String, bool)> {
         .collect()
 }
 
-/// The file that says which domains guests get; `selinux_virtual_domain_context_path(3)`.
+/// Returns the file that says which domains guests get; `selinux_virtual_domain_context_path(3)`.
 pub fn virtual_domain_context() -> io::Result<&'static Path> {
     selinux::path::virtual_domain_context().map_err(to_io)
 }
 
-/// The file that says which labels images get; `selinux_virtual_image_context_path(3)`.
+/// Returns the file that says which labels images get; `selinux_virtual_image_context_path(3)`.
 pub fn virtual_image_context() -> io::Result<&'static Path> {
     selinux::path::virtual_image_context().map_err(to_io)
 }

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 
-/// The bytes as text: control characters, quotes, backslashes and bytes that are no UTF-8 escaped.
+/// Returns the bytes as text: control characters, quotes, backslashes and bytes that are no UTF-8 escaped.
 pub fn escaped(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -24,12 +24,12 @@ pub fn escaped(bytes: &[u8]) -> String {
     out
 }
 
-/// A name in quotes.
+/// Returns a name in quotes.
 pub fn quoted(name: impl AsRef<OsStr>) -> String {
     format!("'{}'", escaped(name.as_ref().as_bytes()))
 }
 
-/// A word to type into a shell (bash(1), QUOTING).
+/// Returns a word to type into a shell (bash(1), QUOTING).
 pub fn shell_word(word: impl AsRef<OsStr>) -> String {
     let word = word.as_ref().as_bytes();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/.,=:+-%@_".contains(byte);
@@ -51,7 +51,7 @@ pub fn shell_word(word: impl AsRef<OsStr>) -> String {
     }
 }
 
-/// A message as one line: what is a control character in it was not escaped where it was made.
+/// Returns a message as one line: a control character in it was not escaped when the message was made.
 pub fn one_line(message: &str) -> String {
     let mut out = String::with_capacity(message.len());
     for c in message.chars() {

@@ -9,9 +9,9 @@
 //! * `hex`: bytes that are not text
 //! * `output`: standard output
 
-pub mod escape;
-pub mod hex;
-pub mod message;
-pub mod output;
-pub mod progress;
-pub mod table;
+pub(crate) mod escape;
+pub(crate) mod hex;
+pub(crate) mod message;
+pub(crate) mod output;
+pub(crate) mod progress;
+pub(crate) mod table;

@@ -1,6 +1,6 @@
 //! Columns for people, as ps(1) prints them: no colour, no borders, the last column as wide as it is.
 
-/// Rows in columns, two spaces apart.
+/// Returns rows in columns, two spaces apart.
 pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| {
         rows.iter()

@@ -65,7 +65,8 @@ fn a_second_guest_of_the_name_is_refused_and_the_first_undisturbed() {
     let before = label(&disk);
     let options = ["--runtime-dir", "--name", "twice"];
     let second = stub_with(&options, "exit 0", &disk).output().unwrap();
-    refused(&second, &["a guest of this name runs"]);
+    let refusal = refused(&second, &["a guest of this name runs"]);
+    assert!(refusal.starts_with("svirt-exec: cannot make "), "{refusal}");
     nothing_happened(&disk, &before);
     UnixStream::connect(format!("{ROOT}/twice/monitor.sock")).unwrap();
     guest.end();

@@ -9,6 +9,9 @@
 //! * `confinement`: checks of SELinux, the policy and the guests that run
 //! * `host`: checks of everything else: QEMU, mounts, limits, directories, the journal
 //! * `report`: the checklist for people and for programs
+//!
+//! A new check is a function in `confinement` or `host`, and a line in [`examine_confinement`]. One that
+//! needs no SELinux has a line in [`examine`] too, where SELinux is off.
 
 pub(crate) mod check;
 mod confinement;

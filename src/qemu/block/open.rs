@@ -71,8 +71,7 @@ impl<'s> Graph<'s> {
                     Some(self.open_unknown(tree, context, site))
                 }
             },
-            None if context.protocol => self.open_by_name(tree, context, site, requests),
-            None => self.open_probed(tree, context, site, requests),
+            None => self.open_undriven(tree, context, site, requests),
         }
     }
 
@@ -124,39 +123,30 @@ impl<'s> Graph<'s> {
         }
     }
 
-    /// Opens a node that has `filename` and no driver: a plain path, in which no prefix counts.
-    fn open_by_name(
+    /// Opens a node without driver. A protocol is a plain path, in which no prefix counts; of any other
+    /// node QEMU probes the format of the `file` child.
+    fn open_undriven(
         &mut self,
         tree: &Tree,
         context: &NodeContext<'_>,
         site: &'s Site,
         requests: &mut Requests<'_>,
     ) -> Option<usize> {
-        if tree.text("filename").is_none() {
-            requests.error(site, "a block device needs a driver or a file name");
-            return None;
-        }
-        let driver = drivers::lookup(b"file")?;
-        self.open_driver(driver, tree, context, site, requests)
-    }
-
-    /// Opens a node without driver: QEMU probes the format of its `file` child.
-    fn open_probed(
-        &mut self,
-        tree: &Tree,
-        context: &NodeContext<'_>,
-        site: &'s Site,
-        requests: &mut Requests<'_>,
-    ) -> Option<usize> {
-        let has_file = context.filename.is_some() || tree.child("file").is_some();
+        let has_file = if context.protocol {
+            tree.text("filename").is_some()
+        } else {
+            context.filename.is_some() || tree.child("file").is_some()
+        };
         if !has_file {
             requests.error(site, "a block device needs a driver or a file name");
             return None;
         }
         // qcow2 has all the children that a probed format can have.
-        let driver = drivers::lookup(b"qcow2")?;
+        let driver = drivers::lookup(if context.protocol { b"file" } else { b"qcow2" })?;
         let node = self.open_driver(driver, tree, context, site, requests)?;
-        self.leave_to_probing(node, &context.unstated);
+        if !context.protocol {
+            self.leave_to_probing(node, &context.unstated);
+        }
         Some(node)
     }
 

@@ -1,7 +1,30 @@
 //! Which host resources the options of a family name, one file a family.
 //!
 //! Each file has its tables, a function `names_resource` that answers for `tables::keys`, and a
-//! function `add_requests`. `hostdev` has what several families share.
+//! function `add_requests`. What is done to a resource follows from its `qemu::usage`.
+//!
+//! To add an option:
+//!
+//! 1. a row in `OPTIONS` of `qemu/syntax/argv.rs`: its name and how its value is written
+//! 2. if it has keys, a row in `FAMILIES` of `qemu/tables/keys.rs`; keys that sound like paths and are
+//!    none go into `qemu/tables/not_paths.rs`
+//! 3. the file that it names, in the file of its family below: a row in a table, or an arm in
+//!    `add_requests`
+//! 4. if it is a new family, a file here, and a line in `qemu/parse.rs` and in `names_resource` of
+//!    `qemu/tables/keys.rs`
+//!
+//! * `boot`: `-kernel`, `-initrd`, `-dtb`, `-bios`, `-L`, `-option-rom`, `-fw_cfg`, `-acpitable`, `-smbios`
+//! * `device`: `-device`, `-global`
+//! * `object`: `-object`, `-tpmdev`, `-mem-path`
+//! * `net`: `-netdev`, `-nic`, `-net`
+//! * `chardev`: `-chardev`, `-serial`, `-monitor`, `-qmp` and others with their syntax
+//! * `display`: `-vnc`, `-spice`, `-display`
+//! * `audio`: `-audiodev`, `-audio`
+//! * `fsdev`: `-fsdev`, `-virtfs`
+//! * `accel`: `-accel`, `-enable-kvm`, `-machine accel=`
+//! * `process`: `-D`, `-pidfile`, `-trace`, `-incoming`, `-add-fd`, `-plugin` and others of the program
+//! * `hostdev`: devices by address, for `device` and the block layer
+//! * disks (`-drive`, `-blockdev`, `-hda`): `qemu::block`
 
 pub mod accel;
 pub mod audio;

@@ -70,9 +70,9 @@ pub enum KeeperError {
     /// It cannot do it.
     #[error("{0}")]
     Cannot(String),
-    /// Files that it cannot hold, or labels that are not back: a message each.
+    /// What it cannot do: files that it cannot hold, labels that are not back. Each says so by itself.
     #[error("{}", .0.join("; "))]
-    Files(Vec<String>),
+    Messages(Vec<String>),
     /// It cannot be spoken to.
     #[error(transparent)]
     Talk(#[from] io::Error),
@@ -82,7 +82,7 @@ impl KeeperError {
     /// Returns the messages for a launch that needs the keeper.
     pub fn refusal(self) -> Refusal {
         Refusal::new(match self {
-            Self::Files(lines) => lines.into_iter().map(Message::from).collect(),
+            Self::Messages(lines) => lines.into_iter().map(Message::from).collect(),
             other => vec![cannot_start(other)],
         })
     }
@@ -293,7 +293,7 @@ fn hear(talk: &UnixStream) -> Result<FromKeeper, KeeperError> {
             Ok(Some(FromKeeper::Failed(why))) if lines.is_empty() => {
                 return Err(KeeperError::Cannot(why));
             }
-            Ok(Some(FromKeeper::Failed(_))) => return Err(KeeperError::Files(lines)),
+            Ok(Some(FromKeeper::Failed(_))) => return Err(KeeperError::Messages(lines)),
             Ok(Some(answer)) => return Ok(answer),
             Ok(None) | Err(_) => return Err(KeeperError::Ended),
         }

@@ -1,5 +1,7 @@
 //! What the keeper itself does: it receives its entry, takes the files over, serves requests while the
 //! guest runs, and puts the labels back. How it is started and spoken to: `client`.
+//!
+//! When QEMU ends, [`Keeping::keep`] leaves its loop and [`Keeping::restore`] puts the labels back.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -8,14 +10,15 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
+use crate::host::RealHost;
 use crate::host::runtime_dir;
-use crate::host::{Processes, RealHost};
-use crate::model::label::Context;
+use crate::model::label::{Context, LabelError};
 use crate::restore::command;
 use crate::restore::entry_lock::EntryLock;
 use crate::restore::error::HoldError;
 use crate::restore::hold::Hold;
-use crate::restore::journal::Journal;
+use crate::restore::journal::{Journal, JournalEntry};
+use crate::restore::keeper::claim::{Claim, ClaimError, check_claim, claim, join};
 use crate::restore::keeper::client::{PIDFD, TALK, send};
 use crate::restore::keeper::control::{ControlSocket, Verb};
 use crate::restore::keeper::protocol::{FromKeeper, FromLauncher};
@@ -26,7 +29,6 @@ use crate::restore::notify;
 use crate::restore::release;
 use crate::restore::running_guest;
 use crate::restore::share;
-use crate::seclabel::mcs;
 use crate::selinux;
 use crate::sys;
 use crate::text::escape::quoted;
@@ -43,8 +45,8 @@ pub fn run(args: &[Vec<u8>]) -> u8 {
         (b"detach", words) => release::run(words),
         (b"share", words) => share::run(words),
         (b"relay", []) => relay::run(),
-        (b"keep", []) => keep(Guest::OfLauncher),
-        (b"attend", []) => keep(Guest::Running),
+        (b"keep", []) => take_over(Guest::OfLauncher),
+        (b"attend", []) => take_over(Guest::Running),
         _ => REFUSED,
     }
 }
@@ -63,40 +65,6 @@ struct Told {
     /// The journal entry. None if only the outcome of the look is wanted.
     entry: Option<PathBuf>,
     claim: Option<Claim>,
-}
-
-/// A context that the launcher claims.
-struct Claim {
-    context: Context,
-    /// Whether the launcher leaves it to this process to find that nobody else has its pair.
-    unverified: bool,
-    /// As [`join`] found.
-    others: Result<Others, ClaimError>,
-}
-
-/// Processes besides the launcher.
-struct Others {
-    /// One with overlapping categories.
-    overlapping: Option<Pid>,
-    /// Whether some do not show their labels.
-    hidden: bool,
-}
-
-/// Why a claim cannot be kept.
-#[derive(Debug, thiserror::Error)]
-enum ClaimError {
-    /// The process behind the pidfd is gone.
-    #[error("the guest has ended")]
-    Ended,
-    /// The launcher does not claim what it says.
-    #[error("process {0} does not claim {1}")]
-    NotClaimed(Pid, Box<Context>),
-    /// This process cannot claim it.
-    #[error("cannot keep the claim of {0}: {1}")]
-    Claim(Box<Context>, #[source] io::Error),
-    /// /proc cannot be read.
-    #[error(transparent)]
-    Proc(#[from] io::Error),
 }
 
 /// Why a keeper gives its entry up before anything is labelled.
@@ -121,6 +89,9 @@ enum SetupError {
     /// The path is no entry of this user's journal.
     #[error("{} is no journal entry", quoted(.0))]
     NoEntry(PathBuf),
+    /// The entry holds no context.
+    #[error("{}: {source}", quoted(path))]
+    NoContext { path: PathBuf, source: LabelError },
     /// The entry is for another context than was claimed.
     #[error(
         "{} is for {context}, which the launcher did not claim: a bug of svirt-exec, or its launcher was \
@@ -131,21 +102,6 @@ enum SetupError {
         path: PathBuf,
         context: Box<Context>,
     },
-}
-
-impl Claim {
-    /// Returns what is said of a context that was claimed without a look. Of another one the launcher
-    /// knows itself.
-    fn verdict(&self) -> FromKeeper {
-        match &self.others {
-            Ok(Others {
-                overlapping: Some(_),
-                ..
-            }) if self.unverified => FromKeeper::Taken,
-            Ok(Others { hidden: true, .. }) if self.unverified => FromKeeper::ReadyUnproven,
-            _ => FromKeeper::Ready,
-        }
-    }
 }
 
 /// Listens until there is an entry. None if the launcher has ended before that, when nothing was
@@ -175,42 +131,8 @@ fn listen(host: &RealHost, talk: OwnedFd) -> Option<Told> {
     }
 }
 
-/// Claims what the launcher claims, and returns who else has overlapping categories. From then on,
-/// whoever comes to have some does so knowing of this claim.
-fn join(host: &RealHost, context: &Context) -> Result<Others, ClaimError> {
-    let launcher = host
-        .procfs()
-        .process_behind(PIDFD)
-        .ok_or(ClaimError::Ended)?;
-    check_claim(host, launcher, context)?;
-    claim(host, context)?;
-    // A launcher that has looked itself may mean to share its level (`--share-level`), and still must not
-    // talk a keeper into taking a running guest's files.
-    let processes = host.procfs().processes_besides(Some(launcher))?;
-    let overlapping = mcs::overlapping_process(&context.categories(), &processes);
-    Ok(Others {
-        overlapping: overlapping.map(|(pid, _)| pid),
-        hidden: processes.iter().any(|process| process.hidden),
-    })
-}
-
-/// Claims a context, so that its pair stays claimed until the labels are back.
-fn claim(host: &RealHost, context: &Context) -> Result<(), ClaimError> {
-    host.claim(context)
-        .map_err(|error| ClaimError::Claim(Box::new(context.clone()), error))
-}
-
-/// Checks that the launcher behind the pidfd claims this context.
-fn check_claim(host: &RealHost, launcher: Pid, context: &Context) -> Result<(), ClaimError> {
-    let labels = host.procfs().labels_of(launcher);
-    if labels.is_some_and(|labels| labels.pending.as_ref() == Some(context)) {
-        return Ok(());
-    }
-    Err(ClaimError::NotClaimed(launcher, Box::new(context.clone())))
-}
-
 /// Keeps the labels of an entry. Returns this process's exit status.
-fn keep(guest: Guest) -> u8 {
+fn take_over(guest: Guest) -> u8 {
     let talk = sys::inherited(TALK);
     let Some(pidfd) = sys::inherited(PIDFD) else {
         return REFUSED;
@@ -248,15 +170,38 @@ fn keep(guest: Guest) -> u8 {
     }
     match Keeping::begin(&host, talk, path.clone(), guest, claim) {
         Ok(keeping) => {
+            // Who is told that it is ready may call at once.
+            let socket = ControlSocket::open(&path);
             say(verdict);
             sys::drop_code_pages();
-            keeping.keep(pidfd)
+            keeping.keep(pidfd, socket)
         }
         Err(why) => {
             give_up(talk, &path, Some(&why));
             REFUSED
         }
     }
+}
+
+/// Takes the files of an entry over. `overlapping` is a process with overlapping categories, if there is
+/// one: the files may be its guest's too then.
+fn take_files(
+    host: &RealHost,
+    entry: JournalEntry,
+    context: &Context,
+    overlapping: Option<Pid>,
+) -> Result<Hold, SetupError> {
+    let mut hold = Hold::take(host, entry)?;
+    hold.check_names_unchanged()?;
+    if let Some(other) = overlapping {
+        hold.share_categories(host)
+            .map_err(|why| SetupError::Shared {
+                other,
+                context: Box::new(context.clone()),
+                why,
+            })?;
+    }
+    Ok(hold)
 }
 
 /// Removes the entry, of which nothing is labelled yet, and says why: the pair is somebody's, or what is
@@ -270,21 +215,28 @@ fn give_up(talk: Option<BorrowedFd<'_>>, path: &Path, why: Option<&SetupError>) 
     match why {
         None => send(talk, &FromKeeper::Taken.encode()),
         Some(SetupError::Hold(error)) => say_failed(talk, error),
+        Some(error @ SetupError::Claim(ClaimError::Claim(..))) => {
+            say_messages(talk, [error.to_string()]);
+        }
         Some(error) => send(talk, &FromKeeper::Failed(error.to_string()).encode()),
     }
 }
 
-/// Says why files are not held: a line each.
+/// Says why files are not held.
 fn say_failed(talk: Option<BorrowedFd<'_>>, error: &HoldError) {
     match error {
-        HoldError::Files(files) => {
-            for file in files {
-                send(talk, &FromKeeper::Line(file.to_string()).encode());
-            }
-            send(talk, &FromKeeper::Failed(String::new()).encode());
-        }
+        HoldError::Files(files) => say_messages(talk, files.iter().map(ToString::to_string)),
+        HoldError::Journal(_) | HoldError::Directory(_) => say_messages(talk, [error.to_string()]),
         other => send(talk, &FromKeeper::Failed(other.to_string()).encode()),
     }
+}
+
+/// Says what cannot be done, in messages that need no other words before them.
+fn say_messages(talk: Option<BorrowedFd<'_>>, messages: impl IntoIterator<Item = String>) {
+    for message in messages {
+        send(talk, &FromKeeper::Line(message).encode());
+    }
+    send(talk, &FromKeeper::Failed(String::new()).encode());
 }
 
 /// A keeper at work.
@@ -316,7 +268,10 @@ impl<'a> Keeping<'a> {
             return Err(SetupError::NoEntry(path));
         }
         let entry = Journal::read(&path).map_err(HoldError::from)?;
-        let context: Context = entry.context.parse().map_err(HoldError::from)?;
+        let context: Context = match entry.context.parse() {
+            Ok(context) => context,
+            Err(source) => return Err(SetupError::NoContext { path, source }),
+        };
         let process = host.procfs().process_behind(PIDFD);
         let process = process.ok_or(ClaimError::Ended)?;
         let overlapping = match (guest, claimed) {
@@ -333,16 +288,7 @@ impl<'a> Keeping<'a> {
                 return Err(SetupError::OtherContext { path, context });
             }
         };
-        let mut hold = Hold::take(host, entry)?;
-        hold.check_names_unchanged()?;
-        if let Some(other) = overlapping {
-            hold.share_categories(host)
-                .map_err(|why| SetupError::Shared {
-                    other,
-                    context: Box::new(context.clone()),
-                    why,
-                })?;
-        }
+        let hold = take_files(host, entry, &context, overlapping)?;
         let directory = hold
             .directory()
             .map(|directory| directory.make(host, &context))
@@ -365,8 +311,7 @@ impl<'a> Keeping<'a> {
     }
 
     /// Serves until the guest has ended, and puts the labels back. Returns the exit status.
-    fn keep(mut self, pidfd: BorrowedFd<'_>) -> u8 {
-        let socket = ControlSocket::open(&self.path);
+    fn keep(mut self, pidfd: BorrowedFd<'_>, socket: Option<ControlSocket>) -> u8 {
         let talk = self.talk;
         let end = wait_for_end(pidfd, talk, socket.as_ref(), &mut |asked| self.serve(asked));
         let undo = match end {

@@ -1,5 +1,5 @@
-//! The keeper's program as a relay between two pipes: where the caller's own may not be handed to a
-//! guest (see `fds`), QEMU gets one that the launcher made, and this copies.
+//! A relay between two pipes: if the caller's own may not be handed to a guest (`launch::inherited_fds`),
+//! QEMU gets one that the launcher made, and this copies.
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,7 +17,7 @@ pub fn run() -> u8 {
     loop {
         let mut ends = [
             PollFd::new(from, PollFlags::POLLIN),
-            // Only its end: a reader that went away must be noticed while nothing comes in.
+            // Only for its end: a reader that went away must be noticed while nothing comes in.
             PollFd::new(to, PollFlags::empty()),
         ];
         match poll(&mut ends, PollTimeout::NONE) {
@@ -39,7 +39,7 @@ pub fn run() -> u8 {
             match nix::unistd::write(to, rest) {
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(Errno::EINTR) => {}
-                // The caller's end may be non-blocking; its flags are not ours to change.
+                // The caller's end may be non-blocking; its flags are the caller's.
                 Err(Errno::EAGAIN) => {
                     let mut room = [PollFd::new(to, PollFlags::POLLOUT)];
                     let _ = poll(&mut room, PollTimeout::NONE);

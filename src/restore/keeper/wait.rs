@@ -87,10 +87,10 @@ pub fn wait_for_end(
     }
 }
 
-/// Reads a message of the launcher, which says no more before it has an answer. None if there is no whole
+/// Reads a message of the launcher; those that come after its entry have no text. None if there is no whole
 /// message: a launcher that was taken over must not make this process wait for the rest of one.
 fn read(talk: BorrowedFd<'_>) -> Option<FromLauncher> {
-    let mut message = [0_u8; 16];
+    let mut message = [0_u8; 2];
     let talk = talk.as_raw_fd();
     let count = recv(talk, &mut message, MsgFlags::MSG_DONTWAIT).ok()?;
     FromLauncher::read(&mut message.get(..count)?)
@@ -128,6 +128,46 @@ pub fn wait_for_context(
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
                 Err(_) => std::thread::sleep(RETRY),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use nix::unistd::Pid;
+
+    use super::*;
+
+    fn wait(said: &[u8]) -> (bool, usize) {
+        let (keeper, launcher) = UnixStream::pair().unwrap();
+        (&launcher).write_all(said).unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let guest = sys::pidfd(Pid::from_raw(child.id().try_into().unwrap())).unwrap();
+        drop(launcher);
+        let mut served = Vec::new();
+        let end = wait_for_end(guest.as_fd(), Some(keeper.as_fd()), None, &mut |asked| {
+            served.push(asked);
+            true
+        });
+        child.wait().unwrap();
+        (matches!(end, End::Asked), served.len())
+    }
+
+    #[test]
+    fn a_message_that_comes_with_another_is_not_lost() {
+        for (said, ended, served) in [
+            (&b"M\0U\0"[..], true, 1),
+            (b"M\0M\0U\0", true, 2),
+            (b"U\0", true, 0),
+            (b"M\0", false, 1),
+            // Half a message is none: nobody waits for the rest.
+            (b"U", false, 0),
+            (b"", false, 0),
+        ] {
+            assert_eq!(wait(said), (ended, served), "{said:?}");
         }
     }
 }
