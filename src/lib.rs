@@ -15,7 +15,7 @@
 //! | [`qemu`] | QEMU's command line. Pure | which option or key names what: the list in `qemu/options/mod.rs` |
 //! | [`host`] | what this machine has: /proc, /sys, files, the policy that is loaded | how a device's node is found |
 //! | [`seclabel`] | which domain and which pair a guest gets | how a pair is drawn and claimed |
-//! | [`plan`] | which label each resource gets, and whether the policy agrees | class and label of a resource: `plan/decide.rs`; of a device's node: `plan/collect.rs` |
+//! | [`plan`] | which label each resource gets, and whether the policy agrees | a label: `plan/decide.rs`; the class of a device's node: `plan/collect.rs` |
 //! | `restore` | original labels: written down, held, put back; the keeper | what the keeper does when QEMU ends: `restore/keeper/main.rs` |
 //! | [`cli`] | what can be typed. Imports only `model` | an option of svirt-exec |
 //! | [`launch`] | a launch, step by step; hot-plug | the order of a launch: `launch/run.rs` |

@@ -11,8 +11,7 @@
 use crate::host::pinned;
 use crate::image::{self, ImageFormat, References};
 use crate::model::label::Context;
-use crate::selinux::names::{LOAD, OWN_DOMAIN};
-use crate::selinux::names::{PROBE_DOMAIN, READER_DOMAIN};
+use crate::selinux::names::{LOAD, OWN_DOMAIN, PROBE_DOMAIN, READER_DOMAIN};
 use crate::selinux::{self, Mode};
 use crate::sys;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};

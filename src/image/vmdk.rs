@@ -7,8 +7,7 @@
 use std::io::{Read, Seek};
 
 use crate::image::error::ImageError;
-use crate::image::references::BackingName;
-use crate::image::references::References;
+use crate::image::references::{BackingName, References};
 use crate::image::vmdk_descriptor as descriptor;
 use crate::image::window::{self, SECTOR, Window};
 

@@ -21,8 +21,7 @@ use crate::restore::journal::{Journal, JournalEntry, JournalError, Record};
 use crate::restore::keeper::client::{Keeper, PairVerdict, Starting};
 use crate::selinux;
 use crate::text::escape::quoted;
-use crate::text::message::Message;
-use crate::text::message::{Refusal, refuse, say};
+use crate::text::message::{Message, Refusal, refuse, say};
 use crate::text::progress::Pace;
 
 /// Makes the journal entry of a launch.

@@ -13,8 +13,7 @@ use nix::unistd::execve;
 use crate::plan::preflight;
 use crate::sys;
 use crate::text::escape::quoted;
-use crate::text::message::Message;
-use crate::text::message::{NOT_EXECUTABLE, NOT_FOUND, Refusal, refuse};
+use crate::text::message::{Message, NOT_EXECUTABLE, NOT_FOUND, Refusal, refuse};
 
 /// A QEMU and how it is called.
 #[derive(Debug)]

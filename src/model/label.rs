@@ -24,9 +24,6 @@ pub enum LabelError {
     /// Not `cN`, or a number above 1023.
     #[error("'{0}' is no category (c0 to c1023)")]
     NoCategory(String),
-    /// Not two different categories.
-    #[error("'{0}' is no pair of two different categories")]
-    NoPair(String),
 }
 
 /// One MCS category, 0 to 1023.

@@ -8,12 +8,12 @@ use crate::host::{Policy, RealHost};
 use crate::model::label::Context;
 use crate::observe::audit_log;
 use crate::observe::denial_facts::HostFacts;
-use crate::observe::denials::{self};
+use crate::observe::denials;
 use crate::observe::denials_report;
 use crate::observe::doctor;
 use crate::observe::guests::{self, ConfinedGuest, View};
 use crate::observe::list;
-use crate::observe::verify::{self};
+use crate::observe::verify;
 use crate::observe::verify_facts;
 use crate::observe::verify_facts::GuestFacts;
 use crate::observe::verify_report;
@@ -22,8 +22,7 @@ use crate::seclabel::own_domain;
 use crate::selinux::names;
 use crate::selinux::{self, Mode};
 use crate::text::escape::quoted;
-use crate::text::message::Message;
-use crate::text::message::{Refusal, refuse, say};
+use crate::text::message::{Message, Refusal, refuse, say};
 use crate::text::output::{println, println_in_colour};
 
 /// Exit status if `verify` or `doctor` found a problem.

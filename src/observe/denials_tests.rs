@@ -4,8 +4,7 @@ use super::*;
 use crate::host::pinned::Identity;
 use crate::model::resource::Class;
 use crate::observe::audit_record;
-use crate::observe::guests::ConfinedGuest;
-use crate::observe::guests::{CurrentLabel, LabelledResource, Owner, Process};
+use crate::observe::guests::{ConfinedGuest, CurrentLabel, LabelledResource, Owner, Process};
 use crate::restore::journal;
 use nix::unistd::Pid;
 

@@ -1,21 +1,19 @@
 //! From what the command line names to what is on the host: paths made absolute and pinned, image headers
 //! followed, names for one file merged.
 //!
+//! A device that is named by address gets its nodes from `host::devices`: a node of its own is exclusive,
+//! one of the whole host (/dev/net/tun) has the class of its option. `find_device` decides that.
+//!
 //! Reads headers and asks for labels; changes nothing and needs no privilege.
 
 use crate::host::Host;
 use crate::host::devices::{self, Nodes, Problem};
 use crate::host::io_error::explain;
-use crate::host::pinned::Pinned;
-use crate::host::pinned::{Identity, Kind};
+use crate::host::pinned::{Identity, Kind, Pinned};
 use crate::model::resource::{Access, Class, HostDevice, Request, Target};
-use crate::plan::image_chain::{self};
+use crate::plan::image_chain;
 use crate::plan::label_tree;
-use crate::plan::resource::CollectContext;
-use crate::plan::resource::Collected;
-use crate::plan::resource::DeferredHeader;
-use crate::plan::resource::QueuedRequest;
-use crate::plan::resource::Resource;
+use crate::plan::resource::{CollectContext, Collected, DeferredHeader, QueuedRequest, Resource};
 use crate::text::escape::{escaped, quoted};
 use crate::text::message::Message;
 use std::collections::{BTreeMap, VecDeque};

@@ -9,14 +9,11 @@ use crate::host::pinned::Pinned;
 use crate::host::sysfs::SysRoot;
 use crate::host::{Files, Policy, VirtualContexts};
 use crate::model::label::Context;
-use crate::model::resource::Origin;
-use crate::model::resource::{PciAddress, UsbMatch, Vfio};
+use crate::model::resource::{Origin, PciAddress, UsbMatch, Vfio};
+use crate::plan;
 use crate::plan::decide::Running;
-use crate::plan::resource::CollectContext;
-use crate::plan::resource::Collected;
-use crate::plan::resource::Resource;
+use crate::plan::resource::{CollectContext, Collected, Resource};
 use crate::plan::step::{Action, Decision, Relabel};
-use crate::plan::{self};
 use crate::selinux::Mode;
 
 /// A host on which nobody runs.

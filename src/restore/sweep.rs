@@ -7,8 +7,7 @@ use std::path::PathBuf;
 
 use crate::host::pinned::{self, Kind, Pinned, names};
 use crate::host::{Files, RealHost};
-use crate::model::label::Categories;
-use crate::model::label::Context;
+use crate::model::label::{Categories, Context};
 use crate::text::escape::quoted;
 
 /// Gives what carries the guest's categories below a directory the label of the directory that it is in.

@@ -7,7 +7,7 @@ pub fn println(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// Prints as [`println`] does, with colours that are left out if standard output is no terminal or
+/// Prints as [`println()`] does, with colours that are left out if standard output is no terminal or
 /// NO_COLOR is set.
 pub fn println_in_colour(text: &str) {
     let _ = writeln!(anstream::stdout(), "{text}");

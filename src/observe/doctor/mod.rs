@@ -11,7 +11,8 @@
 //! * `report`: the checklist for people and for programs
 //!
 //! A new check is a function in `confinement` or `host`, and a line in [`examine_confinement`]. One that
-//! needs no SELinux has a line in [`examine`] too, where SELinux is off.
+//! helps on a host without SELinux has a second line in [`examine`], where SELinux is off. Its name in
+//! JSON lasts: programs ask for it.
 
 pub(crate) mod check;
 mod confinement;

@@ -6,12 +6,16 @@
 //! To add an option:
 //!
 //! 1. a row in `OPTIONS` of `qemu/syntax/argv.rs`: its name and how its value is written
-//! 2. if it has keys, a row in `FAMILIES` of `qemu/tables/keys.rs`; keys that sound like paths and are
-//!    none go into `qemu/tables/not_paths.rs`
-//! 3. the file that it names, in the file of its family below: a row in a table, or an arm in
-//!    `add_requests`
-//! 4. if it is a new family, a file here, and a line in `qemu/parse.rs` and in `names_resource` of
-//!    `qemu/tables/keys.rs`
+//! 2. what it names, in the file below that has options of its kind: a row in a table, or an arm in
+//!    `add_requests` and `names_resource`
+//! 3. if it has keys, a row in `FAMILIES` of `qemu/tables/keys.rs`, and an arm in `lookup` there unless
+//!    it is in `boot` or `process`; its keys that name nothing go into `qemu/tables/not_paths.rs`
+//! 4. if its whole value is a name, a row in `RESOURCES` of `qemu/tables/keys.rs`, or in `PATHS` of
+//!    `process`
+//! 5. if `-readconfig` may set it, `CONFIG_GROUPS` of `qemu/command_line.rs`
+//! 6. if no file below fits, a new one, and a line in `qemu/parse.rs`
+//!
+//! The files:
 //!
 //! * `boot`: `-kernel`, `-initrd`, `-dtb`, `-bios`, `-L`, `-option-rom`, `-fw_cfg`, `-acpitable`, `-smbios`
 //! * `device`: `-device`, `-global`

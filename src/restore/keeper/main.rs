@@ -1,7 +1,8 @@
 //! What the keeper itself does: it receives its entry, takes the files over, serves requests while the
 //! guest runs, and puts the labels back. How it is started and spoken to: `client`.
 //!
-//! When QEMU ends, [`Keeping::keep`] leaves its loop and [`Keeping::restore`] puts the labels back.
+//! When QEMU ends, [`wait_for_end`] returns in [`Keeping::keep`]. Helpers, and a QEMU that has become a
+//! daemon, are waited for too ([`wait_for_context`]). Then [`Keeping::restore`] puts the labels back.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
