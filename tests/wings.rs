@@ -105,6 +105,10 @@ fn rank(module: &str) -> usize {
 fn the_wings_import_downwards() {
     let mut wrong = Vec::new();
     for (module, code) in sources() {
+        // Such a path would be seen by none of these tests.
+        if code.contains("super::") {
+            wrong.push(format!("{module} has a path that begins with super"));
+        }
         for import in imports(&code) {
             let only_model = module == "cli" && !import.starts_with("model");
             if rank(&import) > rank(&module) || only_model {

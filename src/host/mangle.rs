@@ -17,7 +17,8 @@ pub fn unmangled(field: &[u8], escaped: &[u8]) -> OsString {
     while let Some((first, tail)) = rest.split_first() {
         let octal = tail
             .get(..3)
-            .filter(|_| *first == b'\\')
+            // from_str_radix takes a sign.
+            .filter(|digits| *first == b'\\' && digits.iter().all(u8::is_ascii_digit))
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| u8::from_str_radix(digits, 8).ok())
             .filter(|byte| escaped.contains(byte));
@@ -48,6 +49,7 @@ mod tests {
             (r"/a\101", r"/a\101", r"/a\101"),
             (r"/a\04", r"/a\04", r"/a\04"),
             (r"/a\", r"/a\", r"/a\"),
+            (r"/a\+12b", r"/a\+12b", r"/a\+12b"),
         ] {
             assert_eq!(unmangled(field.as_bytes(), BLANKS), blanks, "{field}");
             assert_eq!(unmangled(field.as_bytes(), NEWLINE), newline, "{field}");

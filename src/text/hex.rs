@@ -48,7 +48,7 @@ pub mod path_text {
         match path.to_str() {
             Some(text) => Text::Plain(text.to_owned()),
             None => Text::Bytes {
-                hex: super::encode(path.as_os_str().as_bytes()),
+                hex: crate::text::hex::encode(path.as_os_str().as_bytes()),
             },
         }
         .serialize(serializer)
@@ -62,7 +62,7 @@ pub mod path_text {
         Ok(match Text::deserialize(deserializer)? {
             Text::Plain(text) => PathBuf::from(text),
             Text::Bytes { hex } => {
-                let bytes = super::decode(&hex)
+                let bytes = crate::text::hex::decode(&hex)
                     .ok_or_else(|| serde::de::Error::custom("not hexadecimal"))?;
                 PathBuf::from(OsString::from_vec(bytes))
             }
