@@ -126,12 +126,19 @@ mod tests {
         let table = b"22 1 252:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
                       30 22 0:25 / /tmp rw,nosuid,nodev - tmpfs tmpfs rw,nosuid\n\
                       2\n";
-        let nosuid = |id| {
-            let mount = mounts(table).find(|mount| mount.id == id);
-            mount.map(|mount| mount.has_option("nosuid"))
+        let options = |id| {
+            let mount = mounts(table).find(|mount| mount.id == id)?;
+            Some(std::str::from_utf8(mount.options).unwrap())
         };
-        assert_eq!(nosuid(22), Some(false));
-        assert_eq!(nosuid(30), Some(true));
-        assert_eq!(nosuid(2), None);
+        assert_eq!(options(22), Some("rw,relatime"));
+        assert_eq!(options(30), Some("rw,nosuid,nodev"));
+        assert_eq!(options(2), None);
+        let nodev = |id| {
+            mounts(table)
+                .find(|m| m.id == id)
+                .unwrap()
+                .has_option("nodev")
+        };
+        assert_eq!((nodev(22), nodev(30)), (false, true));
     }
 }

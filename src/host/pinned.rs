@@ -220,3 +220,33 @@ pub fn open_alone(pinned: &Pinned) -> io::Result<File> {
     let flags = OFlag::O_RDONLY | OFlag::O_EXCL | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     Ok(open(&pinned.proc_path(), flags, FileMode::empty())?.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_file_put_in_the_place_of_one_that_was_just_made_is_not_taken_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("victim"), "").unwrap();
+        fs::write(at("made"), "").unwrap();
+        fs::write(at("full"), "x").unwrap();
+        symlink(at("victim"), at("link")).unwrap();
+        fs::hard_link(at("victim"), at("second")).unwrap();
+        let parent = pin(directory.path()).unwrap();
+        let made = |name: &str| pin_made(&parent, name.as_ref());
+        assert_eq!(made("made").unwrap().kind, Kind::File);
+        for name in ["full", "link", "second", "victim"] {
+            let error = made(name).unwrap_err().to_string();
+            assert!(
+                error.contains("another file was put in its place"),
+                "{name}: {error}"
+            );
+        }
+        assert!(made("absent").is_err());
+    }
+}
