@@ -9,6 +9,7 @@ use crate::model::label::Context;
 use crate::selinux::Mode;
 use crate::selinux::advice::not_an_image;
 use crate::selinux::names::{OWN_DOMAIN, READER_DOMAIN};
+use crate::text::escape::quoted;
 use crate::text::message::Message;
 
 /// What the policy's two files for virtual machines say, as libvirt reads them.
@@ -112,7 +113,6 @@ pub fn reader_refused(
 
 /// Reads one of the policy's files for virtual machines: a context a line.
 pub(in crate::host) fn contexts_in(path: &Path) -> io::Result<Vec<Context>> {
-    use crate::text::escape::quoted;
     let name =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", quoted(path)));
     std::fs::read_to_string(path)

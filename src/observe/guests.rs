@@ -9,6 +9,7 @@ use crate::restore::journal::{Journal, JournalEntry, Record};
 use crate::restore::lookup;
 use crate::seclabel::domain;
 use crate::selinux::names;
+use crate::text::escape::quoted;
 use nix::unistd::{Pid, Uid, User};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -114,7 +115,7 @@ impl ConfinedGuest {
     /// Returns its name in quotes or, if it has none, its process ID.
     pub(crate) fn title(&self) -> String {
         match &self.name {
-            Some(name) => format!("'{}'", crate::text::escape::escaped(name.as_bytes())),
+            Some(name) => quoted(name),
             None => self.pid.to_string(),
         }
     }

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::restore::hold::Hold;
-use crate::restore::journal::Journal;
+use crate::restore::journal::{Journal, Record};
 use crate::restore::keeper::control::{self, Request, Verb};
 use crate::restore::keeper::job::{self, Tell};
 use crate::restore::keeper::protocol::FromKeeper;
@@ -75,7 +75,7 @@ fn ask_for(path: &Path, entries: &[FoundEntry], tell: &mut Tell<'_>) -> bool {
 
 /// Lets all guests read what a keeper's guest alone has read so far.
 pub fn share_held(hold: &mut Hold, (journal, entry): (&Journal, &Path), request: &Request) {
-    let wanted = |record: &crate::restore::journal::Record| request.paths.contains(&record.path);
+    let wanted = |record: &Record| request.paths.contains(&record.path);
     match hold.share(journal, entry, &wanted) {
         Ok(()) => request.close(true),
         Err(error) => {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::host::policy::{Policy, VirtualContexts};
-use crate::model::label::{Context, Level};
+use crate::model::label::{Context, Level, Range};
 use crate::selinux::names::LOAD;
 use crate::text::message::Message;
 
@@ -190,7 +190,7 @@ pub fn guest_types(
         domain.range = own
             .range
             .as_ref()
-            .map(|_| crate::model::label::Range::single(Level::bare(own.sensitivity())));
+            .map(|_| Range::single(Level::bare(own.sensitivity())));
         domain
     };
 
