@@ -177,7 +177,7 @@ fn guest(pid: i32, name: Option<&str>, level: &str) -> ConfinedGuest {
             // No user of this number: its name is not the host's to tell.
             uid: 3_999_999_999,
             context: context.clone(),
-            words: vec!["/usr/bin/qemu-system-x86_64".into()],
+            program: "qemu-system-x86_64".into(),
         }],
         pid: Pid::from_raw(pid),
         uid: 3_999_999_999,

@@ -4,7 +4,7 @@
 //! A program of its own, so that it does not run in svirt-exec's domain: that one may talk to no
 //! guest's monitor.
 
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,6 +19,10 @@ const RETRY: Duration = Duration::from_millis(50);
 
 /// How often to press the power button: a guest that is only booting does not notice.
 const PRESS: Duration = Duration::from_secs(10);
+
+/// Bytes of a message, a line. Events and the answers to what is asked here have some hundred; a QEMU that was
+/// taken over can send a line without end.
+const LONGEST: u64 = 1 << 20;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -48,12 +52,15 @@ struct Monitor {
 }
 
 impl Monitor {
-    fn connect(path: &str) -> io::Result<Self> {
-        let socket = BufReader::new(UnixStream::connect(path)?);
-        let mut monitor = Self {
-            socket,
+    fn new(socket: UnixStream) -> Self {
+        Self {
+            socket: BufReader::new(socket),
             line: String::new(),
-        };
+        }
+    }
+
+    fn connect(path: &str) -> io::Result<Self> {
+        let mut monitor = Self::new(UnixStream::connect(path)?);
         monitor.hear(|message| message.get("QMP").is_some())?;
         monitor.ask("qmp_capabilities")?;
         Ok(monitor)
@@ -62,8 +69,14 @@ impl Monitor {
     /// Reads messages up to one that will do; events come in between.
     fn hear(&mut self, will_do: impl Fn(&Value) -> bool) -> io::Result<Value> {
         loop {
-            if self.socket.read_line(&mut self.line)? == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
+            let room = LONGEST.saturating_sub(self.line.len().try_into().unwrap_or(LONGEST));
+            let count = (&mut self.socket).take(room).read_line(&mut self.line)?;
+            if !self.line.ends_with('\n') {
+                return Err(match room {
+                    0 => io::Error::other(format!("a message has more than {LONGEST} bytes")),
+                    _ if count > 0 => continue,
+                    _ => ErrorKind::UnexpectedEof.into(),
+                });
             }
             let message: Value = serde_json::from_str(&self.line)?;
             self.line.clear();
@@ -137,4 +150,41 @@ fn not_there(error: &io::Error) -> bool {
         error.kind(),
         ErrorKind::NotFound | ErrorKind::ConnectionRefused
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_without_end_is_given_up_after_a_mebibyte() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let sends = thread::spawn(move || {
+            let mut sent = 0;
+            while let Ok(count) = theirs.write(&[b' '; 4096]) {
+                sent += count;
+            }
+            sent
+        });
+        let mut monitor = Monitor::new(ours);
+        let error = monitor.hear(|_| true).unwrap_err();
+        assert!(error.to_string().contains("1048576 bytes"), "{error}");
+        drop(monitor);
+        // What is sent and not read is in the socket's buffers.
+        assert!(sends.join().unwrap() < 4 << 20);
+    }
+
+    #[test]
+    fn a_message_may_come_in_pieces_and_the_end_of_qemu_is_none() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut monitor = Monitor::new(ours);
+        theirs.write_all(b"{\"event\": 1}\n{\"return\"").unwrap();
+        let sends = thread::spawn(move || theirs.write_all(b": {}}\n{\"ret"));
+        monitor
+            .hear(|message| message.get("return").is_some())
+            .unwrap();
+        sends.join().unwrap().unwrap();
+        let error = monitor.hear(|_| true).unwrap_err();
+        assert!(gone(&error), "{error}");
+    }
 }

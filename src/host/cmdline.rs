@@ -13,6 +13,9 @@ use crate::host::procfs::Procfs;
 use crate::model::resource::Target;
 use crate::qemu;
 
+/// Bytes of a guest's name that are read of its command line, and of its program's: as of a file's name.
+const LONGEST_NAME: usize = 255;
+
 /// The command line of a QEMU that runs.
 #[derive(Debug)]
 pub struct RunningCommandLine(qemu::Invocation);
@@ -26,10 +29,11 @@ impl RunningCommandLine {
         Some(Self(line))
     }
 
-    /// Returns what `-name` says.
+    /// Returns what `-name` says, [`LONGEST_NAME`] at most.
     pub fn name(&self) -> Option<String> {
-        let name = self.0.name.as_ref()?;
-        Some(name.to_string_lossy().into_owned())
+        let name = self.0.name.as_ref()?.as_bytes();
+        let name = name.get(..LONGEST_NAME).unwrap_or(name);
+        Some(String::from_utf8_lossy(name).into_owned())
     }
 
     /// Returns what it names by an absolute path.
@@ -63,10 +67,9 @@ pub fn words(procfs: &Procfs, pid: Pid) -> Vec<OsString> {
 
 /// Returns the file name of a process's program, as its command line has it.
 pub fn program(words: &[OsString]) -> &OsStr {
-    words
-        .first()
-        .and_then(|word| Path::new(word).file_name())
-        .unwrap_or(OsStr::from_bytes(b"?"))
+    let name = words.first().and_then(|word| Path::new(word).file_name());
+    let name = name.map_or(&b"?"[..], OsStr::as_bytes);
+    OsStr::from_bytes(name.get(..LONGEST_NAME).unwrap_or(name))
 }
 
 /// Returns the command line of a process. None if it may not be read, or the program is not called as

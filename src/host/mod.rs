@@ -6,6 +6,7 @@
 //! * `policy`: questions to the policy, and its answers as clauses
 //! * `files`, `pinned`: files behind one trait, and files that are opened once
 //! * `procfs`, `process_labels`, `cmdline`: a checked /proc; every process with its labels; QEMUs that run
+//! * `reserving`: whose categories keep others from a pair
 //! * `mountinfo`, `mangle`: the table of mounts, and names as the kernel escapes them
 //! * `sysfs`, `devices`, `block_use`: nodes of devices that are named by address; block devices that the
 //!   host itself uses
@@ -29,11 +30,12 @@ pub mod privsep;
 pub(crate) mod process_labels;
 mod procfs;
 pub(crate) mod real;
+mod reserving;
 pub(crate) mod runtime_dir;
 pub mod sysfs;
 
 pub use files::{Files, Host};
 pub use policy::{Policy, VirtualContexts};
-pub use process_labels::{ProcessLabels, Processes};
+pub use process_labels::{ProcessLabels, ProcessLook, Processes};
 pub use procfs::Procfs;
 pub use real::RealHost;

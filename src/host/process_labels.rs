@@ -5,14 +5,18 @@ use std::io;
 
 use nix::unistd::Pid;
 
-use crate::host::procfs::Procfs;
+use crate::host::procfs::{Procfs, is_gone};
 use crate::model::label::Context;
 
 /// The thread that all others of the kernel are children of, in the initial PID namespace.
 const KTHREADD: i32 = 2;
 
-/// Passes over /proc before giving up on a host where new processes never cease.
-const MAX_PASSES: usize = 1000;
+/// Passes over /proc before a look is called incomplete: on a host where processes start and end without
+/// pause, or where somebody has them do so.
+const MAX_PASSES: usize = 128;
+
+/// Passes in a row that find nothing new, after which nobody can have been missed; [`Procfs::look_besides`].
+const QUIET_PASSES: usize = 2;
 
 /// The labels of a process.
 #[derive(Clone, Debug)]
@@ -25,6 +29,25 @@ pub struct ProcessLabels {
     pub current: Option<Context>,
     /// Set if the kernel would not tell.
     pub hidden: bool,
+    /// Which of them keep others from these categories.
+    pub reserves: Reserves,
+}
+
+/// Which labels of a process keep others from their categories; `host::reserving` decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserves {
+    /// What it has asked for.
+    pub pending: bool,
+    /// What it has.
+    pub current: bool,
+}
+
+impl Reserves {
+    /// Both do.
+    pub const BOTH: Self = Self {
+        pending: true,
+        current: true,
+    };
 }
 
 impl ProcessLabels {
@@ -37,13 +60,42 @@ impl ProcessLabels {
     }
 }
 
+/// A look at the processes of the host.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessLook {
+    /// Those that were seen.
+    pub processes: Vec<ProcessLabels>,
+    /// Whether they are all: not if processes start and end faster than they can be looked at.
+    pub is_complete: bool,
+}
+
+impl ProcessLook {
+    /// Tells whether it proves anything about processes that it does not show: no process hides its labels
+    /// (hidepid, a PID namespace, the policy), and none was missed.
+    pub fn shows_all(&self) -> bool {
+        self.is_complete && !self.processes.iter().any(|process| process.hidden)
+    }
+}
+
 /// What choosing and claiming a pair needs of the host's processes.
 pub trait Processes {
-    /// Returns every process but this one, with its labels.
+    /// Looks at every process but this one.
     ///
     /// # Errors
     /// Those of reading /proc.
-    fn processes(&self) -> io::Result<Vec<ProcessLabels>>;
+    fn look(&self) -> io::Result<ProcessLook>;
+
+    /// Returns every process but this one, with its labels.
+    ///
+    /// # Errors
+    /// Those of [`Processes::look`], and that processes start and end faster than they can be looked at.
+    fn processes(&self) -> io::Result<Vec<ProcessLabels>> {
+        let look = self.look()?;
+        if look.is_complete {
+            return Ok(look.processes);
+        }
+        Err(io::Error::other(INCOMPLETE))
+    }
 
     /// Returns them as [`Processes::processes`] does, without what was asked for and not entered yet:
     /// whoever is about to claim a pair needs no more to choose one.
@@ -51,7 +103,7 @@ pub trait Processes {
     /// # Errors
     /// Those of reading /proc.
     fn entered(&self) -> io::Result<Vec<ProcessLabels>> {
-        self.processes()
+        Ok(self.look()?.processes)
     }
 
     /// Asks for a context at the next execve(2), and reads it back.
@@ -61,6 +113,9 @@ pub trait Processes {
     fn claim(&self, context: &Context) -> io::Result<()>;
 }
 
+/// Why a look is incomplete.
+pub const INCOMPLETE: &str = "processes start and end faster than they can be looked at";
+
 impl Procfs {
     /// Returns the labels of one process. None if it has ended.
     pub fn labels_of(&self, pid: Pid) -> Option<ProcessLabels> {
@@ -68,13 +123,7 @@ impl Procfs {
         // in this order a claim cannot slip through in between.
         let pending = self.context(&format!("{pid}/attr/exec"));
         let current = self.context(&format!("{pid}/attr/current"));
-        let gone = |error: &io::Error| {
-            matches!(
-                error.raw_os_error(),
-                Some(libc::ENOENT | libc::ESRCH | libc::EINVAL)
-            )
-        };
-        if pending.as_ref().is_err_and(gone) || current.as_ref().is_err_and(gone) {
+        if pending.as_ref().is_err_and(is_gone) || current.as_ref().is_err_and(is_gone) {
             return None;
         }
         let labels = ProcessLabels {
@@ -82,6 +131,7 @@ impl Procfs {
             hidden: pending.is_err() || current.is_err(),
             pending: pending.unwrap_or_default(),
             current: current.unwrap_or_default(),
+            reserves: Reserves::BOTH,
         };
         // What has ended and was not waited for yet touches nothing any more.
         if labels.has_categories() && self.has_ended(pid) {
@@ -109,11 +159,20 @@ impl Procfs {
         Some((pids.map(Pid::from_raw).collect(), context.ok()??))
     }
 
-    /// Returns every process but this one and `another`, with its labels.
+    /// Looks at every process but this one and `another`.
+    ///
+    /// The kernel lists processes by ascending number (`next_tgid` of fs/proc/base.c), and a child has a
+    /// higher one than its parent, unless numbers have started again from the bottom. So the descendants of a
+    /// process that forks and ends without pause cannot slip through a list unseen: one of them is always
+    /// still to come, and is listed, though it may have ended by the time that it is looked at. A pass that
+    /// lost nobody so, found nobody new with categories, and in which numbers did not start again has
+    /// therefore seen every line of descent that began below the last number given; one that began above that
+    /// (its process is older than the last start from the bottom) has been seen by the pass before, or has
+    /// come down below it. After two such passes in a row nobody is missing.
     ///
     /// # Errors
-    /// Those of listing /proc, and processes that start faster than they can be looked at.
-    pub fn processes_besides(&self, another: Option<Pid>) -> io::Result<Vec<ProcessLabels>> {
+    /// Those of listing /proc.
+    pub(in crate::host) fn look_besides(&self, another: Option<Pid>) -> io::Result<ProcessLook> {
         let kernel = self.kernel_threads();
         let of_kernel = |pid| {
             let (_, context) = kernel.as_ref().filter(|(pids, _)| pids.contains(&pid))?;
@@ -124,32 +183,42 @@ impl Procfs {
                 pending: None,
                 current: Some(current),
                 hidden: false,
+                reserves: Reserves::BOTH,
             })
         };
-        let mut seen: BTreeSet<Pid> = another.into_iter().chain([Pid::this()]).collect();
-        let mut found = Vec::new();
-        // A process that started while the list was read may have claimed a pair already: list again
-        // until a whole pass finds no new one with categories.
+        let besides: BTreeSet<Pid> = another.into_iter().chain([Pid::this()]).collect();
+        let mut seen = besides.clone();
+        let mut look = ProcessLook::default();
+        let mut quiet = 0_usize;
+        let mut last = self.last_pid()?;
         for _ in 0..MAX_PASSES {
-            let mut fresh = false;
+            let mut moves = false;
             for pid in self.pids()? {
                 if !seen.insert(pid) {
                     continue;
                 }
-                // One without categories that claims some later will see the caller's claim, made
-                // before this; one that has categories may have left others behind.
-                if let Some(labels) = of_kernel(pid).or_else(|| self.labels_of(pid)) {
-                    fresh |= labels.has_categories();
-                    found.push(labels);
-                }
+                // One without categories that claims some later will see the caller's claim, made before
+                // this. One that has categories, or has ended since it was listed, may have left others
+                // behind.
+                let labels = of_kernel(pid).or_else(|| self.labels_of(pid));
+                moves |= labels.as_ref().is_none_or(ProcessLabels::has_categories);
+                look.processes.extend(labels);
             }
-            if !fresh {
-                return Ok(found);
+            let now = self.last_pid()?;
+            if now < last {
+                // A number may stand for another process by now.
+                seen.clone_from(&besides);
+                look.processes.clear();
+                moves = true;
+            }
+            last = now;
+            quiet = if moves { 0 } else { quiet.saturating_add(1) };
+            if quiet == QUIET_PASSES {
+                look.is_complete = true;
+                break;
             }
         }
-        Err(io::Error::other(
-            "processes start faster than they can be looked at",
-        ))
+        Ok(look)
     }
 
     /// Returns every process with the context that it runs in, without what it has asked for.
@@ -161,6 +230,7 @@ impl Procfs {
                 current: current.ok()?,
                 pending: None,
                 hidden: false,
+                reserves: Reserves::BOTH,
             };
             (!labels.has_categories() || !self.has_ended(pid)).then_some(labels)
         };

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{OFlag, open, openat, readlink};
@@ -14,6 +14,10 @@ use crate::sys;
 
 /// The initial PID namespace: its number is `PROC_PID_INIT_INO` of linux/proc_ns.h.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// Bytes that are read of a file below /proc. A command line of QEMU's has a few KiB; with prctl(PR_SET_MM_ARG_END)
+/// a process can let its own have as many as it has memory.
+const LONGEST: u64 = 256 * 1024;
 
 /// A procfs that was checked to be one, so that no file of another kind can be put in the place of
 /// attr/exec (the mistake behind CVE-2025-52881).
@@ -32,6 +36,8 @@ pub struct Stat {
     pub parent: i32,
     /// Field 6.
     pub session: i32,
+    /// Field 20, the number of its threads.
+    pub threads: i64,
     /// Field 22, in clock ticks since boot.
     pub started: u64,
 }
@@ -47,14 +53,35 @@ impl Stat {
             state: *fields.next()?.as_bytes().first()?,
             parent: fields.next()?.parse().ok()?,
             session: fields.nth(1)?.parse().ok()?,
-            started: fields.nth(15)?.parse().ok()?,
+            threads: fields.nth(13)?.parse().ok()?,
+            started: fields.nth(1)?.parse().ok()?,
         })
     }
 
-    /// Tells whether the process has ended and was not waited for yet.
+    /// Tells whether the process has ended, though it may not have been waited for yet. A process whose first
+    /// thread has ended is shown as a zombie while its other threads go on (do_task_stat of fs/proc/array.c).
     pub fn has_ended(&self) -> bool {
-        matches!(self.state, b'Z' | b'X')
+        matches!(self.state, b'Z' | b'X') && self.threads <= 1
     }
+}
+
+/// Whether a process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// It has ended.
+    Ended,
+    /// It lives, and started at this time, in clock ticks since boot.
+    Since(u64),
+    /// It may live: the kernel would not tell, or said what cannot be read.
+    Unknown,
+}
+
+/// Tells whether an error of /proc means that the process is gone.
+pub(in crate::host) fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOENT | libc::ESRCH | libc::EINVAL)
+    )
 }
 
 /// Reads a label as the kernel shows it. None if it shows none.
@@ -106,16 +133,25 @@ impl Procfs {
         String::from_utf8(self.read_bytes(name)?).map_err(io::Error::other)
     }
 
-    /// Reads the bytes of a file below /proc.
+    /// Reads the first bytes of a file below /proc, [`LONGEST`] at most: how long some of them are is for the
+    /// process to say that they are about.
     ///
     /// # Errors
     /// Those of openat(2) and read(2).
     pub fn read_bytes(&self, name: &str) -> io::Result<Vec<u8>> {
-        // `take` keeps std from asking for the size first, which is 0 here.
         let mut bytes = Vec::with_capacity(4096);
         let file = File::from(self.open_file(name)?);
-        file.take(u64::MAX).read_to_end(&mut bytes)?;
+        file.take(LONGEST).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Reads the lines of a file below /proc as bytes, one at a time.
+    ///
+    /// # Errors
+    /// Those of openat(2); those of read(2) come with the lines.
+    pub fn lines(&self, name: &str) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
+        let file = BufReader::new(File::from(self.open_file(name)?));
+        Ok(file.split(b'\n'))
     }
 
     /// Opens a file below /proc for reading.
@@ -150,23 +186,50 @@ impl Procfs {
         Stat::parse(&self.read_bytes(&format!("{pid}/stat")).ok()?)
     }
 
+    /// Returns whether a process lives, and since when.
+    pub fn lifetime(&self, pid: Pid) -> Lifetime {
+        match self.read_bytes(&format!("{pid}/stat")) {
+            Ok(stat) => match Stat::parse(&stat) {
+                Some(stat) if stat.has_ended() => Lifetime::Ended,
+                Some(stat) => Lifetime::Since(stat.started),
+                None => Lifetime::Unknown,
+            },
+            Err(error) if is_gone(&error) => Lifetime::Ended,
+            Err(_) => Lifetime::Unknown,
+        }
+    }
+
     /// Tells whether a process is a zombie or gone.
     pub fn has_ended(&self, pid: Pid) -> bool {
-        self.stat(pid).is_none_or(|stat| stat.has_ended())
+        self.lifetime(pid) == Lifetime::Ended
+    }
+
+    /// Tells whether the process that started at this time, in clock ticks since boot, may still live.
+    pub fn may_live(&self, pid: Pid, started: u64) -> bool {
+        match self.lifetime(pid) {
+            Lifetime::Since(since) => since == started,
+            Lifetime::Unknown => true,
+            Lifetime::Ended => false,
+        }
     }
 
     /// Returns when a process started, in clock ticks since boot. None if it has ended, also if it was
     /// not waited for yet.
     pub fn start_time(&self, pid: Pid) -> Option<u64> {
-        let stat = self.stat(pid)?;
-        (!stat.has_ended()).then_some(stat.started)
+        match self.lifetime(pid) {
+            Lifetime::Since(started) => Some(started),
+            Lifetime::Ended | Lifetime::Unknown => None,
+        }
     }
 
     /// Returns the effective user of a process; `Uid:` of /proc/PID/status, proc_pid_status(5).
     pub fn user_of(&self, pid: Pid) -> Option<u32> {
-        let status = self.read(&format!("{pid}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-        line.split_whitespace().nth(1)?.parse().ok()
+        // The name, in the first line, may hold any byte but a newline, which is escaped.
+        let status = self.read_bytes(&format!("{pid}/status")).ok()?;
+        let mut lines = status.split(|byte| *byte == b'\n');
+        let line = lines.find_map(|line| line.strip_prefix(b"Uid:"))?;
+        let mut users = std::str::from_utf8(line).ok()?.split_whitespace();
+        users.nth(1)?.parse().ok()
     }
 
     /// Returns the process that a pidfd of this process stands for; fdinfo of pidfd_open(2).
@@ -174,6 +237,17 @@ impl Procfs {
         let info = self.read(&format!("self/fdinfo/{pidfd}")).ok()?;
         let line = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
         line.trim().parse().ok().map(Pid::from_raw)
+    }
+
+    /// Returns the process ID that was given last; proc_loadavg(5).
+    ///
+    /// # Errors
+    /// Those of reading `/proc/loadavg`.
+    pub(in crate::host) fn last_pid(&self) -> io::Result<i32> {
+        let text = self.read("loadavg")?;
+        let last = text.split_whitespace().nth(4);
+        last.and_then(|last| last.parse().ok())
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// Tells whether this is the initial PID namespace.
@@ -207,10 +281,30 @@ mod tests {
                 state: b'S',
                 parent: 5,
                 session: 3,
+                threads: 1,
                 started: 9999
             })
         );
         assert_eq!(Stat::parse(b"7 (a"), None);
         assert_eq!(Stat::parse(b""), None);
+    }
+
+    #[test]
+    fn a_process_with_threads_lives_though_its_first_thread_has_ended() {
+        for (state, threads, ended) in [
+            ("Z", 1, true),
+            ("X", 0, true),
+            ("Z", 2, false),
+            ("S", 1, false),
+            ("T", 1, false),
+            ("t", 1, false),
+            // A state that some later kernel may have.
+            ("Q", 1, false),
+        ] {
+            let stat =
+                format!("7 (a) {state} 5 7 3 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 {threads} 0 9999 1");
+            let stat = Stat::parse(stat.as_bytes()).unwrap();
+            assert_eq!(stat.has_ended(), ended, "{state} {threads}");
+        }
     }
 }

@@ -14,8 +14,9 @@ use crate::host::files::{Files, HeaderError};
 use crate::host::pinned::{self, Kind, Pinned};
 use crate::host::policy::{self, Policy, VirtualContexts};
 use crate::host::privsep::Assistants;
-use crate::host::process_labels::{ProcessLabels, Processes};
+use crate::host::process_labels::{ProcessLabels, ProcessLook, Processes};
 use crate::host::procfs::{self, Procfs};
+use crate::host::reserving;
 use crate::image::{self, ImageFormat, References};
 use crate::model::label::Context;
 use crate::selinux::{self, Mode};
@@ -43,6 +44,16 @@ impl RealHost {
     /// Returns its /proc.
     pub fn procfs(&self) -> &Procfs {
         &self.procfs
+    }
+
+    /// Looks at every process but this one and `another`.
+    ///
+    /// # Errors
+    /// Those of listing /proc.
+    pub fn look_besides(&self, another: Option<Pid>) -> io::Result<ProcessLook> {
+        let mut look = self.procfs.look_besides(another)?;
+        reserving::note(&self.procfs, &mut look.processes);
+        Ok(look)
     }
 
     /// Labels a pinned file.
@@ -131,12 +142,14 @@ impl Files for RealHost {
 }
 
 impl Processes for RealHost {
-    fn processes(&self) -> io::Result<Vec<ProcessLabels>> {
-        self.procfs.processes_besides(None)
+    fn look(&self) -> io::Result<ProcessLook> {
+        self.look_besides(None)
     }
 
     fn entered(&self) -> io::Result<Vec<ProcessLabels>> {
-        self.procfs.entered()
+        let mut processes = self.procfs.entered()?;
+        reserving::note(&self.procfs, &mut processes);
+        Ok(processes)
     }
 
     fn claim(&self, context: &Context) -> io::Result<()> {

@@ -26,6 +26,7 @@ use crate::qemu::{self, Invocation, RunMode};
 use crate::seclabel::domain::Accelerator;
 use crate::seclabel::labels::GuestLabels;
 use crate::seclabel::mcs;
+use crate::seclabel::pair_error::LevelError;
 use crate::sys;
 use crate::text::escape::quoted;
 use crate::text::message::{Message, Refusal, refuse};
@@ -308,13 +309,18 @@ pub fn private_to(options: &Launch) -> Option<u32> {
 /// Returns the level that `--level` or `--label` states, at which a guest of `own` may run.
 ///
 /// # Errors
-/// A level that is none for a guest.
-pub fn chosen_level(options: &Launch, own: &Context) -> Result<Option<Level>, mcs::PairError> {
-    match (&options.label, &options.level) {
-        (Some(label), _) => mcs::chosen(own, label).map(Some),
-        (None, Some(level)) => mcs::chosen(own, &own.at(level.clone())).map(Some),
-        (None, None) => Ok(None),
+/// A level that is none for a guest, and one with more than two categories, unless root chose it or sharing it
+/// is meant.
+pub fn chosen_level(options: &Launch, own: &Context) -> Result<Option<Level>, LevelError> {
+    let level = match (&options.label, &options.level) {
+        (Some(label), _) => mcs::chosen(own, label)?,
+        (None, Some(level)) => mcs::chosen(own, &own.at(level.clone()))?,
+        (None, None) => return Ok(None),
+    };
+    if level.categories.len() > 2 && !options.share_level && !Uid::effective().is_root() {
+        return Err(LevelError::TooWide(level.to_string()));
     }
+    Ok(Some(level))
 }
 
 /// Warns of every block device whose header cannot be read that its backing chain is unknown.

@@ -11,6 +11,7 @@ use nix::unistd::Uid;
 
 use crate::cli::{self, Preflight};
 use crate::host::pinned::Pinned;
+use crate::host::process_labels::INCOMPLETE;
 use crate::host::{ProcessLabels, Processes, RealHost};
 use crate::launch::apply;
 use crate::launch::exec::QemuProgram;
@@ -26,6 +27,7 @@ use crate::restore::keeper::client::{self, Keeper, PairVerdict, Starting};
 use crate::seclabel::domain;
 use crate::seclabel::labels::GuestLabels;
 use crate::seclabel::mcs::{self, Claim, Sharing};
+use crate::seclabel::pair_error::PairError;
 use crate::selinux::Mode;
 use crate::text::message::{Message, Refusal, refuse, say};
 use crate::text::progress::Steps;
@@ -182,8 +184,8 @@ impl Launcher<'_> {
         match pair {
             ClaimedPair::Verified(claim) => {
                 starting.claimed(pair.context());
-                self.warn_unproven(claim.hidden() > 0);
-                &claim.processes
+                self.warn_unproven(!claim.look.shows_all());
+                &claim.look.processes
             }
             // Nothing that was collected carries categories by which its owner could be known.
             ClaimedPair::Unverified(_) => {
@@ -215,11 +217,17 @@ impl Launcher<'_> {
         let on_files = categories_on(collected);
         // What is done with a file that carries categories depends on the process that has them.
         let unverified = look == Look::Keeper && on_files.is_empty() && mcs::is_abundant(&range);
+        let any_labelled = !on_files.is_empty();
         let avoid = [on_files, self.categories_in_journal()].concat();
         Ok(if unverified {
             ClaimedPair::Unverified(mcs::claim_unverified(host, domain, &range, &avoid)?)
         } else {
-            ClaimedPair::Verified(mcs::claim(host, domain, &range, &avoid)?)
+            let claim = mcs::claim(host, domain, &range, &avoid)?;
+            // Whoever was missed may have what the files carry.
+            if any_labelled && !claim.look.is_complete {
+                return Err(PairError::Scan(std::io::Error::other(INCOMPLETE)).into());
+            }
+            ClaimedPair::Verified(claim)
         })
     }
 
@@ -250,19 +258,20 @@ impl Launcher<'_> {
             }
             None => {}
         }
-        let processes = self.host.processes().map_err(mcs::PairError::Scan)?;
-        let ours = mcs::overlapping_process(&context.categories(), &processes).is_none();
+        let look = self.host.look().map_err(PairError::Scan)?;
+        let ours = mcs::overlapping_process(&context.categories(), &look.processes).is_none();
         if ours {
-            self.warn_unproven(processes.iter().any(|process| process.hidden));
+            self.warn_unproven(!look.shows_all());
         }
         Ok(ours)
     }
 
-    fn warn_unproven(&self, hidden: bool) {
-        if hidden || !self.host.procfs().sees_all() {
+    fn warn_unproven(&self, unproven: bool) {
+        if unproven || !self.host.procfs().sees_all() {
             say(
                 "warning: not all processes of this host show their labels here (hidepid, a PID \
-                 namespace, or the policy): that nobody else has this guest's categories is not proven",
+                 namespace, the policy, or they start and end too fast): that nobody else has this \
+                 guest's categories is not proven",
             );
         }
     }

@@ -67,10 +67,10 @@ pub(crate) fn list_guests(json: bool) -> Result<u8, Refusal> {
     } else {
         println(list::text(&view).trim_end());
     }
-    if view.hidden > 0 || !host.procfs().sees_all() {
+    if view.hidden > 0 || view.is_incomplete || !host.procfs().sees_all() {
         say(
             "warning: not all processes of this host show their labels here (hidepid, a PID \
-             namespace, or the policy): there may be more guests",
+             namespace, the policy, or they start and end too fast): there may be more guests",
         );
     }
     Ok(0)

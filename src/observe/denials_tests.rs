@@ -23,7 +23,7 @@ fn guest(pid: i32, level: &str, disk: &str, ino: u64) -> ConfinedGuest {
             started: 1,
             uid: 0,
             context: context.clone(),
-            words: Vec::new(),
+            program: "qemu".into(),
         }],
         pid: Pid::from_raw(pid),
         uid: 0,

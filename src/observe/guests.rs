@@ -39,8 +39,8 @@ pub(crate) struct Process {
     pub(crate) uid: u32,
     /// Its context; `attr/current`.
     pub(crate) context: Context,
-    /// Its command line; empty if that cannot be read.
-    pub(crate) words: Vec<OsString>,
+    /// The file name of its program, as its command line has it.
+    pub(crate) program: OsString,
 }
 
 /// Who started a guest.
@@ -148,6 +148,8 @@ pub(crate) struct View {
     pub(crate) others: Vec<Process>,
     /// Number of processes that do not show their labels.
     pub(crate) hidden: usize,
+    /// Whether processes may have been missed.
+    pub(crate) is_incomplete: bool,
 }
 
 /// Tells whether libvirt has a guest of this name.
@@ -169,7 +171,7 @@ fn read_process(host: &RealHost, labels: &ProcessLabels) -> Option<Process> {
         started: stat.started,
         uid: fs::metadata(format!("/proc/{pid}")).ok()?.uid(),
         context: labels.current.clone()?,
-        words: cmdline::words(host.procfs(), pid),
+        program: cmdline::program(&cmdline::words(host.procfs(), pid)).to_owned(),
     })
 }
 
@@ -268,9 +270,13 @@ pub(crate) fn view(host: &RealHost) -> io::Result<View> {
     let stated = host.virtual_contexts().unwrap_or_default();
     let is_guest = |context: &Context| domain::is_among(&stated, context);
     let entries = journal_entries();
-    let mut view = View::default();
+    let look = host.look()?;
+    let mut view = View {
+        is_incomplete: !look.is_complete,
+        ..View::default()
+    };
     let mut confined = Vec::new();
-    for labels in host.processes()? {
+    for labels in look.processes {
         view.hidden = view.hidden.saturating_add(usize::from(labels.hidden));
         let Some(context) = &labels.current else {
             continue;
@@ -318,9 +324,12 @@ fn guest(
         .min_by_key(|(_, entry)| !processes.iter().any(|one| is_entry(entry, one)))
         .filter(|(_, entry)| {
             processes.iter().any(|one| is_entry(entry, one))
-                || host.procfs().start_time(Pid::from_raw(entry.pid)) != Some(entry.started)
+                || !host
+                    .procfs()
+                    .may_live(Pid::from_raw(entry.pid), entry.started)
         });
-    let stated = RunningCommandLine::parse(&main.words).and_then(|line| line.name());
+    let words = cmdline::words(host.procfs(), main.pid);
+    let stated = RunningCommandLine::parse(&words).and_then(|line| line.name());
     let may_know = Uid::effective().is_root() || Uid::effective().as_raw() == main.uid;
     let owner = match (&entry, &stated) {
         (Some(_), _) => Owner::SvirtExec,
@@ -363,7 +372,7 @@ mod tests {
             started,
             uid: 0,
             context: context.parse().unwrap(),
-            words: Vec::new(),
+            program: "qemu".into(),
         }
     }
 

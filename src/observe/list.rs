@@ -6,7 +6,6 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde::Serialize;
 
-use crate::host::cmdline::program;
 use crate::model::resource::Class;
 use crate::observe::guests::{ConfinedGuest, CurrentLabel, LabelledResource, View};
 use crate::text::escape::escaped;
@@ -19,6 +18,8 @@ struct Document<'a> {
     guests: Vec<GuestEntry<'a>>,
     /// Number of processes that do not show their labels. If any, the list may not be complete.
     hidden: usize,
+    /// Whether no process was missed. If not, processes start and end faster than they can be looked at.
+    complete: bool,
 }
 
 #[derive(Serialize)]
@@ -65,8 +66,8 @@ fn resource_entry(resource: &LabelledResource) -> ResourceEntry<'_> {
 
 /// Returns the name of a guest's program, escaped.
 fn program_of(guest: &ConfinedGuest) -> String {
-    let words = guest.processes.first().map(|one| one.words.as_slice());
-    escaped(program(words.unwrap_or_default()).as_bytes())
+    let program = guest.processes.first().map(|one| one.program.as_bytes());
+    escaped(program.unwrap_or_default())
 }
 
 /// Returns the guests as JSON.
@@ -90,6 +91,7 @@ pub(crate) fn json(view: &View) -> serde_json::Result<String> {
         version: 1,
         guests: guests.collect(),
         hidden: view.hidden,
+        complete: !view.is_incomplete,
     })
 }
 

@@ -87,10 +87,12 @@ fn is_labelled(target: &Path) -> bool {
 }
 
 /// Tells whether a descriptor can write, from its `/proc/PID/fdinfo/N`; proc(5).
-fn writes(info: &str) -> bool {
+fn writes(info: &[u8]) -> bool {
+    // What follows may hold names of files (io_uring): bytes.
     let flags = info
-        .lines()
-        .find_map(|line| line.strip_prefix("flags:"))
+        .split(|byte| *byte == b'\n')
+        .find_map(|line| line.strip_prefix(b"flags:"))
+        .and_then(|flags| std::str::from_utf8(flags).ok())
         .and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok())
         .unwrap_or(libc::O_RDWR);
     flags & libc::O_PATH == 0 && flags & libc::O_ACCMODE != libc::O_RDONLY
@@ -130,7 +132,11 @@ fn descriptors(host: &RealHost, pid: Pid, found: &mut OpenFiles) -> io::Result<(
                 pid,
                 path: path.clone(),
                 fd: Some(number),
-                writes: writes(&host.procfs().read(&format!("{pid}/fdinfo/{number}"))?),
+                writes: writes(
+                    &host
+                        .procfs()
+                        .read_bytes(&format!("{pid}/fdinfo/{number}"))?,
+                ),
                 class: class_of(&fs::metadata(&link)?),
                 label: selinux::label_of_path_if_any(&link)?,
             }))
@@ -173,13 +179,21 @@ fn mapping(line: &[u8]) -> Option<Mapping> {
     })
 }
 
+/// Files that a process may have mapped before it is taken for no QEMU: each mapping of the same file counts once,
+/// and a QEMU has some hundred libraries, and its guest's memory.
+const MOST_MAPPED: usize = 4096;
+
 /// Adds what a process has mapped.
 fn mapped(host: &RealHost, pid: Pid, found: &mut OpenFiles) -> io::Result<()> {
-    let maps = host.procfs().read_bytes(&format!("{pid}/maps"))?;
-    let all: BTreeSet<Mapping> = maps
-        .split(|byte| *byte == b'\n')
-        .filter_map(mapping)
-        .collect();
+    let mut all = BTreeSet::new();
+    for line in host.procfs().lines(&format!("{pid}/maps"))? {
+        all.extend(mapping(&line?));
+        if all.len() > MOST_MAPPED {
+            return Err(io::Error::other(
+                "it has more files mapped than any QEMU has",
+            ));
+        }
+    }
     for mapping in all {
         // By the process's root: libvirt gives each guest a mount namespace.
         let mut inside = OsString::from(format!("/proc/{pid}/root"));
@@ -246,7 +260,7 @@ mod tests {
             // In doubt it writes.
             ("", true),
         ] {
-            assert_eq!(writes(flags), expected, "{flags}");
+            assert_eq!(writes(flags.as_bytes()), expected, "{flags}");
         }
     }
 

@@ -5,7 +5,6 @@
 //! Whatever cannot be proven is a finding, such as a process whose files cannot be looked at.
 
 use crate::host::RealHost;
-use crate::host::cmdline::program;
 use crate::model::label::{CATEGORY_COUNT, Categories, Category, CategoryPair, Context, Level};
 use crate::model::resource::Class;
 use crate::observe::guests::{ConfinedGuest, CurrentLabel, Process, View};
@@ -275,7 +274,7 @@ fn overlapping_processes(facts: &GuestFacts, others: &[&Process]) -> Vec<Finding
                 format!(
                     "process {} ({}, {}) has overlapping MCS categories and is none of its processes",
                     one.pid,
-                    escaped(program(&one.words).as_bytes()),
+                    escaped(one.program.as_bytes()),
                     one.context
                 ),
                 "end one of the two; split the categories (--mcs-range) where another tool, such as \
@@ -406,18 +405,18 @@ pub(crate) fn host_findings(view: &View, sees_all: bool) -> Vec<Finding> {
                 "process {} ({}) runs as {}, in a guest's domain without categories: every other \
                  such process may touch what it writes",
                 process.pid,
-                escaped(program(&process.words).as_bytes()),
+                escaped(process.program.as_bytes()),
                 process.context
             ),
             fix: "start it again through svirt-exec".to_owned(),
         })
         .collect();
-    if view.hidden > 0 || !sees_all {
+    if view.hidden > 0 || view.is_incomplete || !sees_all {
         found.push(Finding {
             guest: None,
             pid: None,
             problem: "not proven: not all processes of this host show their labels here (hidepid, \
-                      a PID namespace, or the policy)"
+                      a PID namespace, the policy, or they start and end too fast)"
                 .to_owned(),
             fix: "run svirt-exec verify as root outside any container".to_owned(),
         });

@@ -40,7 +40,7 @@ fn process(pid: i32, label: &str) -> Process {
         started: 1,
         uid: 0,
         context: context(label),
-        words: vec!["/usr/bin/qemu\n".into()],
+        program: "qemu\n".into(),
     }
 }
 

@@ -226,8 +226,7 @@ pub fn put_back<'a>(
         work.consider(file, &processes);
     }
     if let Some((None, own)) = journals.first() {
-        let starts = |pid| host.procfs().start_time(Pid::from_raw(pid));
-        own.sweep(|pid, began| starts(pid) == Some(began))?;
+        own.sweep(|pid, began| host.procfs().may_live(Pid::from_raw(pid), began))?;
     }
     drop(turn);
     work.report_wanted();

@@ -13,8 +13,7 @@ pub fn is_of_this_boot(procfs: &Procfs, entry: &JournalEntry) -> bool {
 
 /// Tells whether the process that an entry was written for still runs, without looking at all others.
 pub fn runs(procfs: &Procfs, entry: &JournalEntry) -> bool {
-    is_of_this_boot(procfs, entry)
-        && procfs.start_time(Pid::from_raw(entry.pid)) == Some(entry.started)
+    is_of_this_boot(procfs, entry) && procfs.may_live(Pid::from_raw(entry.pid), entry.started)
 }
 
 /// Returns a process of the guest of an entry, or one that is at work on its files.

@@ -7,137 +7,19 @@
 //! common directory, and holds across users.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::io;
 
 use nix::unistd::Pid;
-use thiserror::Error;
 
-use crate::host::process_labels::{ProcessLabels, Processes};
+use crate::host::process_labels::{ProcessLabels, ProcessLook, Processes};
 use crate::model::label::{Categories, Category, CategoryPair, Context, Level, Range};
-use crate::text::message::Message;
+use crate::seclabel::pair_error::{ATTEMPTS, FEWEST, LevelError, PairError};
 
-/// Fewest categories a range may have, as in libvirt.
-const FEWEST: usize = 8;
-
-/// Claims made before giving up while the range still has free pairs. Each failure means that another
-/// launcher claimed the same pair at that moment.
-const ATTEMPTS: usize = 64;
+/// Free pairs that a range has to have if processes may have been missed: a pair that is drawn is then one of
+/// theirs in at most one of so many launches.
+const PLENTY: usize = 4096;
 /// Number of pairs from which on one is drawn without a look at who has which.
 const ABUNDANT: usize = 100_000;
-
-/// Why there is no pair.
-#[derive(Debug, Error)]
-pub enum PairError {
-    /// The range, and how many categories it has: too few to choose from.
-    TooFew(String, usize),
-    /// Every pair overlaps one in use.
-    UsedUp {
-        /// The range.
-        range: String,
-        /// How many pairs it has.
-        total: usize,
-        /// How many sets of categories in use on this host overlap it.
-        used: usize,
-    },
-    /// Others were always faster.
-    Contended,
-    /// Somebody has overlapping categories with the level that the caller asked for.
-    Held {
-        /// The level asked for.
-        level: String,
-        /// The process that has them.
-        pid: Pid,
-        /// Its label.
-        label: String,
-    },
-    /// A level with fewer than two categories.
-    TooOpen(String),
-    /// A level of another sensitivity than the caller's.
-    Sensitivity {
-        /// The level asked for.
-        level: String,
-        /// The caller's low sensitivity.
-        own: String,
-    },
-    /// A range, instead of one level.
-    Ranged(String),
-    /// The kernel or the policy did not accept the claim.
-    Claim {
-        /// The context.
-        context: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// /proc could not be read.
-    Scan(#[source] io::Error),
-    /// There are no random bytes.
-    Random(#[source] io::Error),
-}
-
-impl PairError {
-    /// Returns what is wrong, and what to do.
-    pub fn message(&self) -> Message {
-        match self {
-            Self::TooFew(range, count) => Message::new(
-                format!(
-                    "cannot choose a category pair: {range} has {count} categories, at least {FEWEST} are \
-                     needed"
-                ),
-                "give a wider --mcs-range, or start from a login with a wider clearance",
-            ),
-            Self::UsedUp { range, total, used } => Message::new(
-                format!(
-                    "cannot choose a category pair: all {total} pairs of {range} overlap one of the \
-                     {used} that are in use"
-                ),
-                "stop a guest or give a wider --mcs-range",
-            ),
-            Self::Contended => Message::new(
-                format!(
-                    "cannot claim a category pair: {ATTEMPTS} times another launcher claimed the same one"
-                ),
-                "try again, or give a wider --mcs-range",
-            ),
-            Self::Held { level, pid, label } => Message::new(
-                format!(
-                    "cannot use level {level}: process {pid} ({label}) has overlapping MCS categories"
-                ),
-                "give another level, or --share-level where both may use each other's files",
-            ),
-            Self::TooOpen(level) => Message::new(
-                format!("cannot use level {level}: a guest needs two categories at least"),
-                "with fewer, what it writes is open to other guests (CVE-2021-3631)",
-            ),
-            Self::Sensitivity { level, own } => Message::new(
-                format!(
-                    "cannot use level {level}: its sensitivity is not that of this login, {own}, which \
-                     guests keep"
-                ),
-                format!(
-                    "write {own} in its place, or start from a login at that level (newrole -l)"
-                ),
-            ),
-            Self::Ranged(range) => Message::new(
-                format!("cannot use '{range}': a guest is at one level, not in a range"),
-                "leave out what follows the dash",
-            ),
-            Self::Claim { context, source } => {
-                format!("cannot ask the kernel for '{context}' at the next execve: {source}").into()
-            }
-            Self::Scan(error) => {
-                format!("cannot read which categories are in use from /proc: {error}").into()
-            }
-            Self::Random(error) => format!("cannot read random bytes: {error}").into(),
-        }
-    }
-}
-
-impl fmt::Display for PairError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.message().fmt(f)
-    }
-}
 
 /// Returns the categories that pairs are drawn from: the caller's clearance, or all if it has none,
 /// narrowed by `--mcs-range`.
@@ -216,6 +98,11 @@ impl FreePairs {
         }
     }
 
+    /// Returns how many there are.
+    fn count(&self) -> usize {
+        self.counts().map(|(_, partners)| partners).sum()
+    }
+
     /// Returns each category, and how many partners it has. They are counted only for categories of
     /// larger sets; any other category has all that are left.
     fn counts(&self) -> impl Iterator<Item = (Category, usize)> {
@@ -241,7 +128,7 @@ impl FreePairs {
 /// That every pair is in use, and those of reading random bytes.
 pub fn draw(range: &Categories, used: &[Categories]) -> Result<CategoryPair, PairError> {
     let free = FreePairs::new(range, used);
-    let count: usize = free.counts().map(|(_, partners)| partners).sum();
+    let count = free.count();
     // An empty range has none: it is found to be used up below.
     let bound = u32::try_from(count).unwrap_or(u32::MAX).max(1);
     let mut index = random_below(bound)? as usize;
@@ -269,13 +156,17 @@ fn in_range(set: &Categories, range: &Categories) -> bool {
     !set.intersection(range).is_empty()
 }
 
-/// Returns the categories that a process has, and those that it has asked for.
+/// Returns the categories that a process has, and those that it has asked for, that it keeps others from.
 fn categories_of(process: &ProcessLabels) -> impl Iterator<Item = (Categories, &Context)> {
-    [&process.pending, &process.current]
-        .into_iter()
-        .flatten()
-        .map(|context| (context.categories(), context))
-        .filter(|(categories, _)| !categories.is_empty())
+    [
+        (&process.pending, process.reserves.pending),
+        (&process.current, process.reserves.current),
+    ]
+    .into_iter()
+    .filter(|(_, reserves)| *reserves)
+    .filter_map(|(context, _)| context.as_ref())
+    .map(|context| (context.categories(), context))
+    .filter(|(categories, _)| !categories.is_empty())
 }
 
 /// Returns every set of categories that some process has or has asked for.
@@ -306,14 +197,12 @@ pub struct Claim {
     /// The guest's context, which the next execve(2) will enter.
     pub context: Context,
     /// The other processes that there were when it was this process's.
-    pub processes: Vec<ProcessLabels>,
+    pub look: ProcessLook,
 }
 
 impl Claim {
-    /// Returns how many processes do not show their labels (hidepid, a PID namespace).
-    pub fn hidden(&self) -> usize {
-        let hidden = self.processes.iter().filter(|process| process.hidden);
-        hidden.count()
+    fn new(context: Context, look: ProcessLook) -> Self {
+        Self { context, look }
     }
 }
 
@@ -369,14 +258,27 @@ pub fn claim(
     }
     for _ in 0..ATTEMPTS {
         let context = claim_unverified(host, domain, range, &used)?;
-        let processes = host.processes().map_err(PairError::Scan)?;
-        if overlapping_process(&context.categories(), &processes).is_none() {
-            return Ok(Claim { context, processes });
-        }
-        used = used_categories(&processes);
+        let look = host.look().map_err(PairError::Scan)?;
+        let mine = overlapping_process(&context.categories(), &look.processes).is_none();
+        used = used_categories(&look.processes);
         used.extend_from_slice(avoid);
+        if mine {
+            check_plenty(&look, || FreePairs::new(range, &used).count())?;
+            return Ok(Claim::new(context, look));
+        }
     }
     Err(PairError::Contended)
+}
+
+/// Checks that a look has missed nobody, or that a pair was drawn from so many that this does not matter.
+fn check_plenty(look: &ProcessLook, free: impl FnOnce() -> usize) -> Result<(), PairError> {
+    if look.is_complete {
+        return Ok(());
+    }
+    match free() {
+        free if free < PLENTY => Err(PairError::Unsettled(free)),
+        _ => Ok(()),
+    }
 }
 
 /// Whether others may have overlapping categories with a level that the caller chose.
@@ -392,24 +294,24 @@ pub enum Sharing {
 ///
 /// # Errors
 /// A range, another sensitivity, or fewer than two categories.
-pub fn chosen(own: &Context, context: &Context) -> Result<Level, PairError> {
+pub fn chosen(own: &Context, context: &Context) -> Result<Level, LevelError> {
     let text = || {
         let range = context.range.as_ref();
         range.map_or_else(|| context.to_string(), ToString::to_string)
     };
     let level = match &context.range {
         Some(Range { low, high: None }) => low.clone(),
-        Some(Range { high: Some(_), .. }) => return Err(PairError::Ranged(text())),
-        None => return Err(PairError::TooOpen(text())),
+        Some(Range { high: Some(_), .. }) => return Err(LevelError::Ranged(text())),
+        None => return Err(LevelError::TooOpen(text())),
     };
     if level.sensitivity != own.sensitivity() {
-        return Err(PairError::Sensitivity {
+        return Err(LevelError::Sensitivity {
             level: text(),
             own: own.sensitivity().to_owned(),
         });
     }
     if level.categories.len() < 2 {
-        return Err(PairError::TooOpen(text()));
+        return Err(LevelError::TooOpen(text()));
     }
     Ok(level)
 }
@@ -418,10 +320,10 @@ pub fn chosen(own: &Context, context: &Context) -> Result<Level, PairError> {
 ///
 /// # Errors
 /// The first that has.
-pub fn check_no_overlap(context: &Context, processes: &[ProcessLabels]) -> Result<(), PairError> {
+pub fn check_no_overlap(context: &Context, processes: &[ProcessLabels]) -> Result<(), LevelError> {
     match overlapping_process(&context.categories(), processes) {
         None => Ok(()),
-        Some((pid, label)) => Err(PairError::Held {
+        Some((pid, label)) => Err(LevelError::Held {
             level: context.level().to_string(),
             pid,
             label: label.to_string(),
@@ -440,11 +342,12 @@ pub fn claim_level(
     sharing: Sharing,
 ) -> Result<Claim, PairError> {
     enter_next(host, &context)?;
-    let processes = host.processes().map_err(PairError::Scan)?;
+    let look = host.look().map_err(PairError::Scan)?;
     if sharing == Sharing::Refused {
-        check_no_overlap(&context, &processes)?;
+        check_no_overlap(&context, &look.processes)?;
+        check_plenty(&look, || 1)?;
     }
-    Ok(Claim { context, processes })
+    Ok(Claim::new(context, look))
 }
 
 #[cfg(test)]

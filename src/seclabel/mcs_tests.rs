@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::host::process_labels::Reserves;
 
 fn set(text: &str) -> Categories {
     text.parse().unwrap()
@@ -141,15 +142,20 @@ fn a_pending_claim_counts_and_a_clearance_does_not() {
             pending: Some(context("u:r:svirt_t:s0:c1,c2")),
             current: Some(context("u:r:svirt_launcher_t:s0-s0:c0.c1023")),
             hidden: false,
+            reserves: Reserves::BOTH,
         },
         ProcessLabels {
             pid: Pid::from_raw(8),
             pending: None,
             current: Some(context("u:r:unconfined_t:s0-s0:c0.c1023")),
             hidden: false,
+            reserves: Reserves::BOTH,
         },
     ];
     assert_eq!(used_categories(&processes), [set("c1,c2")]);
+    let mut passed_by = processes.clone();
+    passed_by[0].reserves.pending = false;
+    assert_eq!(used_categories(&passed_by), []);
     for (level, held) in [
         ("s0:c1,c2", true),
         ("s0:c1.c3", true),

@@ -25,8 +25,8 @@ pub struct Claim {
 pub struct Others {
     /// One with overlapping categories.
     pub overlapping: Option<Pid>,
-    /// Whether some do not show their labels.
-    pub hidden: bool,
+    /// Whether there may be others: some do not show their labels, or were missed.
+    pub unproven: bool,
 }
 
 /// Why a claim cannot be kept.
@@ -55,7 +55,7 @@ impl Claim {
                 overlapping: Some(_),
                 ..
             }) if self.unverified => FromKeeper::Taken,
-            Ok(Others { hidden: true, .. }) if self.unverified => FromKeeper::ReadyUnproven,
+            Ok(Others { unproven: true, .. }) if self.unverified => FromKeeper::ReadyUnproven,
             _ => FromKeeper::Ready,
         }
     }
@@ -72,11 +72,11 @@ pub fn join(host: &RealHost, context: &Context) -> Result<Others, ClaimError> {
     claim(host, context)?;
     // A launcher that has looked itself may mean to share its level (`--share-level`), and still must not
     // talk a keeper into taking a running guest's files.
-    let processes = host.procfs().processes_besides(Some(launcher))?;
-    let overlapping = mcs::overlapping_process(&context.categories(), &processes);
+    let look = host.look_besides(Some(launcher))?;
+    let overlapping = mcs::overlapping_process(&context.categories(), &look.processes);
     Ok(Others {
         overlapping: overlapping.map(|(pid, _)| pid),
-        hidden: processes.iter().any(|process| process.hidden),
+        unproven: !look.shows_all(),
     })
 }
 
