@@ -283,7 +283,10 @@ pub(crate) fn view(host: &RealHost) -> io::Result<View> {
         };
         // A keeper claims the pair of its guest.
         let own = [names::OWN_DOMAIN, names::KEEPER_DOMAIN].contains(&context.type_.as_str());
-        if own || context.categories().is_empty() && !is_guest(context) {
+        // Nor do categories mean anything to a process that they do not confine.
+        let counts =
+            is_guest(context) || !context.categories().is_empty() && labels.reserves.current;
+        if own || !counts {
             continue;
         }
         if let Some(process) = read_process(host, &labels) {

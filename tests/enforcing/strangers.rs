@@ -11,7 +11,7 @@ use crate::lib::*;
 #[ignore = "needs the bed: make test"]
 fn levels_of_strangers_with_one_and_with_three_categories_count() {
     let directory = directory();
-    let strangers = ["s0:c1", "s0:c2.c4"].map(stranger);
+    let strangers = ["s0:c1", "s0:c2.c4"].map(|level| Stranger::start("svirt_t", level));
     // Of 28 pairs seven have c1 in them, and three lie in c2.c4.
     all_free_pairs_and_no_other(directory.path(), "c0.c7", 28 - 7 - 3, strangers.len());
     let levels = [
@@ -36,10 +36,7 @@ fn levels_of_strangers_with_one_and_with_three_categories_count() {
             "{said}"
         );
     }
-    for mut stranger in strangers {
-        drop(stranger.stdin.take());
-        stranger.wait().unwrap();
-    }
+    drop(strangers);
     keepers_done();
 }
 

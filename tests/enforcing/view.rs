@@ -154,13 +154,12 @@ fn a_stranger_with_overlapping_categories_is_found() {
     let disk = image(directory.path(), "overlapped.img");
     let guest = Guest::named("overlapped", &disk);
     let level = level(&guest.label());
-    let mut stranger = stranger(&level);
+    let stranger = Stranger::start("svirt_t", &level);
     let pid = stranger.id();
     let output = answer(&["verify", "--json"]);
     let verdict = json(&output);
     let doctor = json(&answer(&["doctor", "--json"]));
-    drop(stranger.stdin.take());
-    stranger.wait().unwrap();
+    drop(stranger);
     assert_eq!(output.status.code(), Some(1), "{verdict}");
     let said = problems(&verdict);
     let expected = format!("process {pid} (cat, ");

@@ -11,6 +11,8 @@
 //!   `pause` for a signal;
 //! * `acts` tries what a program would that has taken a domain over (acts.rs), `victim` is whom it
 //!   would be tried on;
+//! * `survive HOW COUNT` leaves processes that look ended, or that are hard to see (survive.rs); `adopt`
+//!   executes its arguments, with STUB_OF_CHILD as `STUB`, and waits for all that they leave behind;
 //! * `clock` prints CLOCK_MONOTONIC in nanoseconds;
 //! * `limit` does nothing but what every launch must: it labels files, asks for a context and executes,
 //!   as its arguments say: CONTEXT LABEL PROGRAM FILE…;
@@ -19,6 +21,7 @@
 #![allow(unsafe_code, missing_docs)]
 
 mod acts;
+mod survive;
 
 use std::ffi::CStr;
 use std::fs;
@@ -80,6 +83,10 @@ fn run() -> u8 {
         (Some("limit"), None, None) => return limit(),
         (Some("acts"), None, None) => acts::run(),
         (Some("victim"), None, None) => acts::victim(),
+        (Some("survive"), Some(_), _) => {
+            return survive::run(what.trim_start_matches("survive "));
+        }
+        (Some("adopt"), None, None) => return survive::adopt(),
         (Some("fork"), None, None) => {
             // SAFETY: one thread; the child only reads and ends.
             if unsafe { libc::fork() } == 0 {

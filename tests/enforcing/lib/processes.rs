@@ -47,19 +47,44 @@ pub fn keepers_of(guest: &Guest) -> Vec<String> {
     claimants(&guest.label())
 }
 
-/// Starts a process that is no guest at a level, and waits until it has the level. It ends when its
-/// standard input is closed.
-pub fn stranger(level: &str) -> Child {
-    let child = Command::new("runcon")
-        .args(["-l", level, "cat"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_until("the stranger has the level", || {
-        process_label(child.id()).ends_with(&format!("unconfined_t:{level}"))
-    });
-    child
+/// A process at some level that svirt-exec did not start. It ends with this value.
+pub struct Stranger(Child);
+
+impl Stranger {
+    /// Starts one in a domain, and waits until it has the level. A domain of guests is one that categories
+    /// confine.
+    pub fn start(domain: &str, level: &str) -> Self {
+        Self::start_as("root", domain, level)
+    }
+
+    /// Starts one of another user.
+    pub fn start_as(user: &str, domain: &str, level: &str) -> Self {
+        let child = Command::new("setpriv")
+            .args(["--reuid", user, "--clear-groups", "runcon"])
+            .args(["-t", domain, "-l", level, STUB])
+            .env("STUB", "pause")
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let stranger = Self(child);
+        wait_until("the stranger has the level", || {
+            process_label(stranger.id()).ends_with(&format!("{domain}:{level}"))
+        });
+        stranger
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Sends a signal, which has to succeed.
