@@ -42,24 +42,29 @@ build: dependencies
 dependencies:
 	@$(DEPENDENCIES)
 
-# The bed is made while cargo is at work, and the two jobs of several boots run side by side: they wait for
-# nothing by the clock.
+# The bed is made while cargo is at work. The suite runs in two beds side by side, and so do the jobs of several
+# boots after it: they wait for nothing by the clock.
 test: dependencies
 	mkdir -p $(TARGET)/bed
 	$(MAKE) --no-print-directory -j 2 test-bed-build test-here
 	tests/bed/leftovers
 	$(MAKE) --no-print-directory policy-check
 	$(MAKE) --no-print-directory packages-check
-	tests/bed/jobs/prepare test $(TARGET) power fresh
+	tests/bed/jobs/prepare test $(TARGET) second power fresh
 	$(SUDO) tests/bed/bed try $(TARGET)/bed/job
-	$(SUDO) tests/bed/bed run $(TARGET)/bed/job $(TARGET)/bed/results
-	$(MAKE) --no-print-directory -j 2 test-bed-power test-bed-fresh
+	$(MAKE) --no-print-directory -j 2 test-bed-first test-bed-second test-bed-power test-bed-fresh
 
 test-here:
 	$(CARGO) test --locked
 
 test-bed-build:
 	$(SUDO) tests/bed/bed build
+
+test-bed-first:
+	$(SUDO) tests/bed/bed run $(TARGET)/bed/job $(TARGET)/bed/results
+
+test-bed-second:
+	$(SUDO) tests/bed/bed run $(TARGET)/bed/job.second $(TARGET)/bed/results.second
 
 test-bed-power test-bed-fresh: test-bed-%:
 	$(SUDO) tests/bed/bed $* $(TARGET)/bed/job.$*

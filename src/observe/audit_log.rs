@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::observe::audit_record::{self, AuditRecord, Stamp};
 use crate::sys;
 use crate::text::escape::quoted;
-use crate::text::message::{Refusal, refuse};
+use crate::text::message::{Refusal, refuse, say};
 
 /// The audit daemon's logs (auditd.conf(5), log_file): the one before the last rotation, and the
 /// current one.
@@ -17,17 +17,53 @@ const LOGS: [&str; 2] = ["/var/log/audit/audit.log.1", "/var/log/audit/audit.log
 /// Most bytes of a line that are read. MAX_AUDIT_MESSAGE_LENGTH of libaudit.h is 8970.
 const MAX_LINE: u64 = 64 << 10;
 
-/// Returns the records of a log from `since` on, in seconds since 1970.
-fn records(log: impl Read, since: u64) -> io::Result<Vec<(Stamp, AuditRecord)>> {
-    let mut log = BufReader::new(log);
-    let mut found = Vec::new();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if log.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
-            return Ok(found);
+/// Most records that are kept, the newest: a record takes a KiB or two, and a guest can have as many logged as it
+/// likes.
+const MOST: usize = 8192;
+
+/// Records of a log.
+#[derive(Default)]
+struct Records {
+    /// The newest, oldest first.
+    kept: Vec<(Stamp, AuditRecord)>,
+    /// Whether there were older ones.
+    is_cut: bool,
+}
+
+impl Records {
+    /// Adds the records of a log from `since` on, in seconds since 1970.
+    fn add(&mut self, log: impl Read, since: u64) -> io::Result<()> {
+        let mut log = BufReader::new(log);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if log.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
+                return Ok(());
+            }
+            self.kept.extend(
+                audit_record::parse_line(&line).filter(|(stamp, _)| stamp.seconds >= since),
+            );
+            if self.kept.len() >= MOST.saturating_mul(2) {
+                self.drop_old();
+            }
         }
-        found.extend(audit_record::parse_line(&line).filter(|(stamp, _)| stamp.seconds >= since));
+    }
+
+    fn drop_old(&mut self) {
+        let old = self.kept.len().saturating_sub(MOST);
+        self.kept.drain(..old);
+        self.is_cut |= old > 0;
+    }
+
+    /// Returns them, and says if they are not all.
+    fn newest(mut self) -> Vec<(Stamp, AuditRecord)> {
+        self.drop_old();
+        if self.is_cut {
+            say(format_args!(
+                "warning: the log has more than {MOST} records of denials; older ones are left out"
+            ));
+        }
+        self.kept
     }
 }
 
@@ -48,23 +84,27 @@ fn unreadable(log: &Path, error: &io::Error) -> Refusal {
 /// The log cannot be read; the message says who may read it.
 pub(crate) fn read(log: Option<&Path>, since: u64) -> Result<Vec<(Stamp, AuditRecord)>, Refusal> {
     if let Some(path) = log {
+        let mut records = Records::default();
         let read = if path == Path::new("-") {
-            records(io::stdin().lock(), since)
+            records.add(io::stdin().lock(), since)
         } else {
-            File::open(path).and_then(|file| records(file, since))
+            File::open(path).and_then(|file| records.add(file, since))
         };
-        return read.map_err(|error| unreadable(path, &error));
+        return match read {
+            Ok(()) => Ok(records.newest()),
+            Err(error) => Err(unreadable(path, &error)),
+        };
     }
     let [before, current] = LOGS.map(Path::new);
     match File::open(current) {
         Ok(file) => {
             let read = || -> io::Result<Vec<(Stamp, AuditRecord)>> {
-                let mut all = match File::open(before) {
-                    Ok(file) => records(file, since)?,
-                    Err(_) => Vec::new(),
-                };
-                all.extend(records(file, since)?);
-                Ok(all)
+                let mut records = Records::default();
+                if let Ok(file) = File::open(before) {
+                    records.add(file, since)?;
+                }
+                records.add(file, since)?;
+                Ok(records.newest())
             };
             read().map_err(|error| unreadable(current, &error))
         }
@@ -75,7 +115,9 @@ pub(crate) fn read(log: Option<&Path>, since: u64) -> Result<Vec<(Stamp, AuditRe
                      root may, while svirt_launcher_read_audit is on (getsebool); or install auditd"
                 ))
             })?;
-            Ok(records(ring.as_slice(), since)?)
+            let mut records = Records::default();
+            records.add(ring.as_slice(), since)?;
+            Ok(records.newest())
         }
         Err(error) => Err(unreadable(current, &error)),
     }
@@ -100,11 +142,29 @@ mod tests {
             line(10),
             line(20).trim_end()
         );
-        let seconds: Vec<u64> = records(log.as_bytes(), 10)
-            .unwrap()
+        let mut records = Records::default();
+        records.add(log.as_bytes(), 10).unwrap();
+        let seconds: Vec<u64> = records
+            .newest()
             .iter()
             .map(|(stamp, _)| stamp.seconds)
             .collect();
         assert_eq!(seconds, [10, 20]);
+    }
+
+    #[test]
+    fn of_a_log_without_end_the_newest_records_are_kept() {
+        let mut records = Records::default();
+        for seconds in 0..3 * MOST {
+            let line = format!(
+                "type=AVC msg=audit({seconds}.0:1): avc:  denied  {{ read }} for  pid=1 \
+                 scontext=u:r:svirt_t:s0 tcontext=u:object_r:t:s0 tclass=file\n"
+            );
+            records.add(line.as_bytes(), 0).unwrap();
+            assert!(records.kept.len() < 2 * MOST);
+        }
+        let kept = records.newest();
+        assert_eq!(kept.len(), MOST);
+        assert_eq!(kept[0].0.seconds, 2 * MOST as u64);
     }
 }

@@ -17,6 +17,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// Objects that are looked at of a guest. A QEMU has some hundred libraries mapped, and its disks open; one that was
+/// taken over can have half a million descriptors in each of its processes.
+pub(crate) const MOST: usize = 2048;
+
+/// The error of a process that has more.
+fn too_many() -> io::Error {
+    io::Error::other(format!("it has more than {MOST} files open or mapped"))
+}
+
 /// An object that a process has open or mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OpenFile {
@@ -143,6 +152,9 @@ fn descriptors(host: &RealHost, pid: Pid, found: &mut OpenFiles) -> io::Result<(
         };
         let read = read();
         found.add(path, read);
+        if found.files.len().saturating_add(found.unreadable.len()) > MOST {
+            return Err(too_many());
+        }
     }
     Ok(())
 }
@@ -179,19 +191,13 @@ fn mapping(line: &[u8]) -> Option<Mapping> {
     })
 }
 
-/// Files that a process may have mapped before it is taken for no QEMU: each mapping of the same file counts once,
-/// and a QEMU has some hundred libraries, and its guest's memory.
-const MOST_MAPPED: usize = 4096;
-
 /// Adds what a process has mapped.
 fn mapped(host: &RealHost, pid: Pid, found: &mut OpenFiles) -> io::Result<()> {
     let mut all = BTreeSet::new();
     for line in host.procfs().lines(&format!("{pid}/maps"))? {
         all.extend(mapping(&line?));
-        if all.len() > MOST_MAPPED {
-            return Err(io::Error::other(
-                "it has more files mapped than any QEMU has",
-            ));
+        if all.len() > MOST {
+            return Err(too_many());
         }
     }
     for mapping in all {

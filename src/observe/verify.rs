@@ -20,6 +20,15 @@ use std::path::Path;
 pub(crate) fn collect_facts(host: &RealHost, guest: &ConfinedGuest) -> GuestFacts {
     let (mut open, mut unread) = (Vec::new(), Vec::new());
     for process in &guest.processes {
+        if open.len().saturating_add(unread.len()) > open_files::MOST {
+            unread.push(format!(
+                "what process {} and others have open was not looked at: the guest has more than {} files \
+                 open or mapped",
+                process.pid,
+                open_files::MOST
+            ));
+            break;
+        }
         match open_files::open_files_of(host, process.pid) {
             Ok(found) => {
                 open.extend(found.files);
