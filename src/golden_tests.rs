@@ -24,7 +24,8 @@ use crate::observe::verify_facts::{Cell, Finding, GuestFacts, Judgement};
 use crate::observe::verify_report;
 use crate::plan::step::{Action, Plan, Step};
 use crate::plan::{self, report};
-use crate::restore::journal::{Journal, JournalEntry, Record};
+use crate::restore::entry::{JournalEntry, Record};
+use crate::restore::journal::Journal;
 use crate::restore::running_guest;
 use crate::seclabel::domain::{Accelerator, GuestTypes};
 use crate::seclabel::labels::GuestLabels;
@@ -323,12 +324,14 @@ fn golden_attach_and_detach() {
 #[test]
 fn golden_journal_entry() {
     let directory = tempfile::tempdir().unwrap();
-    let journal = Journal::at(directory.path().to_path_buf());
+    let journal = Journal::at(directory.path()).unwrap();
     let path = journal.write(&entry()).unwrap();
     assert_eq!(path.file_name(), Some(OsStr::new("4242-990017.json")));
     hold(
         "journal-entry.json",
         &std::fs::read_to_string(&path).unwrap(),
     );
-    assert_eq!(Journal::read(&kept("journal-entry.json")).unwrap(), entry());
+    let kept = kept("journal-entry.json");
+    let journal = Journal::at(kept.parent().unwrap()).unwrap();
+    assert_eq!(journal.read(&kept).unwrap(), entry());
 }

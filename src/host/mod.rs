@@ -5,12 +5,13 @@
 //!
 //! * `policy`: questions to the policy, and its answers as clauses
 //! * `files`, `pinned`: files behind one trait, and files that are opened once
+//! * `owned_dir`: directories that are known by who owns them
 //! * `procfs`, `process_labels`, `cmdline`: a checked /proc; every process with its labels; QEMUs that run
 //! * `reserving`: whose categories keep others from a pair
 //! * `mountinfo`, `mangle`: the table of mounts, and names as the kernel escapes them
 //! * `sysfs`, `devices`, `block_use`: nodes of devices that are named by address; block devices that the
 //!   host itself uses
-//! * `image_lock`: QEMU's own locks on images
+//! * `image_lock`, `lock_holders`: QEMU's own locks on images; who holds a lock of flock(2)
 //! * `runtime_dir`: a guest's own directory below /run
 //! * `privsep`: processes that open and parse images, and can do nothing else
 //! * `io_error`: errors of the system in words
@@ -22,8 +23,10 @@ pub(crate) mod devices;
 pub(crate) mod files;
 pub(crate) mod image_lock;
 pub(crate) mod io_error;
+pub(crate) mod lock_holders;
 pub(crate) mod mangle;
 pub(crate) mod mountinfo;
+pub(crate) mod owned_dir;
 pub mod pinned;
 pub(crate) mod policy;
 pub mod privsep;

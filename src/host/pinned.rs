@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirEntryExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -191,13 +191,14 @@ fn look_at(fd: OwnedFd, path: &Path) -> io::Result<(Pinned, bool)> {
     Ok((pinned, metadata.is_symlink()))
 }
 
-/// Returns the names in a directory, and the inode numbers that it has for them.
+/// Returns the first names in a directory, so many at most.
 ///
 /// # Errors
 /// Those of readdir(3).
-pub fn names(directory: &Pinned) -> io::Result<Vec<(OsString, u64)>> {
+pub fn names(directory: &Pinned, most: usize) -> io::Result<Vec<OsString>> {
     std::fs::read_dir(directory.proc_path())?
-        .map(|entry| entry.map(|entry| (entry.file_name(), entry.ino())))
+        .take(most)
+        .map(|entry| entry.map(|entry| entry.file_name()))
         .collect()
 }
 

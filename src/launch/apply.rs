@@ -17,7 +17,9 @@ use crate::model::resource::Class;
 use crate::plan::in_use;
 use crate::plan::preflight;
 use crate::plan::step::{Action, Plan, Step};
-use crate::restore::journal::{Journal, JournalEntry, JournalError, Record};
+use crate::restore::entry::{JournalEntry, Record};
+use crate::restore::journal::{Journal, JournalError};
+use crate::restore::journals;
 use crate::restore::keeper::client::{Keeper, PairVerdict, Starting};
 use crate::selinux;
 use crate::text::escape::quoted;
@@ -101,9 +103,13 @@ pub fn prepare_more(mut more: Vec<Record>, keeper: &mut Keeper, what: &str) -> R
     if more.is_empty() {
         return Ok(());
     }
-    let mut entry = Journal::read(&keeper.entry)?;
+    let journal = match journals::of_entry(&keeper.entry) {
+        Some(journal) => journal,
+        None => journals::open()?,
+    };
+    let mut entry = journal.read(&keeper.entry)?;
     entry.records.append(&mut more);
-    Journal::open()?.replace(&keeper.entry, &entry)?;
+    journal.replace(&keeper.entry, &entry)?;
     keeper
         .grow()
         .map_err(|error| refuse(format!("cannot hold {what}: {error}")))

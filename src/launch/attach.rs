@@ -25,7 +25,8 @@ use crate::plan::collect;
 use crate::plan::preflight;
 use crate::plan::resource::CollectContext;
 use crate::plan::step::{Decision, Plan, Relabel, Step};
-use crate::restore::journal::{Journal, JournalEntry};
+use crate::restore::entry::JournalEntry;
+use crate::restore::journals;
 use crate::restore::keeper::client::{Keeper, KeeperError, Starting};
 use crate::restore::keeper::job;
 use crate::restore::running_guest::{self, RunningGuest};
@@ -266,7 +267,7 @@ fn write_down(
     if entry.records.is_empty() {
         return Ok(None);
     }
-    let journal = Journal::open()?;
+    let journal = journals::open()?;
     let pid = Pid::this();
     let started = host.procfs().start_time(pid).unwrap_or(0);
     let path = journal.write_more(&entry, (pid.as_raw(), started))?;

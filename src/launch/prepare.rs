@@ -23,6 +23,7 @@ use crate::plan::preflight::{self, Privilege};
 use crate::plan::resource::{Collected, DeferredHeader};
 use crate::plan::step::{Action, Plan};
 use crate::restore::journal::{Journal, JournalError};
+use crate::restore::journals;
 use crate::restore::keeper::client::{self, Keeper, PairVerdict, Starting};
 use crate::seclabel::domain;
 use crate::seclabel::labels::GuestLabels;
@@ -234,16 +235,19 @@ impl Launcher<'_> {
     /// Returns the categories of journal entries: their guests may have ended, and still nobody else
     /// shall get them.
     fn categories_in_journal(&self) -> Vec<Categories> {
-        let paths = self
-            .journal
-            .as_ref()
-            .ok()
-            .and_then(|journal| journal.entries().ok());
-        paths
-            .into_iter()
-            .flatten()
-            .filter_map(|path| Journal::read(&path).ok()?.context.parse::<Context>().ok())
-            .map(|context| context.categories())
+        let categories = |journal: &Journal, path: &PathBuf| {
+            let context = journal.read(path).ok()?.context.parse::<Context>().ok()?;
+            Some(context.categories())
+        };
+        let journals = journals::own().unwrap_or_default();
+        journals
+            .iter()
+            .flat_map(|journal| {
+                let paths = journal.entries().unwrap_or_default();
+                paths
+                    .into_iter()
+                    .filter_map(move |path| categories(journal, &path))
+            })
             .collect()
     }
 

@@ -31,6 +31,7 @@ use crate::qemu::RunMode;
 use crate::restore::command;
 use crate::restore::entry_lock;
 use crate::restore::journal::Journal;
+use crate::restore::journals;
 use crate::restore::liveness;
 use crate::seclabel::domain;
 use crate::seclabel::mcs;
@@ -85,9 +86,9 @@ pub fn launch(options: &Launch, environment: &[CString]) -> Result<Infallible, R
     }
     let starting = start_keeper(&own)?;
     let pinned = pin(&host, &program)?;
-    let journal = Journal::open();
-    if let Ok(journal) = &journal {
-        restore_ended(&host, journal, &own, &step);
+    let journal = journals::open();
+    if journal.is_ok() {
+        restore_ended(&host, &own, &step);
     }
     let limits = sys::raise_descriptor_limit();
     let launcher = Launcher {
@@ -257,14 +258,16 @@ fn without_guest(
 }
 
 /// Puts back first what guests left that ended without a keeper.
-fn restore_ended(host: &RealHost, journal: &Journal, own: &Context, step: &Steps) {
-    let paths = journal.entries().unwrap_or_default();
-    let left = paths
-        .iter()
-        .filter(|path| !entry_lock::is_locked(path))
-        .filter_map(|path| Journal::read(path).ok())
-        .any(|entry| !liveness::runs(host.procfs(), &entry));
-    if !left {
+fn restore_ended(host: &RealHost, own: &Context, step: &Steps) {
+    let is_left = |journal: &Journal| {
+        let paths = journal.entries().unwrap_or_default();
+        paths
+            .iter()
+            .filter(|path| !entry_lock::is_locked(journal, path))
+            .filter_map(|path| journal.read(path).ok())
+            .any(|entry| !liveness::runs(host.procfs(), &entry))
+    };
+    if !journals::own().unwrap_or_default().iter().any(is_left) {
         return;
     }
     step.tell(format_args!("putting back what ended guests left"));

@@ -5,7 +5,7 @@ use crate::host::pinned::Identity;
 use crate::model::resource::Class;
 use crate::observe::audit_record;
 use crate::observe::guests::{ConfinedGuest, CurrentLabel, LabelledResource, Owner, Process};
-use crate::restore::journal;
+use crate::restore::entry;
 use nix::unistd::Pid;
 
 fn context(text: &str) -> Context {
@@ -30,7 +30,7 @@ fn guest(pid: i32, level: &str, disk: &str, ino: u64) -> ConfinedGuest {
         context,
         owner: Owner::SvirtExec,
         resources: vec![LabelledResource {
-            record: journal::Record {
+            record: entry::Record {
                 path: disk.into(),
                 identity: Identity {
                     dev: 1,

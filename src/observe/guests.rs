@@ -5,13 +5,14 @@ use crate::host::cmdline::{self, RunningCommandLine};
 use crate::host::pinned;
 use crate::host::{Files, Policy, ProcessLabels, Processes, RealHost};
 use crate::model::label::Context;
-use crate::restore::journal::{Journal, JournalEntry, Record};
+use crate::restore::entry::{JournalEntry, Record};
+use crate::restore::journals;
 use crate::restore::lookup;
 use crate::seclabel::domain;
 use crate::selinux::names;
 use crate::text::escape::quoted;
 use nix::unistd::{Pid, Uid, User};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -249,16 +250,20 @@ fn labelled_resource(host: &RealHost, record: &Record) -> LabelledResource {
     }
 }
 
-/// Returns the journal entries that can be read, each with its user.
-fn journal_entries() -> Vec<(u32, JournalEntry)> {
+/// Returns the journal entries that can be read and may be of guests that run, each with its user.
+fn journal_entries(host: &RealHost) -> Vec<(u32, JournalEntry)> {
+    let mut seen = BTreeSet::new();
     let mut found = Vec::new();
-    for (owner, journal) in Journal::existing() {
-        for path in journal.entries().unwrap_or_default() {
-            if let Ok(entry) = Journal::read(&path) {
-                found.push((owner, entry));
-            }
+    // If its own cannot be listed there are none to show.
+    let _ = journals::each_entry(&mut |it| {
+        let (owner, entry) = (it.journal.owner(), it.entry);
+        let started = host.procfs().start_time(Pid::from_raw(entry.pid));
+        // One of a guest that became a daemon, or has ended, is enough of a context.
+        let process = (started == Some(entry.started)).then_some(entry.pid);
+        if seen.insert((owner, entry.context.clone(), process)) {
+            found.push((owner, entry));
         }
-    }
+    });
     found
 }
 
@@ -269,7 +274,7 @@ fn journal_entries() -> Vec<(u32, JournalEntry)> {
 pub(crate) fn view(host: &RealHost) -> io::Result<View> {
     let stated = host.virtual_contexts().unwrap_or_default();
     let is_guest = |context: &Context| domain::is_among(&stated, context);
-    let entries = journal_entries();
+    let entries = journal_entries(host);
     let look = host.look()?;
     let mut view = View {
         is_incomplete: !look.is_complete,

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use super::*;
 use crate::host::pinned::Identity;
 use crate::observe::guests::{LabelledResource, Owner};
-use crate::restore::journal::Record;
+use crate::restore::entry::Record;
 
 fn context(text: &str) -> Context {
     text.parse().unwrap()

@@ -11,12 +11,15 @@ use crate::plan::protected;
 use crate::plan::resource::{Collected, Resource};
 use crate::text::escape::quoted;
 use crate::text::message::Message;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 
 /// Most files and directories in a tree: each is held open until QEMU runs.
 const MAX_ENTRIES: usize = 10_000;
+
+/// Most names in a tree, whatever they are of: whoever fills it with links makes a launch read them all.
+const MAX_NAMES: usize = 50_000;
 
 /// Directories from the tree to the deepest one in it.
 const MAX_DEPTH: usize = 128;
@@ -49,11 +52,10 @@ pub fn collect(
     let device = top.identity.dev;
     let mut found = Vec::new();
     let mut others = 0_usize;
+    let mut left = MAX_NAMES;
     let mut waiting = vec![(top, 0_usize)];
     while let Some((directory, depth)) = waiting.pop() {
-        let names = pinned::names(&directory)
-            .map_err(|error| fail(format!("cannot list {}: {error}", quoted(&directory.path))))?;
-        for (name, _) in names {
+        for name in list(&directory, &mut left, &path)? {
             let Some(entry) = open_entry(&directory, &name).map_err(fail)? else {
                 continue;
             };
@@ -103,8 +105,27 @@ fn too_large(tree: &Path) -> Message {
     )
 }
 
+fn too_many_names(tree: &Path) -> Message {
+    let why = format!("it holds more than {MAX_NAMES} names, links and nodes among them");
+    Message::new(
+        cannot_label(tree, &why),
+        "hand over a smaller one, or give it a guest's label for good (semanage fcontext)",
+    )
+}
+
 fn cannot_label(tree: &Path, why: &str) -> String {
     format!("cannot label {} (--label-tree): {why}", quoted(tree))
+}
+
+/// Lists a directory of a tree, in which `left` more names may be.
+fn list(directory: &Pinned, left: &mut usize, tree: &Path) -> Result<Vec<OsString>, Message> {
+    let names = pinned::names(directory, left.saturating_add(1)).map_err(|error| {
+        let path = quoted(&directory.path);
+        cannot_label(tree, &format!("cannot list {path}: {error}"))
+    })?;
+    let fewer = left.checked_sub(names.len());
+    *left = fewer.ok_or_else(|| too_many_names(tree))?;
+    Ok(names)
 }
 
 /// Opens an entry of a directory. None if it is gone, and for a symbolic link: what that leads to is not in
@@ -114,8 +135,14 @@ fn open_entry(directory: &Pinned, name: &OsStr) -> Result<Option<Pinned>, String
         Ok((entry, is_link)) => Ok((!is_link).then_some(entry)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!(
-            "cannot look at {}: {error}",
-            quoted(directory.path.join(name))
+            "cannot look at {}: {error}{}",
+            quoted(directory.path.join(name)),
+            match error.raw_os_error() {
+                Some(libc::EMFILE) => {
+                    "; each file of a tree stays open until QEMU runs: raise the limit (LimitNOFILE=, ulimit -Hn)"
+                }
+                _ => "",
+            }
         )),
     }
 }
@@ -151,5 +178,57 @@ fn resource(host: &dyn Host, pinned: Pinned, root: &Path, out: &mut Collected) -
         kind: pinned.kind,
         pinned: Some(pinned),
         current,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::symlink;
+
+    use nix::fcntl::{OFlag, open, openat};
+    use nix::sys::stat::{Mode, mkdirat};
+
+    use super::*;
+    use crate::host::RealHost;
+
+    fn refusal(tree: &Path) -> String {
+        let host = RealHost::new().unwrap();
+        let mut out = Collected::default();
+        let collected = collect(&host, Path::new("/"), tree, &mut out);
+        collected
+            .err()
+            .map(|why| why.to_string())
+            .unwrap_or_default()
+    }
+
+    /// No path is long enough to name the end of it.
+    #[test]
+    fn a_tree_ten_thousand_directories_deep_is_refused() {
+        let top = tempfile::tempdir().unwrap();
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        let mut at = open(top.path(), flags, Mode::empty()).unwrap();
+        for _ in 0..10_000 {
+            mkdirat(&at, "d", Mode::S_IRWXU).unwrap();
+            at = openat(at.as_fd(), "d", flags, Mode::empty()).unwrap();
+        }
+        let said = refusal(top.path());
+        assert!(said.contains("deeper than 128 directories"), "{said}");
+        // rmdir(2) from above would need longer paths than there are, and std's way down a stack.
+        let status = std::process::Command::new("rm")
+            .arg("-rf")
+            .arg(top.path())
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    #[test]
+    fn a_tree_full_of_links_is_refused() {
+        let top = tempfile::tempdir().unwrap();
+        for number in 0..=MAX_NAMES {
+            symlink("x", top.path().join(number.to_string())).unwrap();
+        }
+        let said = refusal(top.path());
+        assert!(said.contains("more than 50000 names"), "{said}");
     }
 }

@@ -2,28 +2,34 @@
 //!
 //! The work is done in the keeper's domain, by a process that says how it goes.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, Uid, User};
 
-use crate::host::{ProcessLabels, Processes, RealHost};
+use crate::host::{Policy, ProcessLabels, Processes, RealHost, VirtualContexts};
 use crate::model::label::Context;
+use crate::restore::entry::{JournalEntry, Record};
 use crate::restore::entry_file::EntryFile;
 use crate::restore::entry_lock;
+use crate::restore::file_lock::Wait;
 use crate::restore::hold::Hold;
-use crate::restore::journal::{Journal, JournalEntry, Record};
+use crate::restore::journal::Journal;
+use crate::restore::journals::{self, Reader};
 use crate::restore::keeper::job::{self, Tell};
 use crate::restore::keeper::protocol::FromKeeper;
 use crate::restore::liveness;
-use crate::restore::lookup::Wait;
 use crate::restore::notify;
+use crate::restore::proof::Word;
+use crate::restore::sweep::{MAX_NAMES, MAX_NAMES_OF_USER};
 use crate::restore::wanted::Wanted;
+use crate::seclabel::domain;
 use crate::sys;
 use crate::text::escape::quoted;
 use crate::text::message::{Refusal, refuse};
@@ -162,6 +168,10 @@ struct Work<'a> {
     wanted: &'a [Wanted],
     /// For each that is wanted: whether an ended guest was found, and which one runs.
     found: Vec<WantedState>,
+    /// Names in trees that are looked at still, by the user whose entries name the trees.
+    names: HashMap<u32, usize>,
+    /// The contexts of guests, as the policy's files state them.
+    guests: VirtualContexts,
     tell: &'a mut Tell<'a>,
     pace: Pace,
     /// Labels looked at.
@@ -189,21 +199,22 @@ pub fn put_back<'a>(
     scope: &'a Scope,
     tell: &'a mut Tell<'a>,
 ) -> io::Result<bool> {
-    let own = Journal::open().map_err(io::Error::other)?;
+    let mut journals = journals::own()?;
     // One after the other: the second finds nothing left. Without such locks, what one of them holds the
     // other calls locked.
-    let turn = scope.patient.then(|| own.lock_directory().ok()).flatten();
-    let mut journals = vec![(None, own)];
+    let first = journals.first().filter(|_| scope.patient);
+    let turn = first.and_then(|own| own.lock_directory().ok());
     if scope.all && Uid::effective().is_root() {
         notify::clear();
-        let users = Journal::of_users()?;
-        journals.extend(users.into_iter().map(|(uid, journal)| (Some(uid), journal)));
+        journals.extend(journals::of_users()?);
     }
     let mut work = Work {
         host,
         scope,
         wanted,
         found: vec![WantedState::default(); wanted.len()],
+        names: HashMap::new(),
+        guests: host.virtual_contexts().unwrap_or_default(),
         tell,
         pace: Pace::default(),
         done: 0,
@@ -225,7 +236,7 @@ pub fn put_back<'a>(
     for file in listed {
         work.consider(file, &processes);
     }
-    if let Some((None, own)) = journals.first() {
+    for own in journals.iter().filter(|journal| !journal.is_anothers()) {
         own.sweep(|pid, began| host.procfs().may_live(Pid::from_raw(pid), began))?;
     }
     drop(turn);
@@ -244,30 +255,27 @@ impl Work<'_> {
         self.say(FromKeeper::Line(line));
     }
 
-    fn list<'a>(
-        &mut self,
-        journals: &'a [(Option<u32>, Journal)],
-    ) -> io::Result<Vec<EntryFile<'a>>> {
+    fn list<'a>(&mut self, journals: &'a [Journal]) -> io::Result<Vec<EntryFile<'a>>> {
         // A command that waits for nobody and asks for nothing need not know what keepers are at work on.
         let in_passing = self.wanted.is_empty() && !self.scope.patient;
+        let wanted = self.wanted;
+        let mut reader = Reader::default();
         let mut listed = Vec::new();
-        for (owner, journal) in journals {
-            let paths = match (journal.entries(), owner) {
-                (Err(error), Some(owner)) => {
+        for journal in journals {
+            let skipped = |path: &Path| in_passing && entry_lock::is_locked(journal, path);
+            let done = reader.read(journal, &skipped, &mut |journal, path, entry| match entry {
+                Ok(entry) => listed.push(EntryFile::new(journal, path, entry, wanted)),
+                Err(error) => self.line(error.to_string()),
+            });
+            match done {
+                Err(error) if journal.is_anothers() => {
+                    let owner = journal.owner();
                     self.line(format!("cannot list the entries of user {owner}: {error}"));
-                    continue;
                 }
-                (paths, _) => paths?,
-            };
-            for path in paths {
-                if in_passing && entry_lock::is_locked(&path) {
-                    continue;
-                }
-                match EntryFile::read(journal, *owner, &path) {
-                    Ok(file) => listed.push(file),
-                    // Another keeper has removed it since the directory was read.
-                    Err(_) if !path.exists() => {}
-                    Err(error) => self.line(error.to_string()),
+                done => {
+                    if let Some(left_out) = done? {
+                        self.line(left_out);
+                    }
                 }
             }
         }
@@ -279,14 +287,16 @@ impl Work<'_> {
         let entry = &file.entry;
         let wanted = self.wanted;
         let whole = wanted.is_empty() || wanted.iter().any(|wanted| wanted.names(entry));
-        let selected = |record: &Record| whole || wanted.iter().any(|wanted| wanted.is(record));
-        if !whole && !entry.records.iter().any(selected) {
+        if !whole && !file.is_of.contains(&true) {
             return;
         }
         let procfs = self.host.procfs();
-        let running = liveness::process_of(procfs, entry, processes);
-        for (wanted, found) in wanted.iter().zip(&mut self.found) {
-            if wanted.is_of(entry) {
+        let running = liveness::process_of(procfs, entry, processes).or_else(|| {
+            let anothers = file.journal.is_anothers();
+            anothers.then(|| self.guest_at_level_of(entry, processes))?
+        });
+        for (is_of, found) in file.is_of.iter().zip(&mut self.found) {
+            if *is_of {
                 match running {
                     None => found.ended = true,
                     Some(pid) => {
@@ -307,8 +317,35 @@ impl Work<'_> {
         if running.is_none()
             && let Ok(file) = file.reread()
         {
+            let selected = |record: &Record| whole || wanted.iter().any(|wanted| wanted.is(record));
             self.put_back_entry(file, whole, &selected);
         }
+    }
+
+    /// Returns a guest that runs with just the categories of an entry, whatever else of its context the entry
+    /// says: another user may write down a context that no process has, for files that one uses.
+    fn guest_at_level_of(&self, entry: &JournalEntry, processes: &[ProcessLabels]) -> Option<Pid> {
+        let categories = entry.context.parse::<Context>().ok()?.categories();
+        let is_there = |process: &&ProcessLabels| {
+            process.current.as_ref().is_some_and(|context| {
+                context.categories() == categories && domain::is_among(&self.guests, context)
+            })
+        };
+        processes.iter().find(is_there).map(|process| process.pid)
+    }
+
+    /// Returns what an entry is worth, and how many names are looked at in its trees. `owner` is the user
+    /// whose it is, if that is another one.
+    fn word_of(&self, owner: Option<u32>) -> (Word, usize) {
+        let Some(owner) = owner else {
+            return (Word::Own, MAX_NAMES);
+        };
+        let names = self.names.get(&owner).copied();
+        let word = match self.scope.trusted.contains(&owner) {
+            true => Word::Trusted,
+            false => Word::Of(owner),
+        };
+        (word, names.unwrap_or(MAX_NAMES_OF_USER))
     }
 
     /// Puts back what an entry says, or the records of it that are selected.
@@ -320,13 +357,13 @@ impl Work<'_> {
     ) {
         let EntryFile {
             journal,
-            owner,
             path,
             entry,
             ..
         } = file;
-        let only = owner.filter(|owner| !self.scope.trusted.contains(owner));
-        let mut hold = match Hold::take_what_can_be(self.host, entry, only) {
+        let owner = journal.is_anothers().then(|| journal.owner());
+        let (word, names) = self.word_of(owner);
+        let mut hold = match Hold::take_what_can_be(self.host, entry, word, names) {
             Ok(hold) => hold,
             Err(why) => {
                 return self.line(format!("cannot use {}: {why}; remove it", quoted(&path)));
@@ -348,6 +385,9 @@ impl Work<'_> {
                 (self.tell)(FromKeeper::Progress(text));
             }
         });
+        if let Some(owner) = owner {
+            self.names.insert(owner, hold.names_left());
+        }
         let mut left = hold.left(&path, selected);
         let further: Vec<String> = failures
             .into_iter()
@@ -357,11 +397,11 @@ impl Work<'_> {
         left.extend(cleared.err().map(|error| {
             format!("cannot remove the directory of a guest that has ended: {error}")
         }));
-        match (hold.write_back(journal, &path), owner) {
-            // Another user's directory, where root has no right to write without CAP_DAC_OVERRIDE: the
-            // entry goes with that user's next command.
-            (_, Some(_)) | (Ok(()), None) => {}
-            (Err(why), None) => left.push(why.to_string()),
+        // Root never writes below another user's directory: the entry goes with that user's next command.
+        if owner.is_none()
+            && let Err(why) = hold.write_back(journal, &path)
+        {
+            left.push(why.to_string());
         }
         for line in left {
             self.line(line);
@@ -379,14 +419,12 @@ impl Work<'_> {
         let until = Instant::now().checked_add(PATIENCE);
         let mut some = false;
         let wanted = self.wanted;
-        let meant = |entry: &JournalEntry| {
-            wanted.is_empty() || wanted.iter().any(|wanted| wanted.is_of(entry))
-        };
+        let meant = |file: &&EntryFile<'_>| wanted.is_empty() || file.is_of.contains(&true);
         loop {
             let at_work = listed
                 .iter()
+                .filter(meant)
                 .map(|file| &file.entry)
-                .filter(|entry| meant(entry))
                 .find_map(|entry| liveness::keeper_of(self.host.procfs(), entry, processes));
             let in_time = until.is_some_and(|until| Instant::now() < until);
             let Some(pid) = at_work.filter(|_| in_time) else {

@@ -1,69 +1,58 @@
 //! The file of a journal entry as it was listed: a keeper may change it until it is used.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::restore::journal::{Journal, JournalEntry, JournalError};
+use crate::restore::entry::JournalEntry;
+use crate::restore::journal::{Journal, JournalError};
+use crate::restore::wanted::Wanted;
 
-/// The file of an entry, and what it says.
+/// The file of an entry, and what it says of its guest. Its records are read again when they are needed:
+/// those of all entries at once may be more than memory has room for.
 pub struct EntryFile<'a> {
     /// The journal that it is in.
     pub journal: &'a Journal,
-    /// The user who wrote it, if that is another one.
-    pub owner: Option<u32>,
     /// Its file.
     pub path: PathBuf,
-    /// What it says.
+    /// What it says, without records.
     pub entry: JournalEntry,
-    file: Option<Version>,
+    /// For each that is wanted, whether it is this guest or a file of its records.
+    pub is_of: Vec<bool>,
 }
 
 impl<'a> EntryFile<'a> {
-    /// Reads an entry.
-    ///
-    /// # Errors
-    /// Those of [`Journal::read_of`].
-    pub fn read(
+    /// Notes an entry that was just read.
+    pub fn new(
         journal: &'a Journal,
-        owner: Option<u32>,
-        path: &Path,
-    ) -> Result<Self, JournalError> {
-        let file = Version::of(path);
-        Ok(Self {
+        path: PathBuf,
+        mut entry: JournalEntry,
+        wanted: &[Wanted],
+    ) -> Self {
+        let is_of = wanted.iter().map(|wanted| wanted.is_of(&entry)).collect();
+        entry.records = Vec::new();
+        Self {
             journal,
-            owner,
-            path: path.to_path_buf(),
-            entry: Journal::read_of(path, owner)?,
-            file,
-        })
+            path,
+            entry,
+            is_of,
+        }
     }
 
-    /// Reads it again if its file is another one by now.
+    /// Reads it again, with its records.
     ///
     /// # Errors
-    /// Those of [`Journal::read_of`], ENOENT among them.
+    /// Those of [`Journal::read`], ENOENT among them; that it is another guest's by now.
     pub fn reread(mut self) -> Result<Self, JournalError> {
-        if self.file.is_none() || self.file != Version::of(&self.path) {
-            self.entry = Journal::read_of(&self.path, self.owner)?;
+        let entry = self.journal.read(&self.path)?;
+        let is_same = entry.context == self.entry.context
+            && (entry.pid, entry.started) == (self.entry.pid, self.entry.started)
+            && entry.boot == self.entry.boot;
+        if !is_same {
+            return Err(JournalError::Read {
+                path: self.path,
+                source: std::io::Error::other("it is another guest's by now"),
+            });
         }
+        self.entry = entry;
         Ok(self)
-    }
-}
-
-/// Which file a name leads to, and when it was last changed. rename(2) puts another file in the place of
-/// an entry that changes.
-#[derive(PartialEq, Eq)]
-struct Version {
-    inode: (u64, u64),
-    changed: (i64, i64),
-}
-
-impl Version {
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = std::fs::symlink_metadata(path).ok()?;
-        Some(Self {
-            inode: (metadata.dev(), metadata.ino()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })
     }
 }

@@ -61,6 +61,9 @@ pub enum HoldError {
     /// The entry holds no context.
     #[error(transparent)]
     Context(#[from] LabelError),
+    /// The entry, another user's word, is for something else than a guest.
+    #[error("'{0}' is no context of a guest with categories of its own")]
+    NoGuest(Box<Context>),
     /// The entry cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),

@@ -4,34 +4,36 @@
 //! one recorded and that still carries the guest's categories, or the label that the launcher gave it;
 //! and it never gives a label with categories.
 
-use crate::host::pinned::{self, Pinned};
+use crate::host::pinned;
 use crate::host::runtime_dir;
 use crate::host::{Files, RealHost};
 use crate::model::label::{Categories, Context};
 use crate::model::resource::Class;
+use crate::restore::entry::{JournalEntry, Record};
 use crate::restore::error::{HoldError, PutBackError, ShareError};
-use crate::restore::journal::{Journal, JournalEntry, JournalError, Record};
-use crate::restore::lookup::{
-    LockedFor, Lookup, LookupError, Wait, find, hold_alone, is_same, is_unused,
-};
+use crate::restore::file_lock::{FileLock, Wait};
+use crate::restore::journal::{Journal, JournalError};
+use crate::restore::lookup::{LockedFor, Lookup, LookupError, find, is_same, is_unused};
+use crate::restore::proof::{GuestFiles, Word, is_given};
 use crate::restore::record_labels::{ParsedLabels, RecordLabels};
-use crate::restore::sweep;
+use crate::restore::sweep::{MAX_NAMES, Settled, Sweep};
 use crate::selinux;
 use crate::text::escape::quoted;
-use nix::fcntl::{Flock, FlockArg};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The files of a guest, locked: as long as they are, no other guest takes them and nobody else puts
 /// their labels back.
 pub struct Hold {
     entry: JournalEntry,
-    /// Whose files it may touch. None: everybody's.
-    owner: Option<u32>,
+    word: Word,
+    files: Option<GuestFiles>,
+    /// Names that are looked at still in trees.
+    names: usize,
     categories: Categories,
     /// Whether others have overlapping categories (`--share-level`).
     is_shared: bool,
@@ -44,8 +46,8 @@ struct Progress {
     labels: ParsedLabels,
     /// A file of each file system, by device, to sync it by.
     touched: HashMap<u64, File>,
-    /// For the sweep of a tree: inode numbers of files that are back, by path.
-    back: HashMap<PathBuf, u64>,
+    /// For the sweep of a tree.
+    settled: Settled,
 }
 
 /// How a file's record stands.
@@ -65,33 +67,46 @@ impl Hold {
         let found = find_all(host, &entry, &entry.records)?;
         Ok(Self {
             entry,
-            owner: None,
+            word: Word::Own,
+            files: None,
+            names: MAX_NAMES,
             categories,
             is_shared: false,
             found,
         })
     }
 
-    /// Locks those regular files of an entry that can be locked, for a guest that has ended. `owner` is
-    /// the user who wrote the entry, if that is another one: no file of anybody else is touched then.
+    /// Locks those regular files of an entry that can be locked, for a guest that has ended. If it is the
+    /// word of another user, no file of anybody else is touched then, and `names` of trees are looked at.
     ///
     /// # Errors
-    /// An entry without a context.
+    /// An entry without a context, or of another user's with one that is no guest's.
     pub fn take_what_can_be(
         host: &RealHost,
         entry: JournalEntry,
-        owner: Option<u32>,
+        word: Word,
+        names: usize,
     ) -> Result<Self, HoldError> {
-        let categories = entry.context.parse::<Context>()?.categories();
+        let context = entry.context.parse::<Context>()?;
+        let categories = context.categories();
+        let files = match word {
+            Word::Own => None,
+            Word::Trusted | Word::Of(_) => match GuestFiles::of(host, &context) {
+                None => return Err(HoldError::NoGuest(Box::new(context))),
+                files => files,
+            },
+        };
         let look = |record: &Record| {
-            let found = find(host, &entry, record, LockedFor::PuttingBack(owner));
+            let found = find(host, &entry, record, LockedFor::PuttingBack(word.owner()));
             let found = found.unwrap_or_else(|error| Lookup::Unusable(error.to_string()));
             (record.clone(), found)
         };
         let found = entry.records.iter().map(look).collect();
         Ok(Self {
             entry,
-            owner,
+            word,
+            files,
+            names,
             categories,
             is_shared: false,
             found,
@@ -142,19 +157,19 @@ impl Hold {
     ///
     /// # Errors
     /// The first file that somebody does hold, and those of flock(2).
-    pub fn check_no_other_holder(&self) -> Result<(), HoldError> {
+    pub fn check_no_other_holder(&self, host: &RealHost) -> Result<(), HoldError> {
         for (record, found) in &self.found {
             if let Lookup::Locked(lock) = found
                 && record.class != Class::Exclusive
             {
-                if !hold_alone(lock, Wait::Never)? {
+                if !lock.hold_alone(host, Wait::Never)? {
                     return Err(HoldError::OtherHolder {
                         path: record.path.clone(),
                         label: record.label.clone(),
                     });
                 }
                 // Others may come from now on: they find the label that they need.
-                let _ = lock.relock(FlockArg::LockShared);
+                let _ = lock.share();
             }
         }
         Ok(())
@@ -197,8 +212,7 @@ impl Hold {
             };
             let label = without_categories(record)?;
             selinux::set_label_of_fd(lock.as_fd(), &label).map_err(cannot)?;
-            lock.relock(FlockArg::LockShared)
-                .map_err(|error| cannot(error.into()))?;
+            lock.share().map_err(cannot)?;
         }
         Ok(())
     }
@@ -219,7 +233,9 @@ impl Hold {
     ) -> Vec<String> {
         let mut failures = Vec::new();
         let mut progress = Progress::default();
-        let sweeps = self.entry.records.iter().any(|record| record.tree);
+        if self.entry.records.iter().any(|record| record.tree) {
+            progress.settled = Settled::of(&self.found);
+        }
         let mut left = Vec::new();
         for (record, found) in std::mem::take(&mut self.found).into_iter().rev() {
             if !wanted(&record) {
@@ -228,11 +244,7 @@ impl Hold {
             }
             step();
             match self.restore_one(host, &record, &found, wait, &mut progress) {
-                Ok(Standing::Done) => {
-                    if sweeps && matches!(found, Lookup::Locked(_)) {
-                        progress.back.insert(record.path, record.identity.ino);
-                    }
-                }
+                Ok(Standing::Done) => {}
                 Ok(Standing::InUse | Standing::Later) => left.push((record, found)),
                 Err(error) => {
                     let why = error.to_string();
@@ -254,7 +266,7 @@ impl Hold {
 
     /// Puts the label of one record back, unless the file is gone or in use.
     fn restore_one(
-        &self,
+        &mut self,
         host: &RealHost,
         record: &Record,
         found: &Lookup,
@@ -264,7 +276,7 @@ impl Hold {
         let Progress {
             labels,
             touched,
-            back,
+            settled,
         } = progress;
         let labels = labels.of(record)?;
         let RecordLabels { given, original } = labels;
@@ -284,20 +296,20 @@ impl Hold {
             Lookup::Locked(lock) => {
                 // An exclusive disk is held alone from the start.
                 if record.class != Class::Exclusive
-                    && (!hold_alone(lock, wait)? || !is_unused(host, record, lock, wait)?)
+                    && (!lock.hold_alone(host, wait)? || !is_unused(host, record, lock, wait)?)
                 {
                     return Ok(Standing::InUse);
                 }
                 if self.restore_locked(record, lock, labels)?
                     && let MapEntry::Vacant(first) = touched.entry(record.identity.dev)
-                    && let Ok(file) = lock.try_clone()
+                    && let Ok(file) = lock.file().try_clone()
                 {
                     first.insert(file);
                 }
                 Ok(Standing::Done)
             }
             Lookup::Node => {
-                self.restore_node(host, record, labels, back)?;
+                self.restore_node(host, record, labels, settled)?;
                 Ok(Standing::Done)
             }
         }
@@ -307,7 +319,7 @@ impl Hold {
     fn restore_locked(
         &self,
         record: &Record,
-        lock: &Flock<File>,
+        lock: &FileLock,
         labels: RecordLabels<'_>,
     ) -> Result<bool, PutBackError> {
         let now = selinux::label_of_fd(lock.as_fd())?;
@@ -321,17 +333,18 @@ impl Hold {
 
     /// Puts back the label of a device, a socket or a directory, and what is below that.
     fn restore_node(
-        &self,
+        &mut self,
         host: &RealHost,
         record: &Record,
         labels: RecordLabels<'_>,
-        back: &HashMap<PathBuf, u64>,
+        settled: &Settled,
     ) -> Result<(), PutBackError> {
         let pinned = match pinned::pin(&record.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             pinned => pinned?,
         };
-        if !is_same(&pinned, record) || !self.may_touch(&pinned) {
+        let is_foreign = |owner: u32| owner != pinned.uid;
+        if !is_same(&pinned, record) || self.word.owner().is_some_and(is_foreign) {
             return Ok(());
         }
         let now = host.label_of(&pinned)?;
@@ -340,7 +353,14 @@ impl Hold {
                 .map_err(|error| PutBackError::set(labels.original, error))?;
         }
         if record.tree {
-            let failures = sweep::sweep(host, pinned, &self.categories, back);
+            let sweep = Sweep {
+                host,
+                categories: &self.categories,
+                owner: self.word.owner(),
+                settled,
+                left: &mut self.names,
+            };
+            let failures = sweep.run(pinned);
             if !failures.is_empty() {
                 return Err(PutBackError::Tree(failures));
             }
@@ -350,12 +370,8 @@ impl Hold {
 
     /// Tells whether a label is one that this guest's launch gave.
     fn is_ours(&self, record: &Record, now: &Context, labels: RecordLabels<'_>) -> bool {
-        let RecordLabels { given, original } = labels;
-        // Private content that libvirt has given to a guest of its own, too.
-        let shared = record.class == Class::Content && *now == given.bare();
-        // restorecon on Debian resets the type and keeps the categories: still ours.
-        let kept = now.categories() == self.categories && !self.categories.is_empty();
-        now != original && (now == given || shared || kept)
+        let (files, categories) = (self.files.as_ref(), &self.categories);
+        is_given(self.word, files, categories, record, (now, labels))
     }
 
     /// Tells whether everything is back.
@@ -373,13 +389,14 @@ impl Hold {
         self.entry.runtime = None;
     }
 
+    /// Returns how many names in trees are looked at still.
+    pub fn names_left(&self) -> usize {
+        self.names
+    }
+
     /// Returns the records that are held.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.found.iter().map(|(record, _)| record)
-    }
-
-    fn may_touch(&self, pinned: &Pinned) -> bool {
-        self.owner.is_none_or(|owner| owner == pinned.uid)
     }
 
     /// Says of each of these records why its label is not back: other guests still use the file, or it

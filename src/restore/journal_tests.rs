@@ -1,4 +1,8 @@
 use super::*;
+use crate::host::pinned::Identity;
+use crate::model::resource::Class;
+use crate::restore::entry::Record;
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
 fn entry() -> JournalEntry {
@@ -30,9 +34,9 @@ fn entry() -> JournalEntry {
 #[test]
 fn an_entry_is_read_as_it_was_written() {
     let directory = tempfile::tempdir().unwrap();
-    let journal = Journal::at(directory.path().to_path_buf());
+    let journal = Journal::at(directory.path()).unwrap();
     let path = journal.write(&entry()).unwrap();
-    assert_eq!(Journal::read(&path).unwrap(), entry());
+    assert_eq!(journal.read(&path).unwrap(), entry());
     assert_eq!(journal.entries().unwrap(), std::slice::from_ref(&path));
     journal.remove(&path).unwrap();
     assert!(journal.entries().unwrap().is_empty());
@@ -47,16 +51,17 @@ fn an_entry_of_another_version_or_no_entry_is_an_error() {
         "",
         "\0\0\0",
     ] {
+        let journal = Journal::at(directory.path()).unwrap();
         let path = directory.path().join("x.json");
         fs::write(&path, text).unwrap();
-        assert!(Journal::read(&path).is_err(), "{text}");
+        assert!(journal.read(&path).is_err(), "{text}");
     }
 }
 
 #[test]
 fn what_a_killed_writer_left_is_removed_once_it_is_nobodys() {
     let directory = tempfile::tempdir().unwrap();
-    let journal = Journal::at(directory.path().to_path_buf());
+    let journal = Journal::at(directory.path()).unwrap();
     let file = |name: &str| directory.path().join(name);
     let (nobodys, kept) = (
         ["1-1.new", "2-2+1-1.new"],
@@ -83,7 +88,10 @@ fn what_a_killed_writer_left_is_removed_once_it_is_nobodys() {
 
 #[test]
 fn a_missing_directory_is_an_error_that_names_it() {
-    let journal = Journal::at("/nonexistent/dir".into());
+    let directory = tempfile::tempdir().unwrap();
+    let journal = Journal::at(directory.path()).unwrap();
+    let path = directory.path().to_str().unwrap().to_owned();
+    drop(directory);
     let error = journal.write(&entry()).unwrap_err().to_string();
-    assert!(error.contains("/nonexistent/dir"), "{error}");
+    assert!(error.contains(&path), "{error}");
 }

@@ -4,7 +4,7 @@ use nix::unistd::Pid;
 
 use crate::host::{ProcessLabels, Procfs};
 use crate::model::label::Context;
-use crate::restore::journal::JournalEntry;
+use crate::restore::entry::JournalEntry;
 
 /// Tells whether an entry was written since this host was booted.
 pub fn is_of_this_boot(procfs: &Procfs, entry: &JournalEntry) -> bool {

@@ -5,33 +5,25 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::Pid;
 use thiserror::Error;
 
 use crate::host::image_lock;
 use crate::host::pinned::{self, Kind, Pinned};
-use crate::host::{Files, RealHost};
+use crate::host::{Files, Policy, ProcessLabels, Processes, RealHost};
 use crate::model::resource::Class;
-use crate::restore::journal::{JournalEntry, Record};
+use crate::restore::entry::{JournalEntry, Record};
+use crate::restore::file_lock::{FileLock, NotLocked, Wait};
 use crate::restore::liveness::is_of_this_boot;
+use crate::seclabel::domain;
 use crate::selinux;
-use crate::sys;
+use crate::sys::{self, LockKind};
 use crate::text::escape::{quoted, shell_word};
-
-/// Whether to wait for other guests that use the same file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// Leave it to a later time.
-    Never,
-    /// Until the last of them has ended.
-    ForOthers,
-}
 
 /// A file that may have moved, or be gone, since it was labelled.
 pub enum Lookup {
     /// Open, and locked: it is this file whatever its name has become.
-    Locked(Flock<File>),
+    Locked(FileLock),
     /// A device, a socket or a directory: found by its path, and checked each time.
     Node,
     /// Not there now. It may come back: a file system that is not mounted yet.
@@ -94,14 +86,23 @@ pub enum LookupError {
     },
     /// Another keeper holds it.
     #[error(
-        "{} is locked by another process: a guest that svirt-exec started, whose keeper holds it until \
-         the label is back (lslocks shows which)",
-        quoted(path)
+        "{} is locked by {}: a guest that svirt-exec started, whose keeper holds it until the label is back",
+        quoted(path),
+        process(*holder)
     )]
     Locked {
         /// The file.
         path: PathBuf,
+        /// Which, if that can be seen.
+        holder: Option<Pid>,
     },
+}
+
+fn process(holder: Option<Pid>) -> String {
+    holder.map_or_else(
+        || "a process that cannot be seen from here".to_owned(),
+        |pid| format!("process {pid}"),
+    )
 }
 
 /// Tells whether a file is the one that was recorded. Device numbers change with every boot, so they
@@ -165,16 +166,18 @@ pub fn find(
     if matches!(purpose, LockedFor::Guest) && record.label != record.original {
         check_unused(host, record, &pinned, &file)?;
     }
-    let how = match record.class {
-        Class::Content if record.is_private_content() => FlockArg::LockExclusiveNonblock,
-        Class::Exclusive => FlockArg::LockExclusiveNonblock,
-        Class::Content | Class::Shared | Class::Keep => FlockArg::LockSharedNonblock,
+    let kind = match record.class {
+        Class::Content if record.is_private_content() => LockKind::Alone,
+        Class::Exclusive => LockKind::Alone,
+        Class::Content | Class::Shared | Class::Keep => LockKind::Shared,
     };
-    match Flock::lock(file, how) {
+    match FileLock::take(host, file, kind) {
         Ok(lock) => Ok(Lookup::Locked(lock)),
-        Err((_, Errno::EWOULDBLOCK)) => Err(LookupError::Locked { path: path() }),
-        // A file system without such locks, or one that wants a file open for writing (NFS).
-        Err(_) => Ok(Lookup::Node),
+        Err(NotLocked::Held(holder)) => Err(LookupError::Locked {
+            path: path(),
+            holder,
+        }),
+        Err(NotLocked::Unsupported) => Ok(Lookup::Node),
     }
 }
 
@@ -221,57 +224,49 @@ fn check_unused(
     )
 }
 
-/// Tells whether no QEMU reads a file that svirt-exec knows nothing of: content that libvirt's guests
+/// Tells whether no guest reads a file that svirt-exec knows nothing of: content that libvirt's guests
 /// use too has to keep its label.
 ///
+/// QEMU's locks are those of a reader, which any reader can set: they count only while a confined guest
+/// runs, and only such a guest is waited for.
+///
 /// # Errors
-/// Those of flock(2).
+/// Those of flock(2), and of listing the processes.
 pub fn is_unused(
     host: &RealHost,
     record: &Record,
-    lock: &Flock<File>,
+    lock: &FileLock,
     wait: Wait,
 ) -> io::Result<bool> {
+    let stated = host.virtual_contexts().unwrap_or_default();
+    let is_guest = |process: &ProcessLabels| {
+        let current = process.current.as_ref();
+        process.hidden || current.is_some_and(|context| domain::is_among(&stated, context))
+    };
     // If there are no such locks nothing is to be seen.
-    while image_lock::is_used(lock).unwrap_or(false) {
+    while image_lock::is_used(lock.file()).unwrap_or(false) {
+        if !host.processes()?.iter().any(is_guest) {
+            return Ok(true);
+        }
         // Guests that start meanwhile may use it.
-        lock.relock(FlockArg::LockShared)?;
+        lock.share()?;
         let user = || {
             let pinned = pinned::pin(&record.path)
                 .ok()
                 .filter(|it| is_same(it, record))?;
             let (pid, _) = image_lock::user(host, &pinned)?;
-            sys::pidfd(pid).ok()
+            let labels = host.procfs().labels_of(pid)?;
+            sys::pidfd(pid).ok().filter(|_| is_guest(&labels))
         };
         let Some(user) = (wait == Wait::ForOthers).then(user).flatten() else {
             return Ok(false);
         };
         sys::wait_for_exit(user.as_fd());
-        if !hold_alone(lock, wait)? {
+        if !lock.hold_alone(host, wait)? {
             return Ok(false);
         }
     }
     Ok(true)
-}
-
-/// Tries to hold a file alone. Returns false while other guests hold it.
-///
-/// # Errors
-/// Those of flock(2).
-pub fn hold_alone(lock: &Flock<File>, wait: Wait) -> io::Result<bool> {
-    let how = match wait {
-        Wait::Never => FlockArg::LockExclusiveNonblock,
-        Wait::ForOthers => FlockArg::LockExclusive,
-    };
-    match lock.relock(how) {
-        Ok(()) => Ok(true),
-        Err(Errno::EWOULDBLOCK) => {
-            // A failed change of a lock drops it; flock(2).
-            lock.relock(FlockArg::LockShared)?;
-            Ok(false)
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 #[cfg(test)]

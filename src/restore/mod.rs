@@ -3,10 +3,12 @@
 //! May import what stands nearer the ground, up to `seclabel`. It knows no plan: a launch tells it what
 //! to keep.
 //!
-//! * `journal`, `entry_file`, `entry_lock`: entries on disk, as they are listed, and which are at work on
+//! * `entry`, `journal`, `journals`: what is written down, where, and whose word it is
+//! * `entry_file`, `entry_lock`: entries as they are listed, and which are at work on
 //! * `liveness`: whether the guest of an entry still runs
-//! * `lookup`, `hold`, `record_labels`, `sweep`, `error`: finding and locking recorded files, and putting
-//!   their labels back
+//! * `lookup`, `file_lock`, `hold`, `record_labels`, `sweep`, `error`: finding and locking recorded files, and
+//!   putting their labels back
+//! * `proof`: what another user's entry may have changed
 //! * `running_guest`, `wanted`: guests and files by what a person calls them
 //! * `release`, `share`: giving files back, or sharing them, while the guest runs
 //! * `command`: `svirt-exec restore`
@@ -14,15 +16,19 @@
 //! * `keeper`: the process that does it
 
 pub(crate) mod command;
+pub(crate) mod entry;
 mod entry_file;
 pub(crate) mod entry_lock;
 mod error;
+mod file_lock;
 mod hold;
 pub(crate) mod journal;
+pub(crate) mod journals;
 pub(crate) mod keeper;
 pub(crate) mod liveness;
 pub(crate) mod lookup;
 mod notify;
+mod proof;
 mod record_labels;
 mod release;
 pub(crate) mod running_guest;

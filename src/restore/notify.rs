@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
 
-use crate::restore::journal::STATE;
+use crate::restore::journals::STATE;
 
 fn directory() -> PathBuf {
     Path::new(STATE).join("unfinished")

@@ -1,7 +1,7 @@
 //! The labels of a journal's records as contexts.
 
 use crate::model::label::{Context, LabelError};
-use crate::restore::journal::Record;
+use crate::restore::entry::Record;
 
 /// The labels of a record.
 #[derive(Clone, Copy)]

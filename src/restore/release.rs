@@ -12,13 +12,14 @@ use nix::unistd::Pid;
 use crate::host::pinned::Identity;
 use crate::host::{Processes, RealHost};
 use crate::model::label::Context;
+use crate::restore::entry::Record;
+use crate::restore::file_lock::Wait;
 use crate::restore::hold::Hold;
-use crate::restore::journal::{Journal, Record};
+use crate::restore::journal::Journal;
+use crate::restore::journals;
 use crate::restore::keeper::control::{self, Request, Verb};
 use crate::restore::keeper::job::{self, Tell};
 use crate::restore::keeper::protocol::FromKeeper;
-use crate::restore::lookup::Wait;
-use crate::restore::running_guest::{self, FoundEntry};
 use crate::restore::wanted::Wanted;
 use crate::text::escape::quoted;
 use crate::text::message::{Message, Refusal};
@@ -42,21 +43,21 @@ fn ask(context: &str, paths: &[Vec<u8>], tell: &mut Tell<'_>) -> Result<bool, Re
         })
         .collect();
     let mut asked = Vec::new();
-    for FoundEntry { owner, path, entry } in running_guest::entries()? {
-        if entry.context != context {
-            continue;
+    journals::each_entry(&mut |found| {
+        if found.entry.context != context {
+            return;
         }
         let mut names = Vec::new();
-        for record in &entry.records {
+        for record in &found.entry.records {
             for (_, found) in wanted.iter_mut().filter(|(wanted, _)| wanted.is(record)) {
                 *found = true;
                 names.push(record.path.clone());
             }
         }
         if !names.is_empty() {
-            asked.push((owner, path, names));
+            asked.push((found.journal.owner(), found.path, names));
         }
-    }
+    })?;
     let unknown: Vec<Message> = wanted
         .iter()
         .filter(|(_, found)| !found)

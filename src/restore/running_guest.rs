@@ -2,15 +2,14 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io;
-use std::path::PathBuf;
 
 use nix::unistd::{Pid, Uid};
 use thiserror::Error;
 
 use crate::host::{ProcessLabels, Processes, RealHost};
 use crate::model::label::Context;
-use crate::restore::journal::{Journal, JournalEntry};
+use crate::restore::entry::JournalEntry;
+use crate::restore::journals;
 use crate::restore::liveness;
 use crate::seclabel::domain;
 use crate::text::escape::quoted;
@@ -67,40 +66,6 @@ pub enum GuestError {
     },
 }
 
-/// An entry of somebody's journal.
-pub struct FoundEntry {
-    /// Whose journal it is in.
-    pub owner: u32,
-    /// Its file.
-    pub path: PathBuf,
-    /// What it says.
-    pub entry: JournalEntry,
-}
-
-/// Returns every entry that this user may see: his own first, and for root those of all users.
-///
-/// # Errors
-/// Those of listing the user's own journal.
-pub fn entries() -> io::Result<Vec<FoundEntry>> {
-    let own = Uid::effective();
-    let mut journals = vec![(own.as_raw(), Journal::open().map_err(io::Error::other)?)];
-    if own.is_root() {
-        journals.extend(Journal::of_users()?);
-    }
-    let mut found = Vec::new();
-    for (owner, journal) in journals {
-        let entries = match journal.entries() {
-            Err(_) if owner != own.as_raw() => continue,
-            entries => entries?,
-        };
-        found.extend(entries.into_iter().filter_map(|path| {
-            let entry = Journal::read_of(&path, Some(owner)).ok()?;
-            Some(FoundEntry { owner, path, entry })
-        }));
-    }
-    Ok(found)
-}
-
 /// Finds the guest that a word names, and checks that the caller may act for it: one that svirt-exec
 /// started, by its name or process ID, or, if `any` is set, any guest of this host by its process ID.
 ///
@@ -140,18 +105,19 @@ fn by_name(host: &RealHost, word: &OsStr) -> Result<RunningGuest, Refusal> {
     let mut found: Vec<RunningGuest> = Vec::new();
     let mut ended = false;
     let processes = host.processes()?;
-    for FoundEntry { owner, entry, .. } in entries()? {
+    journals::each_entry(&mut |it| {
+        let (owner, entry) = (it.journal.owner(), it.entry);
         if word != OsStr::new(&entry.name) && number != Some(entry.pid) {
-            continue;
+            return;
         }
         let Ok(context) = entry.context.parse::<Context>() else {
-            continue;
+            return;
         };
         let pid = process_of(host, &entry, &context, &processes);
         let procfs = host.procfs();
         let Some((pid, started)) = pid.and_then(|pid| Some((pid, procfs.start_time(pid)?))) else {
             ended = true;
-            continue;
+            return;
         };
         let known = found.iter().any(|guest| guest.context == context);
         // A name that a user gave counts for that user's own processes only, and after root's.
@@ -165,7 +131,7 @@ fn by_name(host: &RealHost, word: &OsStr) -> Result<RunningGuest, Refusal> {
                 context,
             });
         }
-    }
+    })?;
     match found.as_slice() {
         [guest] => Ok(guest.clone()),
         [] if ended => Err(refuse(Message::new(

@@ -10,12 +10,13 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use crate::restore::entry::Record;
 use crate::restore::hold::Hold;
-use crate::restore::journal::{Journal, Record};
+use crate::restore::journal::Journal;
+use crate::restore::journals;
 use crate::restore::keeper::control::{self, Request, Verb};
 use crate::restore::keeper::job::{self, Tell};
 use crate::restore::keeper::protocol::FromKeeper;
-use crate::restore::running_guest::{self, FoundEntry};
 use crate::restore::wanted::Wanted;
 use crate::text::escape::quoted;
 
@@ -26,33 +27,42 @@ pub fn run(paths: &[Vec<u8>]) -> u8 {
 }
 
 fn ask(paths: &[Vec<u8>], tell: &mut Tell<'_>) -> io::Result<bool> {
-    let entries = running_guest::entries()?;
     let mut done = true;
     for path in paths {
         let path = PathBuf::from(OsString::from_vec(path.clone()));
-        done &= ask_for(&path, &entries, tell);
+        done &= ask_for(&path, &holders(&path)?, tell);
     }
     Ok(done)
 }
 
-/// Asks every keeper that holds a path as private content. Returns whether all have shared it.
-fn ask_for(path: &Path, entries: &[FoundEntry], tell: &mut Tell<'_>) -> bool {
+/// An entry whose keeper is to be asked: its owner, its path, and the names that it has for the file.
+type Holder = (u32, PathBuf, Vec<PathBuf>);
+
+/// Finds the entries that have a path as private content.
+fn holders(path: &Path) -> io::Result<Vec<Holder>> {
     let wanted = Wanted::new(OsString::new(), path.to_path_buf());
-    let mut done = true;
-    let mut found = false;
-    for FoundEntry { owner, path, entry } in entries {
-        let names: Vec<PathBuf> = entry
+    let mut found = Vec::new();
+    journals::each_entry(&mut |it| {
+        let names: Vec<PathBuf> = it
+            .entry
             .records
             .iter()
             .filter(|record| record.is_private_content() && wanted.is(record))
             .map(|record| record.path.clone())
             .collect();
-        if names.is_empty() {
-            continue;
+        if !names.is_empty() {
+            found.push((it.journal.owner(), it.path, names));
         }
-        found = true;
+    })?;
+    Ok(found)
+}
+
+/// Asks every keeper that holds a path as private content. Returns whether all have shared it.
+fn ask_for(path: &Path, holders: &[Holder], tell: &mut Tell<'_>) -> bool {
+    let mut done = true;
+    for (owner, path, names) in holders {
         let mut say = |line: &str| tell(FromKeeper::Line(line.to_owned()));
-        match control::ask(path, *owner, (Verb::Share, &names), &mut say) {
+        match control::ask(path, *owner, (Verb::Share, names), &mut say) {
             Ok(shared) => done &= shared,
             Err(refusal) => {
                 done = false;
@@ -62,7 +72,7 @@ fn ask_for(path: &Path, entries: &[FoundEntry], tell: &mut Tell<'_>) -> bool {
             }
         }
     }
-    if !found {
+    if holders.is_empty() {
         done = false;
         tell(FromKeeper::Line(format!(
             "cannot have {} shared: it is the private content of a guest of another user, or of one that \

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::host::pinned::{self, Pinned};
-use crate::restore::journal::{JournalEntry, Record};
+use crate::restore::entry::{JournalEntry, Record};
 use crate::restore::lookup::is_same;
 
 /// A word that may be a guest's name, its process ID, or a path.

@@ -179,3 +179,28 @@ pub fn mount_id(file: BorrowedFd<'_>) -> io::Result<u64> {
     }
     Ok(found.stx_mnt_id)
 }
+
+/// How a file is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockKind {
+    /// Beside others who share it.
+    Shared,
+    /// By one alone.
+    Alone,
+}
+
+/// Locks an open file, or changes its lock, without waiting; flock(2).
+///
+/// # Errors
+/// Those of flock(2); EWOULDBLOCK if somebody else has it, and then this file's own lock is gone.
+pub fn flock(file: BorrowedFd<'_>, kind: LockKind) -> io::Result<()> {
+    let how = match kind {
+        LockKind::Shared => libc::LOCK_SH,
+        LockKind::Alone => libc::LOCK_EX,
+    };
+    // SAFETY: takes two numbers, the first of a descriptor that is borrowed.
+    check(libc::c_long::from(unsafe {
+        libc::flock(file.as_raw_fd(), how | libc::LOCK_NB)
+    }))
+    .map(drop)
+}

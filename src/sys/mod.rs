@@ -16,7 +16,8 @@ pub(crate) mod process;
 mod signal;
 
 pub use fd::{
-    handed_on, hold_standard_descriptors, inherited, mount_id, pidfd, place, receive, socket_domain,
+    LockKind, flock, handed_on, hold_standard_descriptors, inherited, mount_id, pidfd, place,
+    receive, socket_domain,
 };
 pub use proc_file::{kernel_log, read_at_once, rest_at_once};
 pub use process::{

@@ -4,7 +4,9 @@ use crate::host::mountinfo::{self, MOUNTINFO};
 use crate::host::{Processes, RealHost};
 use crate::launch::exec::QemuProgram;
 use crate::observe::doctor::check::Check;
-use crate::restore::journal::{Journal, JournalEntry};
+use crate::restore::entry::JournalEntry;
+use crate::restore::journal::Journal;
+use crate::restore::journals;
 use crate::restore::liveness;
 use crate::sys;
 use crate::text::escape::{quoted, shell_word};
@@ -186,9 +188,11 @@ pub(crate) fn descriptors() -> Check {
 
 /// Checks the state directory, and each journal entry in it.
 pub(crate) fn state(host: &RealHost) -> Vec<Check> {
-    let directory = Journal::directory_of(Uid::effective());
-    let entries = match state_entries(&directory) {
-        Ok(Some(entries)) => entries,
+    let own = journals::own().unwrap_or_default().into_iter().next();
+    let place = journals::directory_of(Uid::effective());
+    let directory = own.map_or(place, |own| own.path().to_owned());
+    let (journal, entries) = match state_entries(&directory) {
+        Ok(Some(found)) => found,
         Ok(None) => return vec![Check::well(STATE, "none yet; the first launch makes it")],
         Err(why) => {
             return vec![Check::bad(
@@ -208,7 +212,7 @@ pub(crate) fn state(host: &RealHost) -> Vec<Check> {
     checks.extend(
         entries
             .iter()
-            .filter_map(|path| journal_entry(path, &is_alive)),
+            .filter_map(|path| journal_entry(&journal, path, &is_alive)),
     );
     checks
 }
@@ -232,10 +236,12 @@ enum StateError {
 
 /// Returns the journal entries of a state directory. None if it does not exist and the first launch
 /// of its user makes it.
-fn state_entries(directory: &Path) -> Result<Option<Vec<PathBuf>>, StateError> {
+fn state_entries(directory: &Path) -> Result<Option<(Journal, Vec<PathBuf>)>, StateError> {
     let uid = Uid::effective();
     match fs::symlink_metadata(directory) {
         Ok(found) if !found.is_dir() => return Err(StateError::NoDirectory),
+        // Another user has taken this one's number for a name: the first launch makes one of another.
+        Ok(found) if found.uid() != uid.as_raw() && !uid.is_root() => return Ok(None),
         Ok(found) if found.uid() != uid.as_raw() => return Err(StateError::Owner(found.uid())),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound && !uid.is_root() => {
@@ -248,13 +254,19 @@ fn state_entries(directory: &Path) -> Result<Option<Vec<PathBuf>>, StateError> {
         Err(error) => return Err(error.into()),
     }
     access(directory, AccessFlags::W_OK | AccessFlags::X_OK).map_err(StateError::NotWritable)?;
-    Ok(Some(Journal::at(directory.to_owned()).entries()?))
+    let journal = Journal::at(directory)?;
+    let entries = journal.entries()?;
+    Ok(Some((journal, entries)))
 }
 
 /// Checks one journal entry. None if its guest runs, or a keeper has removed it meanwhile.
-fn journal_entry(path: &Path, is_alive: &dyn Fn(&JournalEntry) -> bool) -> Option<Check> {
-    match Journal::read(path) {
-        Err(_) if !path.exists() => None,
+fn journal_entry(
+    journal: &Journal,
+    path: &Path,
+    is_alive: &dyn Fn(&JournalEntry) -> bool,
+) -> Option<Check> {
+    match journal.read(path) {
+        Err(_) if !journal.has(path) => None,
         Err(error) => Some(Check::bad(
             "journal_entry",
             error.to_string(),

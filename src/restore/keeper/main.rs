@@ -15,17 +15,19 @@ use crate::host::RealHost;
 use crate::host::runtime_dir;
 use crate::model::label::{Context, LabelError};
 use crate::restore::command;
+use crate::restore::entry::JournalEntry;
 use crate::restore::entry_lock::EntryLock;
 use crate::restore::error::HoldError;
+use crate::restore::file_lock::Wait;
 use crate::restore::hold::Hold;
-use crate::restore::journal::{Journal, JournalEntry};
+use crate::restore::journal::Journal;
+use crate::restore::journals;
 use crate::restore::keeper::claim::{Claim, ClaimError, check_claim, claim, join};
 use crate::restore::keeper::client::{PIDFD, TALK, send};
 use crate::restore::keeper::control::{ControlSocket, Verb};
 use crate::restore::keeper::protocol::{FromKeeper, FromLauncher};
 use crate::restore::keeper::relay;
 use crate::restore::keeper::wait::{Asked, End, wait_for_context, wait_for_end};
-use crate::restore::lookup::Wait;
 use crate::restore::notify;
 use crate::restore::release;
 use crate::restore::running_guest;
@@ -208,9 +210,7 @@ fn take_files(
 /// Removes the entry, of which nothing is labelled yet, and says why: the pair is somebody's, or what is
 /// wrong.
 fn give_up(talk: Option<BorrowedFd<'_>>, path: &Path, why: Option<&SetupError>) {
-    if let Ok(journal) = Journal::open()
-        && journal.holds(path)
-    {
+    if let Some(journal) = journals::of_entry(path) {
         let _ = journal.remove(path);
     }
     match why {
@@ -264,11 +264,10 @@ impl<'a> Keeping<'a> {
         guest: Guest,
         claimed: Option<Claim>,
     ) -> Result<Self, SetupError> {
-        let journal = Journal::open().map_err(HoldError::from)?;
-        if !journal.holds(&path) {
+        let Some(journal) = journals::of_entry(&path) else {
             return Err(SetupError::NoEntry(path));
-        }
-        let entry = Journal::read(&path).map_err(HoldError::from)?;
+        };
+        let entry = journal.read(&path).map_err(HoldError::from)?;
         let context: Context = match entry.context.parse() {
             Ok(context) => context,
             Err(source) => return Err(SetupError::NoContext { path, source }),
@@ -298,7 +297,7 @@ impl<'a> Keeping<'a> {
         if guest == Guest::Running {
             claim(host, &context)?;
         }
-        let lock = EntryLock::take(&path);
+        let lock = EntryLock::take(&journal, &path);
         Ok(Self {
             host,
             talk,
@@ -343,18 +342,18 @@ impl<'a> Keeping<'a> {
                     }
                     Verb::Share => share::share_held(&mut self.hold, entry, &request),
                 }
-                self.lock.renew();
+                self.lock.renew(&self.journal);
                 return false;
             }
-            Asked::ToLeave => self.hold.check_no_other_holder(),
-            Asked::ForMore => {
-                Journal::read(&self.path)
-                    .map_err(HoldError::from)
-                    .and_then(|entry| {
-                        self.lock.renew();
-                        self.hold.grow(self.host, entry)
-                    })
-            }
+            Asked::ToLeave => self.hold.check_no_other_holder(self.host),
+            Asked::ForMore => self
+                .journal
+                .read(&self.path)
+                .map_err(HoldError::from)
+                .and_then(|entry| {
+                    self.lock.renew(&self.journal);
+                    self.hold.grow(self.host, entry)
+                }),
         };
         match &done {
             Ok(()) => send(self.talk, &FromKeeper::Ready.encode()),
@@ -376,7 +375,7 @@ impl<'a> Keeping<'a> {
         let mut failures = self.hold.put_back(self.host, Wait::Never);
         failures.extend(removed.err().map(|error| error.to_string()));
         failures.extend(self.write_back());
-        self.lock.renew();
+        self.lock.renew(&self.journal);
         if undo {
             report(self.talk, &failures);
         }
