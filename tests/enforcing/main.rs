@@ -21,6 +21,7 @@ mod errors;
 mod filesystems;
 mod guests;
 mod hostile;
+mod hostile_users;
 mod inherited;
 mod keeper;
 mod killed;
