@@ -66,6 +66,7 @@ fn record(path: PathBuf, class: Class, label: &str) -> Record {
         file_system: Some(77),
         tree: class == Class::Shared,
         class,
+        set_id: (class != Class::Content).then_some(0),
         original: "unconfined_u:object_r:user_home_t:s0".to_owned(),
         label: format!("system_u:object_r:{label}"),
     }

@@ -59,6 +59,9 @@ pub struct Identity {
     pub born: Option<u64>,
 }
 
+/// S_ISUID and S_ISGID of a file's mode; inode(7).
+pub const SET_ID: u32 = 0o6000;
+
 /// A file that was opened once, O_PATH, and is what it was checked to be from then on, whatever its path
 /// comes to mean.
 #[derive(Debug)]
@@ -74,6 +77,8 @@ pub struct Pinned {
     pub links: u64,
     /// Owner.
     pub uid: u32,
+    /// Which of [`SET_ID`] it had.
+    pub set_id: u32,
     /// Which device a node is (`st_rdev`).
     pub device: u64,
     real_path: OnceCell<PathBuf>,
@@ -184,6 +189,7 @@ fn look_at(fd: OwnedFd, path: &Path) -> io::Result<(Pinned, bool)> {
         },
         links: metadata.nlink(),
         uid: metadata.uid(),
+        set_id: metadata.mode() & SET_ID,
         device: metadata.rdev(),
         real_path: OnceCell::new(),
         fd: file.into(),

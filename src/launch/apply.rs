@@ -164,6 +164,7 @@ fn record(
         file_system: *file_system.or_insert_with(|| pinned.file_system()),
         tree: false,
         class,
+        set_id: (pinned.kind == Kind::File && class != Class::Content).then_some(pinned.set_id),
         original: original.to_string(),
         label: label.to_string(),
     }

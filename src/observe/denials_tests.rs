@@ -40,6 +40,7 @@ fn guest(pid: i32, level: &str, disk: &str, ino: u64) -> ConfinedGuest {
                 file_system: None,
                 tree: false,
                 class: Class::Exclusive,
+                set_id: None,
                 original: String::new(),
                 label: String::new(),
             },

@@ -59,6 +59,7 @@ fn guest(pid: i32, level: &str, resources: &[(&str, Class, &str, &str)]) -> Gues
                 file_system: None,
                 tree: false,
                 class: *class,
+                set_id: None,
                 original: "u:object_r:user_home_t:s0".to_owned(),
                 label: format!("u:object_r:{label}"),
             },

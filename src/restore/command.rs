@@ -388,6 +388,9 @@ impl Work<'_> {
         if let Some(owner) = owner {
             self.names.insert(owner, hold.names_left());
         }
+        for note in hold.notes() {
+            (self.tell)(FromKeeper::Line(note));
+        }
         let mut left = hold.left(&path, selected);
         let further: Vec<String> = failures
             .into_iter()

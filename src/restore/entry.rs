@@ -39,6 +39,9 @@ pub struct Record {
     pub tree: bool,
     /// What the guest used it for.
     pub class: Class,
+    /// Which of S_ISUID and S_ISGID its mode had (`st_mode`, inode(7)). None: nobody looked, and they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_id: Option<u32>,
     /// The label it had.
     pub original: String,
     /// The label it gets.

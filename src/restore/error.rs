@@ -97,6 +97,9 @@ pub enum PutBackError {
         /// Why.
         source: io::Error,
     },
+    /// It is setuid or setgid, and stays it.
+    #[error("cannot take off what the guest has made setuid or setgid: {0}")]
+    SetId(#[source] io::Error),
     /// Files below a directory, a message each.
     #[error("{}", .0.join("; "))]
     Tree(Vec<String>),

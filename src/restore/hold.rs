@@ -16,6 +16,7 @@ use crate::restore::journal::{Journal, JournalError};
 use crate::restore::lookup::{LockedFor, Lookup, LookupError, find, is_same, is_unused};
 use crate::restore::proof::{GuestFiles, Word, is_given};
 use crate::restore::record_labels::{ParsedLabels, RecordLabels};
+use crate::restore::set_id;
 use crate::restore::sweep::{MAX_NAMES, Settled, Sweep};
 use crate::selinux;
 use crate::text::escape::quoted;
@@ -38,6 +39,8 @@ pub struct Hold {
     /// Whether others have overlapping categories (`--share-level`).
     is_shared: bool,
     found: Vec<(Record, Lookup)>,
+    /// What was done beside putting labels back, a line each.
+    notes: Vec<String>,
 }
 
 /// What has been done so far.
@@ -73,6 +76,7 @@ impl Hold {
             categories,
             is_shared: false,
             found,
+            notes: Vec::new(),
         })
     }
 
@@ -110,6 +114,7 @@ impl Hold {
             categories,
             is_shared: false,
             found,
+            notes: Vec::new(),
         })
     }
 
@@ -264,6 +269,11 @@ impl Hold {
         failures
     }
 
+    /// Returns what was done beside putting labels back since this was asked, a line each.
+    pub fn notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
     /// Puts the label of one record back, unless the file is gone or in use.
     fn restore_one(
         &mut self,
@@ -317,7 +327,7 @@ impl Hold {
 
     /// Puts back the label of a file that is locked. Returns whether there was something to do.
     fn restore_locked(
-        &self,
+        &mut self,
         record: &Record,
         lock: &FileLock,
         labels: RecordLabels<'_>,
@@ -325,6 +335,8 @@ impl Hold {
         let now = selinux::label_of_fd(lock.as_fd())?;
         let ours = now.is_some_and(|now| self.is_ours(record, &now, labels));
         if ours {
+            self.notes
+                .extend(set_id::take_off_recorded(record, lock.file())?);
             selinux::set_label_of_fd(lock.as_fd(), labels.original)
                 .map_err(|error| PutBackError::set(labels.original, error))?;
         }
@@ -359,6 +371,7 @@ impl Hold {
                 owner: self.word.owner(),
                 settled,
                 left: &mut self.names,
+                notes: &mut self.notes,
             };
             let failures = sweep.run(pinned);
             if !failures.is_empty() {
@@ -520,6 +533,7 @@ mod tests {
             file_system: None,
             tree: false,
             class: Class::Exclusive,
+            set_id: None,
             original: "u:object_r:user_home_t:s0".to_owned(),
             label: "u:object_r:svirt_image_t:s0:c1,c2".to_owned(),
         });

@@ -24,6 +24,7 @@ fn entry() -> JournalEntry {
             file_system: Some(7),
             tree: false,
             class: Class::Exclusive,
+            set_id: None,
             original: "u:object_r:user_home_t:s0".to_owned(),
             label: "u:object_r:svirt_image_t:s0:c1,c2".to_owned(),
         });

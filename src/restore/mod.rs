@@ -9,6 +9,7 @@
 //! * `lookup`, `file_lock`, `hold`, `record_labels`, `sweep`, `error`: finding and locking recorded files, and
 //!   putting their labels back
 //! * `proof`: what another user's entry may have changed
+//! * `set_id`: what a guest made setuid
 //! * `running_guest`, `wanted`: guests and files by what a person calls them
 //! * `release`, `share`: giving files back, or sharing them, while the guest runs
 //! * `command`: `svirt-exec restore`
@@ -32,6 +33,7 @@ mod proof;
 mod record_labels;
 mod release;
 pub(crate) mod running_guest;
+mod set_id;
 mod share;
 mod sweep;
 mod wanted;

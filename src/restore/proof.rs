@@ -107,6 +107,7 @@ mod tests {
             },
             file_system: None,
             tree: false,
+            set_id: None,
             class,
             original: original.to_string(),
             label: given.to_string(),

@@ -113,6 +113,9 @@ pub fn release_held(
         return request.close(false);
     }
     let mut left = hold.put_back_some(host, Wait::Never, &wanted, &mut || ());
+    for note in hold.notes() {
+        request.say(&FromKeeper::Line(note));
+    }
     if left.is_empty() {
         left = hold.left(entry, &wanted);
     }

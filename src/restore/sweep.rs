@@ -20,6 +20,7 @@ use crate::host::{Files, RealHost};
 use crate::model::label::{Categories, Context};
 use crate::restore::entry::Record;
 use crate::restore::lookup::{Lookup, is_same};
+use crate::restore::set_id;
 use crate::text::escape::quoted;
 
 /// Directories that are open at a time, from the one where the way began down: a launch hands over no deeper
@@ -29,7 +30,7 @@ const MAX_OPEN: usize = 128;
 /// Directories that wait. A chain of any depth needs one at a time.
 const MAX_WAITING: usize = 256;
 
-/// Failures that are said one by one.
+/// Failures that are said one by one, and files that were setuid.
 const MAX_FAILURES: usize = 100;
 
 /// Names looked at in all trees of one user's guests that have ended, by root: a minute's work.
@@ -90,6 +91,8 @@ pub struct Sweep<'a> {
     pub settled: &'a Settled,
     /// How many names are looked at still.
     pub left: &'a mut usize,
+    /// Where is noted what the guest had made setuid, a line each.
+    pub notes: &'a mut Vec<String>,
 }
 
 impl Sweep<'_> {
@@ -202,7 +205,7 @@ impl Sweep<'_> {
     }
 
     /// Gives `entry` the type and user of the directory it is in, if it carries just these categories.
-    fn put_back(&self, entry: &Pinned, parent: &Context) -> io::Result<()> {
+    fn put_back(&mut self, entry: &Pinned, parent: &Context) -> io::Result<()> {
         let it = entry.identity;
         if [&self.settled.files, &self.settled.nodes]
             .iter()
@@ -221,6 +224,12 @@ impl Sweep<'_> {
                 "it belongs to user {}, and the entry to user {owner}",
                 entry.uid
             )));
+        }
+        if entry.kind == Kind::File {
+            let taken = set_id::take_off(&entry.proc_path(), 0)?;
+            if self.notes.len() < MAX_FAILURES {
+                self.notes.extend(set_id::note(&entry.path, taken));
+            }
         }
         let mut new = label.with_type(&parent.type_).bare();
         new.user.clone_from(&parent.user);
