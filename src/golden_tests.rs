@@ -149,6 +149,7 @@ fn plan() -> Plan {
         accelerator: Accelerator::Kvm,
         labels: Some(GuestLabels::new(&types, "s0:c7,c900".parse().unwrap())),
         becomes: None,
+        chroots: false,
         runtime: Some("/run/svirt-exec/web".into()),
         steps: vec![
             step(

@@ -311,6 +311,7 @@ fn planned(host: &Fake, args: &[&str], relabel: Relabel) -> Plan {
     );
     Plan {
         becomes: None,
+        chroots: false,
         runtime: None,
         program: PathBuf::from(program),
         accelerator: Accelerator::Kvm,

@@ -236,6 +236,7 @@ fn decide(
         accelerator: Accelerator::None,
         labels: Some(labels),
         becomes: None,
+        chroots: false,
         runtime: None,
         steps,
         warnings,

@@ -78,7 +78,13 @@ fn dispensable(case: &Case<'_>) -> Option<String> {
 /// What QEMU and its libraries try at their start and can do without: class, type and name of the
 /// object (an empty one stands for any), and what it is for.
 const DISPENSABLE: [(&str, &str, &str, &str); 4] = [
-    ("anon_inode", "", "", "io_uring and userfaultfd"),
+    (
+        "anon_inode",
+        "",
+        "",
+        "io_uring; and userfaultfd, which postcopy-ram and background-snapshot need: setsebool -P \
+         svirt_launcher_use_userfaultfd on",
+    ),
     ("dir", "sysctl_vm_t", "", "the kernel's settings for memory"),
     (
         "file",
@@ -165,6 +171,11 @@ fn by_class(case: &Case<'_>) -> String {
         "dir" => "move the file to a directory that guests may use, such as \
                   /var/lib/libvirt/images, or name a directory where guests may make files"
             .to_owned(),
+        "capability" if case.denial.asks_for("net_bind_service") => {
+            "take a port from 1024 on, and lead connections to it (hostfwd=tcp::8080-:80): no guest has \
+             the host's lower ones, unless a module says so, as svirt-exec_selinux(8) shows"
+                .to_owned()
+        }
         "sock_file" | "unix_stream_socket" => {
             "its server decides its label: serve it from a directory labelled for guests, or start \
              the server in a domain that guests may connect to"

@@ -15,7 +15,9 @@ use crate::model::label::Context;
 use crate::model::resource::{Access, HostDevice};
 use crate::plan::create;
 use crate::plan::step::{Action, Plan, Step};
-use crate::selinux::advice::{boolean_for, device_boolean, giving_type, not_an_image};
+use crate::selinux::advice::{
+    boolean_for, device_boolean, giving_type, not_an_image, not_searchable, opened_by,
+};
 use crate::selinux::names::LOAD;
 use crate::text::escape::{quoted, shell_word};
 use crate::text::message::Message;
@@ -89,6 +91,7 @@ pub fn guest(host: &dyn Host, plan: &Plan) -> io::Result<Vec<Message>> {
     };
     let mut failures = Vec::new();
     failures.extend(guest.change_of_user()?);
+    failures.extend(guest.change_of_root()?);
     for step in &plan.steps {
         failures.extend(guest.tap(step)?);
     }
@@ -138,6 +141,18 @@ impl GuestCheck<'_> {
         }))
     }
 
+    /// Asks whether QEMU may change its root directory (`-run-with chroot=`).
+    fn change_of_root(&self) -> io::Result<Option<Message>> {
+        if !self.plan.chroots {
+            return Ok(None);
+        }
+        let clause = self.refused(self.process, "capability", &["sys_chroot"])?;
+        let remedy = "setsebool -P svirt_launcher_change_user on, or leave it out";
+        let problem =
+            |clause| format!("QEMU will not be allowed to change its root directory: {clause}");
+        Ok(clause.map(|clause| Message::new(problem(clause), remedy)))
+    }
+
     /// Asks whether QEMU may open a tap device. An interface is made (`selinux_tun_dev_create`,
     /// drivers/net/tun.c in Linux) or, if it exists, joined (`selinux_tun_dev_open`). For that its
     /// maker's label counts, too, which is left to the kernel.
@@ -181,7 +196,8 @@ impl GuestCheck<'_> {
             let advice = match (&step.label, &step.fixed) {
                 (Some(_), _) => "the policy's image type does not suit it".to_owned(),
                 (None, Some(why)) => without_label(why, label),
-                (None, None) => advice(resource.kind, resource.access).to_owned(),
+                (None, None) => opened_by(&label.type_)
+                    .unwrap_or_else(|| advice(resource.kind, resource.access).to_owned()),
             };
             Message::new(
                 format!(
@@ -264,11 +280,7 @@ impl GuestCheck<'_> {
                         "QEMU will not be allowed to pass through {} ({origin}): {clause}",
                         quoted(directory.as_os_str())
                     ),
-                    format!(
-                        "move the file to a directory that guests may search, such as \
-                         /var/lib/libvirt/images, or give the directory such a type: {}",
-                        giving_type("virt_image_t", &directory)
-                    ),
+                    not_searchable(&label.type_, &directory),
                 ));
             }
         }

@@ -60,6 +60,8 @@ pub struct Plan {
     pub labels: Option<GuestLabels>,
     /// The user whom QEMU is to become (`-run-with user=`).
     pub becomes: Option<OsString>,
+    /// Whether QEMU changes its root directory (`-run-with chroot=`).
+    pub chroots: bool,
     /// The guest's own directory (`--runtime-dir`).
     pub runtime: Option<PathBuf>,
     /// Every resource.

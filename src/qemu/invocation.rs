@@ -97,6 +97,8 @@ pub struct Invocation {
     pub daemonize: bool,
     /// `-run-with user=` or `-runas`.
     pub run_as: Option<OsString>,
+    /// Whether it changes its root directory (`-run-with chroot=`, `-chroot`).
+    pub chroots: bool,
     /// Warnings, sorted by word.
     pub warnings: Vec<Diagnostic>,
     /// What no table knows, so that nothing is labelled for it, sorted by word. Each is a warning,

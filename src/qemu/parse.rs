@@ -66,6 +66,7 @@ pub fn parse(
             .collect(),
         daemonize: options.iter().any(|option| option.name == "daemonize"),
         run_as: run_as(&options),
+        chroots: chroots(&options),
         warnings,
         unknown,
         errors,
@@ -102,6 +103,13 @@ fn last_key<'a>(options: &'a [ParsedOption], name: &str, key: &str) -> Option<&'
         .filter(|option| option.name == name)
         .filter_map(|option| option.text(key))
         .next_back()
+}
+
+/// Tells whether QEMU changes its root directory.
+fn chroots(options: &[ParsedOption]) -> bool {
+    options.iter().any(|option| {
+        option.name == "chroot" || option.name == "run-with" && option.text("chroot").is_some()
+    })
 }
 
 /// Returns the user that QEMU becomes: the last of `-run-with user=` and `-runas`.

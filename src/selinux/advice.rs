@@ -6,8 +6,9 @@ use std::path::Path;
 
 use crate::text::escape::shell_word;
 
-/// Booleans that open a type to guests: the tunables of virt.te in refpolicy and in Fedora's policy.
-const BOOLEANS: [(&str, &str); 9] = [
+/// Booleans that open a type to guests: the tunables of virt.te in refpolicy and in Fedora's policy, and
+/// those of the svirt_launcher module.
+const BOOLEANS: [(&str, &str); 11] = [
     ("nfs_t", "virt_use_nfs"),
     ("cifs_t", "virt_use_samba"),
     ("fusefs_t", "virt_use_fusefs"),
@@ -15,15 +16,18 @@ const BOOLEANS: [(&str, &str); 9] = [
     ("usb_device_t", "virt_use_usb"),
     ("sysfs_t", "virt_use_sysfs"),
     ("vfio_device_t", "virt_use_vfio"),
-    ("tty_device_t", "virt_use_comm"),
+    ("tty_device_t", "svirt_launcher_use_serial"),
+    ("boot_t", "svirt_launcher_read_boot"),
+    ("modules_object_t", "svirt_launcher_read_boot"),
     ("evdev_device_t", "virt_use_evdev"),
 ];
 
 /// Booleans of the svirt_launcher module that let the launcher give devices of a type to guests.
-const DEVICE_BOOLEANS: [(&str, &str); 5] = [
+const DEVICE_BOOLEANS: [(&str, &str); 6] = [
     ("fixed_disk_device_t", "svirt_launcher_use_fixed_disks"),
     ("removable_device_t", "svirt_launcher_use_removable"),
     ("tun_tap_device_t", "svirt_launcher_use_macvtap"),
+    ("tty_device_t", "svirt_launcher_use_serial"),
     ("vfio_device_t", "svirt_launcher_use_vfio"),
     ("usb_device_t", "svirt_launcher_use_usb"),
 ];
@@ -75,6 +79,26 @@ pub fn not_an_image(path: &Path) -> String {
          directory, or give it an image's type: {}",
         giving_type("virt_image_t", path)
     )
+}
+
+/// Returns the remedy for a file of a type that a boolean opens to guests.
+pub fn opened_by(type_: &str) -> Option<String> {
+    boolean_for(type_).map(|boolean| format!("setsebool -P {boolean} on, or make a copy"))
+}
+
+/// Returns the remedy for a directory that guests may not pass through.
+pub fn not_searchable(type_: &str, directory: &Path) -> String {
+    match boolean_for(type_) {
+        Some(boolean) => format!(
+            "setsebool -P {boolean} on, or copy the file to a directory that guests may search, such as \
+             /var/lib/libvirt/images"
+        ),
+        None => format!(
+            "move the file to a directory that guests may search, such as /var/lib/libvirt/images, or \
+             give the directory such a type: {}",
+            giving_type("virt_image_t", directory)
+        ),
+    }
 }
 
 #[cfg(test)]
