@@ -256,6 +256,13 @@ pub struct Launch {
     /// other file systems not entered. May be given several times.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub label_tree: Vec<PathBuf>,
+    /// Accept what the header of DISK names now, and remember it
+    ///
+    /// The header of a disk is its guest's to write. One that names a backing file which it did not name
+    /// when a guest had the disk last is refused, and so is a data file that nothing but a header names.
+    /// May be given several times.
+    #[arg(long, value_name = "DISK", value_hint = ValueHint::FilePath)]
+    pub accept_chain: Vec<PathBuf>,
     /// Let no other guest read what only this one reads
     ///
     /// Read-only disks, kernels and the like that are the caller's own files and no guest can read

@@ -112,6 +112,9 @@ fn plan(json: bool, options: &Launch, environment: &[CString]) -> Result<u8, Ref
         println(&report::json(&plan)?);
     } else {
         println(report::text(&plan).trim_end());
+        for note in &plan.notes {
+            say(format_args!("note: {note}"));
+        }
         for warning in plan.warnings.iter().chain(&plan.obstacles) {
             say(format_args!("warning: {warning}"));
         }

@@ -317,6 +317,7 @@ fn planned(host: &Fake, args: &[&str], relabel: Relabel) -> Plan {
         accelerator: Accelerator::Kvm,
         labels: Some(labels),
         steps,
+        notes: Vec::new(),
         warnings,
         errors,
         obstacles,

@@ -77,7 +77,7 @@ _svirt__exec() {
 
     case "${cmd}" in
         svirt__exec)
-            opts="-V -v -h --version --config --name --mcs-range --level --label --share-level --no-relabel --no-restore --label-tree --private-content --runtime-dir --preflight --strict --allow-unconfined --verbose --help plan attach detach restore list verify denials doctor help"
+            opts="-V -v -h --version --config --name --mcs-range --level --label --share-level --no-relabel --no-restore --label-tree --accept-chain --private-content --runtime-dir --preflight --strict --allow-unconfined --verbose --help plan attach detach restore list verify denials doctor help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -107,6 +107,21 @@ _svirt__exec() {
                     COMPREPLY=()
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --accept-chain)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
                     fi
                     return 0
                     ;;
@@ -340,7 +355,7 @@ _svirt__exec() {
             return 0
             ;;
         svirt__exec__subcmd__plan)
-            opts="-v -h --json --config --name --mcs-range --level --label --share-level --no-relabel --no-restore --label-tree --private-content --runtime-dir --preflight --strict --allow-unconfined --verbose --help"
+            opts="-v -h --json --config --name --mcs-range --level --label --share-level --no-relabel --no-restore --label-tree --accept-chain --private-content --runtime-dir --preflight --strict --allow-unconfined --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -370,6 +385,21 @@ _svirt__exec() {
                     COMPREPLY=()
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --accept-chain)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
                     fi
                     return 0
                     ;;
@@ -430,7 +460,7 @@ _svirt_exec_words() {
                 at=$next
                 break
                 ;;
-            --config | --label | --label-tree | --level | --log | --mcs-range | --name | --preflight | --since | --trust-user)
+            --accept-chain | --config | --label | --label-tree | --level | --log | --mcs-range | --name | --preflight | --since | --trust-user)
                 if [[ ${COMP_WORDS[next]} == '=' ]]; then
                     [[ $cur != '=' ]] || cur=''
                     ((next == COMP_CWORD)) || next=$((next + 1))

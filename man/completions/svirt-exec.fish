@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_svirt_exec_global_optspecs
-    string join \n V/version config= name= mcs-range= level= label= share-level no-relabel no-restore label-tree= private-content runtime-dir preflight= strict allow-unconfined v/verbose h/help
+    string join \n V/version config= name= mcs-range= level= label= share-level no-relabel no-restore label-tree= accept-chain= private-content runtime-dir preflight= strict allow-unconfined v/verbose h/help
 end
 
 function __fish_svirt_exec_needs_command
@@ -30,6 +30,7 @@ complete -c svirt-exec -n "__fish_svirt_exec_needs_command" -l mcs-range -d 'Dra
 complete -c svirt-exec -n "__fish_svirt_exec_needs_command" -l level -d 'Use this level instead of drawing one, e.g. s0:c1,c2' -r
 complete -c svirt-exec -n "__fish_svirt_exec_needs_command" -l label -d 'Run the guest as exactly this, e.g. system_u:system_r:svirt_t:s0:c1,c2' -r
 complete -c svirt-exec -n "__fish_svirt_exec_needs_command" -l label-tree -d 'Hand a directory over to the guest, with all that is in it' -r -f -a "(__fish_complete_directories)"
+complete -c svirt-exec -n "__fish_svirt_exec_needs_command" -l accept-chain -d 'Accept what the header of DISK names now, and remember it' -r -F
 complete -c svirt-exec -n "__fish_svirt_exec_needs_command" -l preflight -d 'What to do when the policy will refuse QEMU something (default: refuse)' -r -f -a "refuse\t'Say it and do not launch'
 warn\t'Say it and launch'
 off\t'Do not ask'"
@@ -58,6 +59,7 @@ complete -c svirt-exec -n "__fish_svirt_exec_using_subcommand plan" -l mcs-range
 complete -c svirt-exec -n "__fish_svirt_exec_using_subcommand plan" -l level -d 'Use this level instead of drawing one, e.g. s0:c1,c2' -r
 complete -c svirt-exec -n "__fish_svirt_exec_using_subcommand plan" -l label -d 'Run the guest as exactly this, e.g. system_u:system_r:svirt_t:s0:c1,c2' -r
 complete -c svirt-exec -n "__fish_svirt_exec_using_subcommand plan" -l label-tree -d 'Hand a directory over to the guest, with all that is in it' -r -f -a "(__fish_complete_directories)"
+complete -c svirt-exec -n "__fish_svirt_exec_using_subcommand plan" -l accept-chain -d 'Accept what the header of DISK names now, and remember it' -r -F
 complete -c svirt-exec -n "__fish_svirt_exec_using_subcommand plan" -l preflight -d 'What to do when the policy will refuse QEMU something (default: refuse)' -r -f -a "refuse\t'Say it and do not launch'
 warn\t'Say it and launch'
 off\t'Do not ask'"

@@ -16,6 +16,7 @@ use crate::host::pinned::Kind;
 use crate::host::sysfs::SysRoot;
 use crate::host::{Policy, Processes, RealHost};
 use crate::launch::apply;
+use crate::launch::chains;
 use crate::launch::planning;
 use crate::launch::prepare;
 use crate::launch::share_content;
@@ -69,6 +70,9 @@ pub fn attach(options: &Attached, class: Class) -> Result<u8, Refusal> {
     let keeper = write_down(&host, &guest, &plan, &own)?;
     let change = || -> Result<(), Refusal> {
         apply::check_unchanged(&host, &plan)?;
+        // Before the guest may write there.
+        let (cwd, system) = (std::env::current_dir()?, SysRoot::host());
+        chains::remember_attached(&host, &plan.steps, &context_in(&cwd, &system))?;
         apply::set_labels(&host, &plan)
     };
     if let Err(refusal) = change() {
@@ -195,6 +199,16 @@ fn requests(paths: &[PathBuf], class: Class) -> Vec<Request> {
         .collect()
 }
 
+/// Returns where paths that are attached are looked up.
+fn context_in<'a>(cwd: &'a Path, system: &'a SysRoot) -> CollectContext<'a> {
+    CollectContext {
+        cwd,
+        program: Path::new("/"),
+        data_dirs: &[],
+        system,
+    }
+}
+
 /// Decides which label each path gets.
 fn decide(
     host: &RealHost,
@@ -203,12 +217,8 @@ fn decide(
     paths: &[PathBuf],
     class: Class,
 ) -> Result<Plan, Refusal> {
-    let context = CollectContext {
-        cwd: &std::env::current_dir()?,
-        program: Path::new("/"),
-        data_dirs: &[],
-        system: &SysRoot::host(),
-    };
+    let (cwd, system) = (std::env::current_dir()?, SysRoot::host());
+    let context = context_in(&cwd, &system);
     let mut collected = collect::collect(host, requests(paths, class), &[], &context);
     let types = domain::types_of(host, &guest.context)?;
     let labels = GuestLabels::new(&types, guest.context.level());
@@ -239,6 +249,7 @@ fn decide(
         chroots: false,
         runtime: None,
         steps,
+        notes: Vec::new(),
         warnings,
         errors,
         obstacles,

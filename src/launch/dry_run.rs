@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::cli::{Launch, Preflight};
 use crate::host::{Policy, ProcessLabels, Processes, RealHost};
+use crate::launch::chains::Chains;
 use crate::launch::exec::QemuProgram;
 use crate::launch::planning::{self, Reading};
 use crate::launch::settings;
@@ -38,6 +39,7 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
     // Every resource is held open while the plan is made.
     sys::raise_descriptor_limit();
     let mut collected = planning::collect_resources(&host, &program, &mut reading)?;
+    let judged = Chains::of(&host, options)?.judge(&collected);
     planning::warn_of_unread_headers(&mut collected);
     step.tell(format_args!("looked at what it names"));
     let mut problems: Vec<Message> = Vec::new();
@@ -63,6 +65,8 @@ pub fn plan(options: &Launch, environment: &[CString]) -> Result<Plan, Refusal> 
         planning::relabelling(options),
         &processes,
     )?;
+    plan.notes = judged.notes;
+    plan.errors.extend(judged.errors);
     plan.obstacles.append(&mut problems);
     // At a launch its keeper looks, which opens every file anyway, to lock it.
     let mut in_use = in_use::by_other_qemus(&host, &plan.steps);

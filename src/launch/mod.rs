@@ -5,6 +5,7 @@
 //! * `run`: the launch, in the order in which it happens
 //! * `settings`: options that stand in the environment and in the file of `--config`
 //! * `config_text`, `planning`, `dry_run`: from the words of a line to a plan, and `svirt-exec plan`
+//! * `chains`: what image headers name, against what is remembered of the disks
 //! * `prepare`: everything that is decided before the first change
 //! * `share_content`: content that another guest keeps private
 //! * `apply`: the steps that change the host
@@ -14,6 +15,7 @@
 
 mod apply;
 pub(crate) mod attach;
+mod chains;
 mod config_text;
 pub mod dry_run;
 pub(crate) mod exec;

@@ -12,8 +12,10 @@ use crate::cli::Launch;
 use crate::host::runtime_dir;
 use crate::host::sysfs::SysRoot;
 use crate::host::{Files, Host, ProcessLabels, Processes, RealHost};
+use crate::launch::chains::Chains;
 use crate::launch::config_text::read_text;
 use crate::launch::exec::QemuProgram;
+use crate::model::chain::{Chain, DiskKey};
 use crate::model::label::{Context, Level};
 use crate::plan::collect;
 use crate::plan::create;
@@ -287,6 +289,7 @@ pub fn make_plan(
         chroots: invocation.chroots,
         runtime: own,
         steps,
+        notes: Vec::new(),
         warnings,
         errors,
         obstacles,
@@ -339,16 +342,18 @@ pub fn warn_of_unread_headers(collected: &mut Collected) {
     }
 }
 
-/// Makes the plan for what the headers of block devices name, which can be read now.
+/// Makes the plan for what the headers of block devices name, which can be read now. Returns also what is to
+/// be remembered of them.
 ///
 /// # Errors
-/// Those of listing the host's processes.
+/// Headers that name what they did not when a guest had them last, and those of listing the host's processes.
 pub fn plan_device_chains(
     host: &RealHost,
     plan: &Plan,
     deferred: Vec<DeferredHeader>,
     cwd: &Path,
-) -> Result<Plan, Refusal> {
+    chains: &Chains,
+) -> Result<(Plan, Vec<(DiskKey, Chain)>), Refusal> {
     let known: Vec<&Resource> = plan.steps.iter().map(|step| &step.resource).collect();
     let context = CollectContext {
         cwd,
@@ -357,6 +362,10 @@ pub fn plan_device_chains(
         system: &SysRoot::host(),
     };
     let collected = collect::collect_device_chains(host, deferred, &known, &context);
+    let judged = chains.judge(&collected);
+    if !judged.errors.is_empty() {
+        return Err(Refusal::new(judged.errors));
+    }
     let labels = plan.labels.as_ref();
     let processes = host.processes()?;
     let Decision {
@@ -365,7 +374,7 @@ pub fn plan_device_chains(
         errors,
         obstacles,
     } = decide_labels(host, collected, labels, Relabel::Yes, &processes);
-    Ok(Plan {
+    let plan = Plan {
         program: plan.program.clone(),
         accelerator: plan.accelerator,
         labels: plan.labels.clone(),
@@ -373,8 +382,10 @@ pub fn plan_device_chains(
         chroots: false,
         runtime: plan.runtime.clone(),
         steps,
+        notes: judged.notes,
         warnings,
         errors,
         obstacles,
-    })
+    };
+    Ok((plan, judged.chains))
 }

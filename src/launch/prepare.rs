@@ -14,12 +14,15 @@ use crate::host::pinned::Pinned;
 use crate::host::process_labels::INCOMPLETE;
 use crate::host::{ProcessLabels, Processes, RealHost};
 use crate::launch::apply;
+use crate::launch::chains::Chains;
 use crate::launch::exec::QemuProgram;
 use crate::launch::inherited_fds;
 use crate::launch::planning::{self, Reading};
 use crate::launch::share_content;
+use crate::model::chain::{Chain, DiskKey};
 use crate::model::label::{Categories, Context, Level};
 use crate::plan::preflight::{self, Privilege};
+use crate::plan::remembered::Judgement;
 use crate::plan::resource::{Collected, DeferredHeader};
 use crate::plan::step::{Action, Plan};
 use crate::restore::journal::{Journal, JournalError};
@@ -71,6 +74,10 @@ pub struct Prepared {
     pub deferred: Vec<DeferredHeader>,
     /// QEMU's working directory.
     pub cwd: PathBuf,
+    /// What is known of disks.
+    pub chains: Chains,
+    /// What is to be known of them at the next launch.
+    pub remembered: Vec<(DiskKey, Chain)>,
 }
 
 /// Which process looks whether the pair that was drawn is somebody's.
@@ -125,10 +132,8 @@ impl Launcher<'_> {
         look: Look,
     ) -> Result<Option<Prepared>, Refusal> {
         let (host, step) = (self.host, self.step);
-        let mut collected = planning::collect_resources(host, self.program, &mut reading)?;
-        if self.options.no_relabel {
-            planning::warn_of_unread_headers(&mut collected);
-        }
+        let chains = Chains::of(host, self.options)?;
+        let (mut collected, judged) = self.collect(&mut reading, &chains)?;
         let deferred = std::mem::take(&mut collected.deferred);
         let cwd = reading.cwd.clone();
         let level = planning::chosen_level(self.options, self.own)?;
@@ -145,7 +150,7 @@ impl Launcher<'_> {
         }
         let name = reading.name.clone();
         let directory = reading.directory.clone();
-        let plan = planning::make_plan(
+        let mut plan = planning::make_plan(
             host,
             self.program,
             reading,
@@ -154,6 +159,7 @@ impl Launcher<'_> {
             planning::relabelling(self.options),
             processes,
         )?;
+        plan.notes = judged.notes;
         let repairs = self.check(&plan, &context)?;
         let changes = plan.steps.iter().filter(|s| s.action != Action::None);
         step.tell(format_args!("decided: {} labels to set", changes.count()));
@@ -173,7 +179,29 @@ impl Launcher<'_> {
             repairs,
             deferred,
             cwd,
+            chains,
+            remembered: judged.chains,
         }))
+    }
+
+    /// Looks at everything that the line names, and judges the headers of its images before anything is done
+    /// with what those name: private content is shared on the way to a plan.
+    fn collect(
+        &self,
+        reading: &mut Reading,
+        chains: &Chains,
+    ) -> Result<(Collected, Judgement), Refusal> {
+        let mut collected = planning::collect_resources(self.host, self.program, reading)?;
+        if self.options.no_relabel {
+            planning::warn_of_unread_headers(&mut collected);
+        }
+        let mut judged = chains.judge(&collected);
+        if judged.errors.is_empty() {
+            return Ok((collected, judged));
+        }
+        // With what else no host would launch.
+        collected.errors.append(&mut judged.errors);
+        Err(Refusal::new(collected.errors))
     }
 
     /// Tells the keeper whose pair it is to watch, and returns the processes that carry categories.
@@ -282,9 +310,7 @@ impl Launcher<'_> {
 
     /// Asks about everything that will be done; refuses with every failure at once.
     fn check(&self, plan: &Plan, context: &Context) -> Result<inherited_fds::Repairs, Refusal> {
-        for warning in &plan.warnings {
-            say(format_args!("warning: {warning}"));
-        }
+        say_all(plan);
         let mut repairs = inherited_fds::inspect(self.host, context)?;
         let mut refused = self.failures(plan, context)?;
         refused.append(&mut repairs.failures);
@@ -315,6 +341,16 @@ impl Launcher<'_> {
             }
         }
         Ok(failures)
+    }
+}
+
+/// Says what the caller should know of a plan.
+pub fn say_all(plan: &Plan) {
+    for note in &plan.notes {
+        say(format_args!("note: {note}"));
+    }
+    for warning in &plan.warnings {
+        say(format_args!("warning: {warning}"));
     }
 }
 

@@ -22,7 +22,7 @@ use crate::launch::apply;
 use crate::launch::exec::QemuProgram;
 use crate::launch::inherited_fds;
 use crate::launch::planning;
-use crate::launch::prepare::{Launcher, Prepared, privilege, start_keeper, stop_or_warn};
+use crate::launch::prepare::{Launcher, Prepared, privilege, say_all, start_keeper, stop_or_warn};
 use crate::launch::settings;
 use crate::model::label::Context;
 use crate::plan::preflight;
@@ -142,6 +142,7 @@ impl Launcher<'_> {
             }
         }
         step.tell(format_args!("set the labels"));
+        prepared.chains.remember(&prepared.remembered)?;
         let repairs = std::mem::take(&mut prepared.repairs);
         let replacements = repairs.apply(host, self.own, &prepared.context)?;
         inherited_fds::place(&replacements)?;
@@ -165,10 +166,15 @@ impl Launcher<'_> {
         let Some(keeper) = prepared.keeper.as_mut().filter(|_| !deferred.is_empty()) else {
             return Ok(());
         };
-        let further = planning::plan_device_chains(host, &prepared.plan, deferred, &prepared.cwd)?;
-        for warning in &further.warnings {
-            say(format_args!("warning: {warning}"));
-        }
+        let (further, mut remembered) = planning::plan_device_chains(
+            host,
+            &prepared.plan,
+            deferred,
+            &prepared.cwd,
+            &prepared.chains,
+        )?;
+        prepared.remembered.append(&mut remembered);
+        say_all(&further);
         stop_or_warn(self.failures(&further, &prepared.context)?, self.mode)?;
         let more = apply::records(&further.steps);
         apply::prepare_more(more, keeper, "what a disk's header names")?;

@@ -78,6 +78,7 @@ fn over(above: Launch, below: Launch) -> Launch {
         no_relabel: above.no_relabel || below.no_relabel,
         no_restore: above.no_restore || below.no_restore,
         label_tree: [above.label_tree, below.label_tree].concat(),
+        accept_chain: [above.accept_chain, below.accept_chain].concat(),
         private_content: above.private_content || below.private_content,
         runtime_dir: above.runtime_dir || below.runtime_dir,
         preflight: above.preflight.or(below.preflight),

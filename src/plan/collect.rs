@@ -11,8 +11,10 @@ use crate::host::devices::{self, Nodes, Problem};
 use crate::host::io_error::explain;
 use crate::host::pinned::{Identity, Kind, Pinned};
 use crate::model::resource::{Access, Class, HostDevice, Request, Target};
+use crate::plan::disk_key;
 use crate::plan::image_chain;
 use crate::plan::label_tree;
+use crate::plan::remembered;
 use crate::plan::resource::{CollectContext, Collected, DeferredHeader, QueuedRequest, Resource};
 use crate::text::escape::{escaped, quoted};
 use crate::text::message::Message;
@@ -51,9 +53,11 @@ pub fn collect(
     walk(host, queue, context, &mut seen, &mut out);
     for tree in trees {
         match label_tree::collect(host, context.cwd, tree, &mut out) {
-            Ok(found) => found
-                .into_iter()
-                .for_each(|resource| add(resource, &mut seen, &mut out)),
+            Ok(found) => found.into_iter().for_each(|resource| {
+                let stated = disk_key::chain_file(context.system, &resource);
+                out.stated.extend(stated);
+                add(resource, &mut seen, &mut out);
+            }),
             Err(error) => out.errors.push(error),
         }
     }
@@ -68,7 +72,14 @@ pub fn collect_device_chains(
     known: &[&Resource],
     context: &CollectContext<'_>,
 ) -> Collected {
-    let mut out = Collected::default();
+    let mut out = Collected {
+        // Whatever names it, the guest has it.
+        stated: known
+            .iter()
+            .filter_map(|resource| disk_key::chain_file(context.system, resource))
+            .collect(),
+        ..Collected::default()
+    };
     let known: BTreeMap<Identity, &Resource> = known
         .iter()
         .filter_map(|resource| Some((resource.pinned.as_ref()?.identity, *resource)))
@@ -80,7 +91,7 @@ pub fn collect_device_chains(
         {
             let DeferredHeader { pending, image, .. } = &device;
             queue.extend(image_chain::read(
-                host, pending, image, resource, pinned, &mut out,
+                host, pending, image, resource, pinned, context, &mut out,
             ));
         }
     }
@@ -109,18 +120,20 @@ fn walk(
     while let Some(mut pending) = queue.pop_front() {
         if let Target::Device(device) = &pending.request.target {
             for resource in find_device(host, device, &pending.request, context, out) {
+                attribute(&resource, &pending.above, context, out);
                 add(resource, seen, out);
             }
             continue;
         }
         let image = pending.request.image.take();
         let resource = look(host, &pending.request, context, out);
+        attribute(&resource, &pending.above, context, out);
         let found = match (image, &resource.pinned, resource.fd) {
             (Some(image), Some(pinned), _) => {
-                image_chain::follow(host, pending, image, &resource, pinned, out)
+                image_chain::follow(host, pending, image, &resource, pinned, context, out)
             }
             (Some(image), None, Some(fd)) => {
-                image_chain::follow_descriptor(host, pending, image, &resource, fd, out)
+                image_chain::follow_descriptor(host, pending, image, &resource, fd, context, out)
             }
             _ => Vec::new(),
         };
@@ -129,6 +142,35 @@ fn walk(
             queue.push_front(next);
         }
         add(resource, seen, out);
+    }
+}
+
+/// Notes which headers name a resource: those of the images `above` it, of which the last one does itself.
+/// Without any, the line names it.
+fn attribute(
+    resource: &Resource,
+    above: &[Identity],
+    context: &CollectContext<'_>,
+    out: &mut Collected,
+) {
+    let Some(file) = disk_key::chain_file(context.system, resource) else {
+        return;
+    };
+    let Some((direct, further)) = above.split_last() else {
+        out.stated.push(file);
+        return;
+    };
+    // The last that was read: an image may be named twice.
+    let mut headers = out.headers.iter_mut().rev();
+    if let Some(header) = headers.find(|header| header.identity == *direct) {
+        let role = remembered::role(&resource.origin);
+        header.direct.push((file.clone(), role));
+    }
+    for identity in further {
+        let mut headers = out.headers.iter_mut().rev();
+        if let Some(header) = headers.find(|header| header.identity == *identity) {
+            header.below.push(file.clone());
+        }
     }
 }
 

@@ -48,6 +48,8 @@ pub fn decide(
         mut errors,
         mut obstacles,
         deferred: _,
+        headers: _,
+        stated: _,
     } = collected;
     let mut steps = Vec::with_capacity(resources.len());
     for resource in resources {

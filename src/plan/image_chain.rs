@@ -6,14 +6,15 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::host::Host;
 use crate::host::pinned::{Identity, Kind, Pinned};
 use crate::host::policy;
 use crate::image::{BackingName, ImageFormat, References};
 use crate::model::resource::{Access, Backing, Class, Format, Image, Origin, Request, Target};
-use crate::plan::resource::{Collected, DeferredHeader, QueuedRequest, Resource};
+use crate::plan::disk_key;
+use crate::plan::resource::{CollectContext, Collected, DeferredHeader, QueuedRequest, Resource};
 use crate::qemu;
 use crate::selinux::Mode;
 use crate::text::escape::{escaped, quoted, shell_word};
@@ -29,15 +30,21 @@ pub fn follow(
     image: Image,
     resource: &Resource,
     pinned: &Pinned,
+    context: &CollectContext<'_>,
     out: &mut Collected,
 ) -> Vec<QueuedRequest> {
     let stated = matches!(image.format, Format::Stated(_));
     match pinned.kind {
-        _ if image.format == Format::Stated("raw".to_owned()) => Vec::new(),
-        Kind::File => read(host, &pending, &image, resource, pinned, out),
+        // No header today; what a guest writes there may be one tomorrow.
+        Kind::File | Kind::Block if image.format == Format::Stated("raw".to_owned()) => {
+            let header = disk_key::followed(context.system, resource, pinned);
+            out.headers.push(header);
+            Vec::new()
+        }
+        Kind::File => read(host, &pending, &image, resource, pinned, context, out),
         // A device whose format nobody states is not looked at: it is there to be written by guests.
         Kind::Block if stated && may_read(host, resource) && host.open(pinned).is_ok() => {
-            read(host, &pending, &image, resource, pinned, out)
+            read(host, &pending, &image, resource, pinned, context, out)
         }
         Kind::Block if stated => {
             out.deferred.push(DeferredHeader {
@@ -61,6 +68,7 @@ pub fn follow_descriptor(
     image: Image,
     resource: &Resource,
     fd: i32,
+    context: &CollectContext<'_>,
     out: &mut Collected,
 ) -> Vec<QueuedRequest> {
     let Ok(mut pinned) = host.pin(Path::new(&format!("/proc/self/fd/{fd}"))) else {
@@ -68,12 +76,15 @@ pub fn follow_descriptor(
         return Vec::new();
     };
     pinned.path = pinned.real_path();
-    // Raw bytes have no header, and nothing but a regular file is opened again to be read.
-    if image.format == Format::Stated("raw".to_owned()) || pinned.kind != Kind::File {
+    // Nothing but a regular file is opened again to be read.
+    if pinned.kind != Kind::File {
         return Vec::new();
     }
+    if image.format == Format::Stated("raw".to_owned()) {
+        return follow(host, pending, image, resource, &pinned, context, out);
+    }
     match host.open(&pinned) {
-        Ok(_) => follow(host, pending, image, resource, &pinned, out),
+        Ok(_) => follow(host, pending, image, resource, &pinned, context, out),
         Err(error) => {
             out.warnings.push(Message::new(
                 format!(
@@ -109,20 +120,17 @@ pub fn read(
     image: &Image,
     resource: &Resource,
     pinned: &Pinned,
+    context: &CollectContext<'_>,
     out: &mut Collected,
 ) -> Vec<QueuedRequest> {
-    let (format, mut references) = match header(host, image, resource, pinned) {
+    let (format, references) = match header(host, image, resource, pinned) {
         Ok(header) => header,
         Err(why) => {
             out.obstacles.push(why);
             return Vec::new();
         }
     };
-    let follows = matches!(image.backing, Backing::FromHeader { .. });
-    references.backing = references
-        .backing
-        .filter(|backing| follows && !backing.name.is_empty());
-    references.data_file = references.data_file.filter(|_| !image.data_file_given);
+    let (references, replaced) = split(image, references);
     let names_nothing = references.backing.is_none()
         && references.data_file.is_none()
         && references.extents.is_empty();
@@ -144,6 +152,9 @@ pub fn read(
         resource,
         pinned,
     };
+    let mut header = disk_key::followed(context.system, resource, pinned);
+    header.replaced = chain.names(replaced, context.cwd);
+    out.headers.push(header);
     chain
         .requests(references, out)
         .into_iter()
@@ -153,6 +164,19 @@ pub fn read(
             above: above.clone(),
         })
         .collect()
+}
+
+/// Splits what a header names into what QEMU opens for it and what the line has something in the place of.
+fn split(image: &Image, mut named: References) -> (References, References) {
+    let mut replaced = References::default();
+    named.backing = named.backing.filter(|backing| !backing.name.is_empty());
+    if !matches!(image.backing, Backing::FromHeader { .. }) {
+        replaced.backing = named.backing.take();
+    }
+    if image.data_file_given {
+        replaced.data_file = named.data_file.take();
+    }
+    (named, replaced)
 }
 
 /// Reads a header, or says why it cannot be read.
@@ -247,6 +271,32 @@ impl Chain<'_> {
             }
         }
         found
+    }
+
+    /// Returns the paths that a header names, as far as it names some, without looking at them.
+    fn names(&self, references: References, cwd: &Path) -> Vec<PathBuf> {
+        let data_file = references.data_file.map(OsString::from_vec);
+        let backing = references.backing.and_then(|backing| {
+            let origin = self.resource.origin.clone();
+            let format = backing.format.as_deref();
+            qemu::backing_requests(
+                self.opened_as(),
+                &backing.name,
+                format,
+                Access::Read,
+                origin,
+            )
+            .ok()
+        });
+        let targets = backing.into_iter().flatten().map(|request| request.target);
+        targets
+            .filter_map(|target| match target {
+                Target::Path(path) => Some(path),
+                _ => None,
+            })
+            .chain(data_file)
+            .map(|path| cwd.join(path))
+            .collect()
     }
 
     /// Returns the name by which QEMU has opened the image.

@@ -24,6 +24,9 @@ struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     runtime_dir: Option<String>,
     resources: Vec<ResourceEntry<'a>>,
+    /// What the caller may want to know; only if there is something.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     warnings: Vec<String>,
     errors: Vec<String>,
 }
@@ -83,6 +86,7 @@ pub fn json(plan: &Plan) -> serde_json::Result<String> {
             .as_ref()
             .map(|path| path.to_string_lossy().into_owned()),
         resources: plan.steps.iter().map(entry).collect(),
+        notes: plan.notes.iter().map(ToString::to_string).collect(),
         // What only stops a launch on this host now is a warning to a plan.
         warnings: plan
             .warnings

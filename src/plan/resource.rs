@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::host::pinned::{Identity, Kind, Pinned};
 use crate::host::sysfs::SystemFiles;
+use crate::model::chain::{ChainFile, DiskKey};
 use crate::model::label::Context;
 use crate::model::resource::{Access, Class, HostDevice, Image, Origin, Request};
 use crate::text::escape::{escaped, quoted};
@@ -73,6 +74,10 @@ pub struct Collected {
     pub obstacles: Vec<Message>,
     /// Block devices whose headers could not be read yet.
     pub deferred: Vec<DeferredHeader>,
+    /// Images whose headers were read, and disks without a header.
+    pub headers: Vec<FollowedHeader>,
+    /// What is named by anything but a header.
+    pub stated: Vec<ChainFile>,
 }
 
 impl Collected {
@@ -112,6 +117,29 @@ pub struct DeferredHeader {
     pub image: Image,
     /// Which device it is.
     pub identity: Identity,
+}
+
+/// An image whose header was read, or that has none, and what it names.
+#[derive(Clone, Debug)]
+pub struct FollowedHeader {
+    /// Which image.
+    pub key: DiskKey,
+    /// The same, for as long as this process has it open.
+    pub identity: Identity,
+    /// What messages call it.
+    pub name: String,
+    /// Its path.
+    pub path: PathBuf,
+    /// What names it.
+    pub origin: Origin,
+    /// Whether the guest may write to it.
+    pub is_written: bool,
+    /// What the header itself names, and as what.
+    pub direct: Vec<(ChainFile, &'static str)>,
+    /// What the headers of those name.
+    pub below: Vec<ChainFile>,
+    /// What the header names and QEMU does not open, since the line has something in its place.
+    pub replaced: Vec<PathBuf>,
 }
 
 /// What collecting needs to know besides the host.

@@ -66,6 +66,8 @@ pub struct Plan {
     pub runtime: Option<PathBuf>,
     /// Every resource.
     pub steps: Vec<Step>,
+    /// What the caller may want to know.
+    pub notes: Vec<Message>,
     /// What the caller should know.
     pub warnings: Vec<Message>,
     /// Why no host could launch this.

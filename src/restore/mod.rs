@@ -5,6 +5,7 @@
 //!
 //! * `entry`, `journal`, `journals`: what is written down, where, and whose word it is
 //! * `entry_file`, `entry_lock`: entries as they are listed, and which are at work on
+//! * `chains`: what image headers named when guests had the images last
 //! * `liveness`: whether the guest of an entry still runs
 //! * `lookup`, `file_lock`, `hold`, `record_labels`, `sweep`, `error`: finding and locking recorded files, and
 //!   putting their labels back
@@ -16,6 +17,7 @@
 //! * `notify`: word to root of what a user could not put back
 //! * `keeper`: the process that does it
 
+pub(crate) mod chains;
 pub(crate) mod command;
 pub(crate) mod entry;
 mod entry_file;

@@ -13,6 +13,7 @@
 mod attach;
 mod block_devices;
 mod callers;
+mod chain;
 mod ci;
 mod crowd;
 mod differential;

@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Tries every line, and says how it went.
 pub fn run() {
@@ -45,6 +46,32 @@ fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
     Ok(result)
 }
 
+/// Where `map` has put a page of a file.
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// Length of a page in bytes.
+const PAGE: usize = 4096;
+
+/// Maps the first page of a file to write to it, and closes the file.
+fn map(path: &str) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let fd = file.as_raw_fd();
+    let flags = libc::MAP_SHARED;
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), PAGE, protection, flags, fd, 0) };
+    if at == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    MAPPED.store(at.addr(), Ordering::Relaxed);
+    Ok(())
+}
+
+fn unmap() -> io::Result<()> {
+    let at = MAPPED.swap(0, Ordering::Relaxed);
+    let unmapped = unsafe { libc::munmap(at as *mut libc::c_void, PAGE) };
+    checked(libc::c_long::from(unmapped)).map(|_| ())
+}
+
 fn put(path: &str, text: &[u8]) -> io::Result<()> {
     OpenOptions::new().write(true).open(path)?.write_all(text)
 }
@@ -75,6 +102,17 @@ fn attempt(words: &[&str]) -> io::Result<()> {
             .open(path)
             .map(|_| ()),
         ["write", path, text] => put(path, text.as_bytes()),
+        ["replace", path, with] => {
+            let bytes = fs::read(with)?;
+            let mut file = OpenOptions::new().write(true).open(path)?;
+            file.write_all(&bytes)?;
+            if file.metadata()?.is_file() {
+                file.set_len(u64::try_from(bytes.len()).unwrap_or_default())?;
+            }
+            Ok(())
+        }
+        ["map", path] => map(path),
+        ["unmap"] => unmap(),
         ["make", path] => OpenOptions::new()
             .write(true)
             .create_new(true)
