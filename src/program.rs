@@ -49,12 +49,24 @@ pub fn run() -> u8 {
         match Cli::read(std::env::args_os().collect()) {
             Ok(cli) => dispatch(cli, &environment),
             Err(error) => {
-                let _ = error.print();
+                print_usage_error(&error);
                 return if error.use_stderr() { REFUSED } else { 0 };
             }
         }
     };
     done.unwrap_or_else(say_refusal)
+}
+
+/// Prints what clap says of words that are not valid, or the help that was asked for. Words that a terminal
+/// would obey are quoted there as they are.
+fn print_usage_error(error: &clap::Error) {
+    let plain = error.to_string();
+    let harmless = escape::lines(&plain);
+    if harmless == plain {
+        let _ = error.print();
+    } else {
+        sys::write_error(harmless.as_bytes());
+    }
 }
 
 /// Says why nothing was done. Returns the exit status.

@@ -36,6 +36,7 @@ use crate::seclabel::labels::GuestLabels;
 use crate::seclabel::own_domain;
 use crate::selinux::{self, Mode};
 use crate::sys;
+use crate::text::json;
 use crate::text::message::{Message, Refusal, refuse, say};
 use crate::text::output::println;
 
@@ -144,7 +145,7 @@ pub(crate) fn attached_json(guest: &RunningGuest, steps: &[Step]) -> serde_json:
             reason: &step.reason,
         }
     });
-    serde_json::to_string_pretty(&AttachedDocument {
+    json::pretty(&AttachedDocument {
         guest: GuestDocument::of(guest),
         resources: resources.collect(),
         version: 1,
@@ -160,7 +161,7 @@ pub(crate) fn detached_json(
     paths: &[PathBuf],
     left: &[String],
 ) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(&DetachedDocument {
+    json::pretty(&DetachedDocument {
         guest: GuestDocument::of(guest),
         left,
         paths: paths
@@ -296,7 +297,7 @@ fn write_down(
 /// Has the keepers of a guest give files back (`svirt-exec detach`). Returns the exit status.
 ///
 /// # Errors
-/// Files that are not the guest's, or that a process of the guest has open.
+/// Files that are not the guest's, or that a process of the guest has open or mapped.
 pub fn detach(options: &Attached) -> Result<u8, Refusal> {
     let host = RealHost::new()?;
     if host.mode() == Mode::Disabled {

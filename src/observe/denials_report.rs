@@ -11,6 +11,7 @@ use crate::observe::audit_record::utc;
 use crate::observe::denial_facts::ExplainedDenial;
 use crate::text::escape::escaped;
 use crate::text::hex::path_hex;
+use crate::text::json;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -77,7 +78,7 @@ pub(crate) fn json(all: &[ExplainedDenial]) -> serde_json::Result<String> {
             fix: &one.fix,
         }
     });
-    serde_json::to_string_pretty(&Document {
+    json::pretty(&Document {
         version: 1,
         denials: entries.collect(),
     })

@@ -10,6 +10,7 @@ use crate::model::resource::Class;
 use crate::observe::guests::{ConfinedGuest, CurrentLabel, LabelledResource, View};
 use crate::text::escape::escaped;
 use crate::text::hex::path_hex;
+use crate::text::json;
 use crate::text::table;
 
 #[derive(Serialize)]
@@ -87,7 +88,7 @@ pub(crate) fn json(view: &View) -> serde_json::Result<String> {
         owner: guest.owner.name(),
         resources: guest.resources.iter().map(resource_entry).collect(),
     });
-    serde_json::to_string_pretty(&Document {
+    json::pretty(&Document {
         version: 1,
         guests: guests.collect(),
         hidden: view.hidden,

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::observe::verify_facts::{Finding, GuestFacts, Judgement};
+use crate::text::json;
 use crate::text::table;
 
 #[derive(Serialize)]
@@ -56,7 +57,7 @@ pub(crate) fn json(all: &[GuestFacts], judgement: &Judgement) -> serde_json::Res
             may: cell.mark(),
         })
     });
-    serde_json::to_string_pretty(&Document {
+    json::pretty(&Document {
         version: 1,
         ok: judgement.findings.is_empty(),
         guests: all

@@ -11,6 +11,7 @@ use crate::plan::step::{Action, Plan, Step};
 use crate::seclabel::domain::Accelerator;
 use crate::text::escape::quoted;
 use crate::text::hex::path_hex;
+use crate::text::json;
 use crate::text::table;
 
 #[derive(Serialize)]
@@ -96,7 +97,7 @@ pub fn json(plan: &Plan) -> serde_json::Result<String> {
             .collect(),
         errors: plan.errors.iter().map(ToString::to_string).collect(),
     };
-    serde_json::to_string_pretty(&document)
+    json::pretty(&document)
 }
 
 /// Returns the plan as a table.

@@ -2,9 +2,11 @@
 
 use std::io::Write;
 
-/// Prints to standard output. A reader that went away is no failure.
+use crate::text::escape;
+
+/// Prints lines to standard output, without what a terminal would obey. A reader that went away is no failure.
 pub fn println(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let _ = writeln!(std::io::stdout(), "{}", escape::lines(text));
 }
 
 /// Prints as [`println()`] does, with colours that are left out if standard output is no terminal or

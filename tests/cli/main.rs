@@ -190,8 +190,11 @@ fn colour_goes_to_terminals_only() {
 #[test]
 fn no_name_reaches_the_terminal_unescaped() {
     let directory = tempfile::tempdir().unwrap();
-    // ESC ] would set the title of a terminal; what is no UTF-8, and a line of its own.
-    let name = OsString::from_vec(b"\x1b]0;x\x07\xff\nsvirt-exec: all is well, 'really'".to_vec());
+    // ESC ] would set the title of a terminal, and so would U+009D; what is no UTF-8, and a line of its own;
+    // DEL, and what turns the rest around.
+    let unseen = "\u{7f}\u{9d}\u{202e}\u{2066}\u{2069}\u{61c}\u{2028}\u{200b}".as_bytes();
+    let name = b"\x1b]0;x\x07\xff\nsvirt-exec: all is well, 'really'";
+    let name = OsString::from_vec([name.as_slice(), unseen].concat());
     let path = directory.path().join(&name);
     let word = [b"file=".as_slice(), path.as_os_str().as_bytes()].concat();
     let word = OsString::from_vec([word.as_slice(), b",format=raw"].concat());
@@ -204,17 +207,37 @@ fn no_name_reaches_the_terminal_unescaped() {
         vec![OsStr::new("-kernel"), path.as_os_str(), &option],
         vec![&option],
     ] {
-        let output = svirt_exec()
-            .args(["plan", "qemu-system-x86_64"])
-            .args(&words)
-            .current_dir(directory.path())
-            .output()
-            .unwrap();
-        let strange = |bytes: &[u8]| text(bytes).chars().any(|c| c.is_control() && c != '\n');
-        assert!(!strange(&output.stdout), "{words:?}: {output:?}");
-        assert!(!strange(&output.stderr), "{words:?}: {output:?}");
-        let forged = text(&output.stderr);
-        assert!(!forged.contains("\nsvirt-exec: all is well"), "{forged}");
-        assert!(output.stdout.len() + output.stderr.len() > 0);
+        for options in [&["plan"][..], &["plan", "--json"]] {
+            let output = svirt_exec()
+                .args(options)
+                .arg("qemu-system-x86_64")
+                .args(&words)
+                .current_dir(directory.path())
+                .output()
+                .unwrap();
+            let unseen = text(unseen);
+            let strange = |bytes: &[u8]| {
+                text(bytes)
+                    .chars()
+                    .any(|c| (c.is_control() && c != '\n') || unseen.contains(c))
+            };
+            assert!(!strange(&output.stdout), "{words:?}: {output:?}");
+            assert!(!strange(&output.stderr), "{words:?}: {output:?}");
+            let forged = text(&output.stderr);
+            assert!(!forged.contains("\nsvirt-exec: all is well"), "{forged}");
+            assert!(output.stdout.len() + output.stderr.len() > 0);
+        }
     }
+    // Nor that of a word that is no option, and a parser reads what was there.
+    let output = svirt_exec().arg("--\u{202e}\u{9b}x").output().unwrap();
+    let said = text(&output.stderr);
+    assert!(!said.contains(['\u{202e}', '\u{9b}']), "{said}");
+    let path = directory.path().join("a\u{9b}\u{202e}\u{7f}.img");
+    let output = svirt_exec()
+        .args(["plan", "--json", "qemu-system-x86_64", "-drive"])
+        .arg(format!("file={},format=raw", path.display()))
+        .output()
+        .unwrap();
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(plan["resources"][0]["path"], path.to_str().unwrap());
 }

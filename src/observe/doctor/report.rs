@@ -4,6 +4,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::observe::doctor::check::Check;
+use crate::text::json;
 use crate::text::table;
 
 #[derive(Serialize)]
@@ -23,7 +24,7 @@ pub(crate) fn all_passed(checks: &[Check]) -> bool {
 /// # Errors
 /// Never.
 pub(crate) fn json(checks: &[Check]) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(&Document {
+    json::pretty(&Document {
         version: 1,
         ok: all_passed(checks),
         checks,
