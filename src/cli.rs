@@ -92,7 +92,9 @@ pub enum Command {
     },
     /// Put back the labels of files or devices of a guest that runs (hot-unplug)
     ///
-    /// Refused while a process of the guest has one of them open.
+    /// Refused while a process of the guest has one of them open or mapped. A guest that was taken over can
+    /// keep a file where nothing shows it: pages of it in a pipe, a descriptor on its way through a socket,
+    /// a file registered with io_uring. Only QEMU's end makes sure that it has none.
     Detach(Attached),
     /// Put back the labels of guests that have ended without it
     ///

@@ -9,6 +9,7 @@
 //! * `procfs`, `process_labels`, `cmdline`: a checked /proc; every process with its labels; QEMUs that run
 //! * `reserving`: whose categories keep others from a pair
 //! * `mountinfo`, `mangle`: the table of mounts, and names as the kernel escapes them
+//! * `mappings`: which files a process has mapped
 //! * `sysfs`, `devices`, `block_use`: nodes of devices that are named by address; block devices that the
 //!   host itself uses
 //! * `image_lock`, `lock_holders`: QEMU's own locks on images; who holds a lock of flock(2)
@@ -25,6 +26,7 @@ pub(crate) mod image_lock;
 pub(crate) mod io_error;
 pub(crate) mod lock_holders;
 pub(crate) mod mangle;
+pub(crate) mod mappings;
 pub(crate) mod mountinfo;
 pub(crate) mod owned_dir;
 pub mod pinned;

@@ -1,5 +1,5 @@
 //! Giving files of a guest back while it runs (`detach`): a process of the keeper's domain asks each
-//! keeper of the guest, which does so only if no process of the guest has the file open.
+//! keeper of the guest, which does so only if no process of the guest has the file open or mapped.
 
 use std::ffi::OsString;
 use std::io;
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
+use crate::host::mappings::InMaps;
 use crate::host::pinned::Identity;
 use crate::host::{Processes, RealHost};
 use crate::model::label::Context;
@@ -93,14 +94,19 @@ pub fn release_held(
     let wanted = |record: &Record| request.paths.contains(&record.path);
     let mut refused = false;
     for record in hold.records().filter(|record| wanted(record)) {
-        let why = match user_of(host, context, record.identity) {
+        let why = match user_of(host, context, record) {
             Ok(None) => continue,
-            Ok(Some(pid)) => format!(
+            Ok(Some((pid, Use::Open))) => format!(
                 "process {pid} of the guest has it open; take it from the guest first (device_del, then \
                  blockdev-del)"
             ),
+            Ok(Some((pid, Use::Mapped))) => format!(
+                "process {pid} of the guest has it mapped, and can go on changing it; take it from the \
+                 guest first (device_del, then object-del), or end the guest"
+            ),
             Err(error) => format!(
-                "whether the guest has it open cannot be told: {error}; ask as the user who runs it"
+                "whether the guest has it open or mapped cannot be told: {error}; ask as the user who runs \
+                 it"
             ),
         };
         refused = true;
@@ -128,11 +134,27 @@ pub fn release_held(
     request.close(done);
 }
 
-/// Returns a process of the guest that has a file open.
-fn user_of(host: &RealHost, context: &Context, file: Identity) -> io::Result<Option<Pid>> {
+/// How a process uses a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Open,
+    Mapped,
+}
+
+/// Returns a process of the guest that has a file open or mapped. What is nowhere to be seen, only the guest's
+/// end ends: pages of it in a pipe (splice(2)), a descriptor that is on its way through a socket (unix(7),
+/// SCM_RIGHTS), a file registered with io_uring.
+fn user_of(host: &RealHost, context: &Context, record: &Record) -> io::Result<Option<(Pid, Use)>> {
+    let in_maps = InMaps::of(host, &record.path, record.identity);
     for process in host.processes()? {
-        if process.current.as_ref() == Some(context) && has_open(host, process.pid, file)? {
-            return Ok(Some(process.pid));
+        if process.current.as_ref() != Some(context) {
+            continue;
+        }
+        if has_open(host, process.pid, record.identity)? {
+            return Ok(Some((process.pid, Use::Open)));
+        }
+        if in_maps.is_mapped(host, process.pid)? {
+            return Ok(Some((process.pid, Use::Mapped)));
         }
     }
     Ok(None)

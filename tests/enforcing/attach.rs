@@ -1,8 +1,9 @@
 //! `svirt-exec attach` and `detach`: hot-plug for guests that run.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use crate::lib::*;
 
@@ -98,6 +99,45 @@ fn a_second_disk_can_be_plugged_in_and_out() {
     wait_until("the labels are back", || label(&second) == before);
     assert_eq!(label(&first), before);
     nothing_happened(&second, &before);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_file_that_the_guest_has_mapped_and_closed_is_not_given_back() {
+    let directory = directory();
+    let disk = image(directory.path(), "mapped.img");
+    let before = label(&disk);
+    let mut child = svirt_exec(["--name", "maps", STUB, "-drive"])
+        .arg(format!("file={},format=raw", disk.display()))
+        .env("STUB", "acts")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut say = child.stdin.take().unwrap();
+    let mut hear = BufReader::new(child.stdout.take().unwrap());
+    let mut tries = |act: &str| {
+        writeln!(say, "{act}").unwrap();
+        let mut answer = String::new();
+        hear.read_line(&mut answer).unwrap();
+        assert_eq!(answer, "ok\n", "{act}");
+    };
+    tries(&format!("map {}", disk.display()));
+    let held = label(&disk);
+    let mapped = format!("process {} of the guest has it mapped", child.id());
+    refused(
+        &plug("detach", &[], "maps", &disk),
+        &[&mapped, "mapped.img"],
+    );
+    assert_eq!(label(&disk), held);
+    tries("unmap");
+    let output = plug("detach", &[], "maps", &disk);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(label(&disk), before);
+    drop(say);
+    child.wait().unwrap();
+    keepers_done();
+    nothing_happened(&disk, &before);
 }
 
 #[test]
