@@ -1,20 +1,30 @@
 //! What to do about a denial: one function a question, and the first that answers is said.
 
 use crate::observe::audit_record::Denial;
-use crate::observe::denial_facts::{HostFacts, Why, guest_of};
+use crate::observe::denial_facts::{HostFacts, Why, guest_in, guest_of};
 use crate::selinux::advice;
 use crate::selinux::names;
 use crate::text::escape::shell_word;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// A denial, and what its remedy depends on.
 struct Case<'a> {
     denial: &'a Denial,
     why: Why,
+    path: Option<&'a [u8]>,
     /// The object's path or name as a word of a shell command; `PATH` if there is none.
     word: String,
     host: &'a HostFacts<'a>,
+}
+
+impl Case<'_> {
+    /// Returns the object's path, or its name.
+    fn name(&self) -> Option<&Path> {
+        let name = self.path.or(self.denial.name.as_deref())?;
+        Some(Path::new(OsStr::from_bytes(name)))
+    }
 }
 
 /// A question about a denial. Answers with the remedy if it applies.
@@ -39,13 +49,44 @@ pub(crate) fn fix(denial: &Denial, why: Why, path: Option<&[u8]>, host: &HostFac
     let case = Case {
         denial,
         why,
+        path,
         word,
         host,
     };
-    QUESTIONS
+    let remedy = QUESTIONS
         .iter()
         .find_map(|question| question(&case))
-        .unwrap_or_else(|| by_class(&case))
+        .unwrap_or_else(|| by_class(&case));
+    if is_doubtful(&case) && !remedy.starts_with("nothing") {
+        format!("{remedy}{DOUBT}")
+    } else {
+        remedy
+    }
+}
+
+/// What is said of everything that a guest may have chosen.
+const DOUBT: &str = "; if nothing on its command line leads there, it may be an attack: a guest that was taken over \
+     chose the name, so give it nothing and look into the guest";
+
+/// Tells whether a denied guest may have chosen what it touched: a file or socket that is not one of its own.
+/// QEMU opens what its command line names, and one that was taken over what it likes.
+fn is_doubtful(case: &Case<'_>) -> bool {
+    let denial = case.denial;
+    !names::is_own_domain(&denial.source.type_)
+        && denial.source.type_ != names::INFO_DOMAIN
+        && denial.source != denial.target
+        && !is_own(case)
+}
+
+/// Tells whether the object is what was labelled for the guest itself.
+fn is_own(case: &Case<'_>) -> bool {
+    guest_in(&case.denial.source, case.host).is_some_and(|guest| {
+        let mut records = guest.resources.iter().map(|resource| &resource.record);
+        records.any(|record| {
+            Some(record.identity.ino) == case.denial.inode
+                && record.path.file_name() == case.name().and_then(|name| name.file_name())
+        })
+    })
 }
 
 /// Answers that nothing is to be done if it is allowed now.
@@ -187,8 +228,13 @@ fn by_class(case: &Case<'_>) -> String {
     }
 }
 
-/// Says how a running guest is given a file.
+/// Says how a running guest is given a file. A command that does it is printed for a file of its own only.
 fn hand_over(case: &Case<'_>) -> String {
+    if !is_own(case) {
+        return "if the guest shall have it, name it on its command line, where svirt-exec labels it, or give \
+                it to the guest that runs with svirt-exec attach"
+            .to_owned();
+    }
     format!(
         "if the guest shall have it, name it on its command line, where svirt-exec labels it; for the \
          guest that runs, give it the image type of its disks (svirt-exec list shows it) and its \

@@ -116,7 +116,14 @@ fn fixes_by_what_was_denied() {
             "write",
             r#"name="x y" ino=9 tcontext=u:object_r:user_home_t:s0 tclass=file"#,
             Why::Type,
-            "chcon -t TYPE -l s0:c1,c2 'x y'",
+            "name it on its command line",
+        ),
+        // The guest's own, with another label by now.
+        (
+            "write",
+            r#"path="/srv/a.img" ino=131 tcontext=u:object_r:user_home_t:s0 tclass=file"#,
+            Why::Type,
+            "chcon -t TYPE -l s0:c1,c2 /srv/a.img",
         ),
         (
             "read",
@@ -181,6 +188,61 @@ fn fixes_by_what_was_denied() {
     );
     assert_eq!(own.who, "svirt-exec itself");
     assert!(own.fix.contains("semodule -X 200 -i"));
+}
+
+#[test]
+fn no_command_is_advised_for_a_file_that_an_attacker_may_have_chosen() {
+    let source = "scontext=u:r:svirt_t:s0:c1,c2";
+    for (permissions, object) in [
+        (
+            "read",
+            r#"path="/home/alice/.ssh/id_rsa" ino=9 tcontext=u:object_r:ssh_home_t:s0 tclass=file"#,
+        ),
+        // Under the name or the number of its own disk, but not both.
+        (
+            "read",
+            r#"path="/tmp/a.img" ino=9 tcontext=u:object_r:tmp_t:s0 tclass=file"#,
+        ),
+        (
+            "read",
+            r#"path="/etc/shadow" ino=131 tcontext=u:object_r:shadow_t:s0 tclass=file"#,
+        ),
+        (
+            "read write",
+            r#"path="/dev/vda" ino=9 tcontext=u:object_r:fixed_disk_device_t:s0 tclass=blk_file"#,
+        ),
+        (
+            "read",
+            r#"name="c.img" ino=9 tcontext=u:object_r:svirt_image_t:s0:c8,c9 tclass=file"#,
+        ),
+        (
+            "connectto",
+            "tcontext=u:r:virtd_t:s0 tclass=unix_stream_socket",
+        ),
+        (
+            "read",
+            r#"path="/net/x" ino=9 tcontext=u:object_r:nfs_t:s0 tclass=file"#,
+        ),
+    ] {
+        // Of a guest that runs, and of one that has ended.
+        for source in [source, "scontext=u:r:svirt_t:s0:c7,c8"] {
+            let found = one(permissions, &format!("{source} {object}"));
+            assert!(!found.fix.contains("chcon"), "{object}: {}", found.fix);
+            assert!(
+                found.fix.contains("may be an attack"),
+                "{object}: {}",
+                found.fix
+            );
+        }
+    }
+    // Its own disk is no attack.
+    let own = one(
+        "write",
+        &format!(
+            r#"{source} path="/srv/a.img" ino=131 tcontext=u:object_r:user_home_t:s0 tclass=file"#
+        ),
+    );
+    assert!(!own.fix.contains("attack"), "{}", own.fix);
 }
 
 #[test]
