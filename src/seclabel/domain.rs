@@ -117,9 +117,25 @@ const TCG_DOMAINS: [&str; 2] = ["svirt_tcg_t", "svirt_prot_exec_t"];
 /// itself.
 const GUEST_DOMAIN: &str = "svirt_t";
 
-/// Tells whether a context is that of a confined guest: libvirt's driver has put this process there.
+/// Tells whether a context is that of a confined guest: libvirt's driver has put this process there. One
+/// category alone confines nothing, since every guest whose pair has it may do the same (CVE-2021-3631), nor
+/// does a range: the policy compares the higher level (`h1`, policy/mcs in refpolicy).
 pub fn is_confined_guest(policy: &dyn Policy, context: &Context) -> bool {
-    !context.categories().is_empty() && (context.type_ == GUEST_DOMAIN || is_guest(policy, context))
+    let is_single = context
+        .range
+        .as_ref()
+        .is_some_and(|range| range.high.as_ref().is_none_or(|high| *high == range.low));
+    is_single && context.categories().len() >= 2 && is_in_guest_domain(policy, context)
+}
+
+/// Tells whether a context has the domain of guests, whatever its level.
+fn is_in_guest_domain(policy: &dyn Policy, context: &Context) -> bool {
+    is_named_for_guests(context) || is_guest(policy, context)
+}
+
+/// Tells the same by the names of domains that policies have for guests.
+pub fn is_named_for_guests(context: &Context) -> bool {
+    context.type_ == GUEST_DOMAIN || TCG_DOMAINS.contains(&context.type_.as_str())
 }
 
 /// Tells whether guests run in the domain of a context.
@@ -285,7 +301,70 @@ fn types_with(
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
+    use crate::host::pinned::Kind;
+    use crate::selinux::Mode;
+
+    /// A policy whose files name no other domain.
+    struct Silent;
+
+    impl Policy for Silent {
+        fn mode(&self) -> Mode {
+            Mode::Enforcing
+        }
+
+        fn own_context(&self) -> io::Result<Context> {
+            unreachable!()
+        }
+
+        fn denied<'p>(
+            &self,
+            _: &Context,
+            _: &Context,
+            _: &str,
+            _: &[&'p str],
+        ) -> io::Result<Vec<&'p str>> {
+            unreachable!()
+        }
+
+        fn label_of_new(
+            &self,
+            _: &Context,
+            _: &Context,
+            _: Kind,
+            _: &OsStr,
+        ) -> io::Result<Context> {
+            unreachable!()
+        }
+
+        fn is_valid(&self, _: &Context) -> bool {
+            unreachable!()
+        }
+
+        fn virtual_contexts(&self) -> io::Result<VirtualContexts> {
+            Ok(VirtualContexts::default())
+        }
+    }
+
+    #[test]
+    fn one_category_a_bare_level_or_a_range_is_no_confinement() {
+        for (context, confined) in [
+            ("u:r:svirt_t:s0:c1,c2", true),
+            ("u:r:svirt_tcg_t:s0:c1,c2", true),
+            ("u:r:svirt_t:s0:c1,c2,c3", true),
+            ("u:r:svirt_t:s0:c1", false),
+            ("u:r:svirt_t:s0", false),
+            ("u:r:svirt_t", false),
+            ("u:r:svirt_t:s0:c1,c2-s0:c0.c1023", false),
+            ("u:r:svirt_t:s0-s0:c0.c1023", false),
+            ("u:r:unconfined_t:s0:c1,c2", false),
+        ] {
+            let context: Context = context.parse().unwrap();
+            assert_eq!(is_confined_guest(&Silent, &context), confined, "{context}");
+        }
+    }
 
     #[test]
     fn every_message_says_what_to_do() {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::host::Procfs;
 use crate::model::label::Context;
+use crate::seclabel::domain;
 use crate::selinux::advice::giving_type;
 use crate::selinux::names::{INSTALLED, LOAD, OWN_DOMAIN, OWN_TYPE};
 use crate::selinux::{self, Mode};
@@ -43,6 +44,13 @@ pub fn check(own: &Context, mode: Mode) -> Result<(), Refusal> {
 
 /// Says why this program was not put into its own domain, and what helps.
 pub fn why_not(own: &Context) -> Message {
+    if domain::is_named_for_guests(own) {
+        return Message::new(
+            "that is a guest's domain, at a level that confines no guest",
+            "give it two categories, as libvirt does by itself, or leave confining to svirt-exec (<seclabel \
+             type='none'/>)",
+        );
+    }
     if !selinux::is_valid(&own.with_type(OWN_DOMAIN)) {
         return Message::new(
             format!(
