@@ -9,7 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use crate::qemu::block::drives;
 use crate::qemu::invocation::{ConfigFile, DEFAULT_CONFIG, Environment, Invocation, RunMode};
 use crate::qemu::options::accel::{self, Accelerators};
-use crate::qemu::options::{audio, boot, chardev, device, display, fsdev, net, object, process};
+use crate::qemu::options::{
+    audio, boot, chardev, device, display, fsdev, listening, net, object, process,
+};
 use crate::qemu::parsed_option::ParsedOption;
 use crate::qemu::requests::{Requests, sorted};
 use crate::qemu::syntax::bytes;
@@ -93,6 +95,7 @@ fn add_families(
     display::add_requests(name, options, requests);
     audio::add_requests(options, requests);
     process::add_requests(options, requests);
+    listening::add_warnings(options, requests);
     accelerators
 }
 

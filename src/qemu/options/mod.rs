@@ -23,6 +23,7 @@
 //! * `net`: `-netdev`, `-nic`, `-net`
 //! * `chardev`: `-chardev`, `-serial`, `-monitor`, `-qmp` and others with their syntax
 //! * `display`: `-vnc`, `-spice`, `-display`
+//! * `listening`: consoles on TCP ports, which name nothing and are warned of
 //! * `audio`: `-audiodev`, `-audio`
 //! * `fsdev`: `-fsdev`, `-virtfs`
 //! * `accel`: `-accel`, `-enable-kvm`, `-machine accel=`
@@ -38,6 +39,7 @@ pub mod device;
 pub mod display;
 pub mod fsdev;
 pub mod hostdev;
+pub mod listening;
 pub mod net;
 pub mod object;
 pub mod process;
