@@ -388,9 +388,8 @@ impl Work<'_> {
         if let Some(owner) = owner {
             self.names.insert(owner, hold.names_left());
         }
-        for note in hold.notes() {
-            (self.tell)(FromKeeper::Line(note));
-        }
+        let notes = hold.notes().into_iter().map(FromKeeper::Line);
+        notes.for_each(&mut *self.tell);
         let mut left = hold.left(&path, selected);
         let further: Vec<String> = failures
             .into_iter()

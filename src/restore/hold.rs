@@ -13,7 +13,7 @@ use crate::restore::entry::{JournalEntry, Record};
 use crate::restore::error::{HoldError, PutBackError, ShareError};
 use crate::restore::file_lock::{FileLock, Wait};
 use crate::restore::journal::{Journal, JournalError};
-use crate::restore::lookup::{LockedFor, Lookup, LookupError, find, is_same, is_unused};
+use crate::restore::lookup::{LockedFor, Lookup, find, find_all, is_same, is_unused};
 use crate::restore::proof::{GuestFiles, Word, is_given};
 use crate::restore::record_labels::{ParsedLabels, RecordLabels};
 use crate::restore::set_id;
@@ -448,27 +448,6 @@ impl Hold {
         }
         self.entry.records = self.records().cloned().collect();
         journal.replace(path, &self.entry)
-    }
-}
-
-/// Finds and locks the files of these records, or says of each that is not to be had what is wrong.
-fn find_all(
-    host: &RealHost,
-    entry: &JournalEntry,
-    records: &[Record],
-) -> Result<Vec<(Record, Lookup)>, HoldError> {
-    let mut found = Vec::with_capacity(records.len());
-    let mut failures: Vec<LookupError> = Vec::new();
-    for record in records {
-        match find(host, entry, record, LockedFor::Guest) {
-            Ok(it) => found.push((record.clone(), it)),
-            Err(error) => failures.push(error),
-        }
-    }
-    if failures.is_empty() {
-        Ok(found)
-    } else {
-        Err(HoldError::Files(failures))
     }
 }
 

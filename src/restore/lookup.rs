@@ -13,6 +13,7 @@ use crate::host::pinned::{self, Kind, Pinned};
 use crate::host::{Files, Policy, ProcessLabels, Processes, RealHost};
 use crate::model::resource::Class;
 use crate::restore::entry::{JournalEntry, Record};
+use crate::restore::error::HoldError;
 use crate::restore::file_lock::{FileLock, NotLocked, Wait};
 use crate::restore::liveness::is_of_this_boot;
 use crate::seclabel::domain;
@@ -267,6 +268,30 @@ pub fn is_unused(
         }
     }
     Ok(true)
+}
+
+/// Finds and locks the files of these records, or says of each that is not to be had what is wrong.
+///
+/// # Errors
+/// Each file that somebody holds or that cannot be opened.
+pub fn find_all(
+    host: &RealHost,
+    entry: &JournalEntry,
+    records: &[Record],
+) -> Result<Vec<(Record, Lookup)>, HoldError> {
+    let mut found = Vec::with_capacity(records.len());
+    let mut failures: Vec<LookupError> = Vec::new();
+    for record in records {
+        match find(host, entry, record, LockedFor::Guest) {
+            Ok(it) => found.push((record.clone(), it)),
+            Err(error) => failures.push(error),
+        }
+    }
+    if failures.is_empty() {
+        Ok(found)
+    } else {
+        Err(HoldError::Files(failures))
+    }
 }
 
 #[cfg(test)]
