@@ -13,10 +13,14 @@ pub const GUESTS: &str = "/var/lib/svirt-exec/guests";
 /// Where keepers say that they could not put everything back.
 pub const UNFINISHED: &str = "/var/lib/svirt-exec/unfinished";
 
+/// What is remembered of disks, in the directory of a journal.
+pub const CHAINS: &str = "chains";
+
 /// Lists the entries of a journal.
 pub fn entries(journal: impl AsRef<Path>) -> Vec<PathBuf> {
     let files = fs::read_dir(journal).unwrap().flatten();
-    files.map(|file| file.path()).collect()
+    let paths = files.map(|file| file.path());
+    paths.filter(|path| !path.ends_with(CHAINS)).collect()
 }
 
 /// Lists the entries of all users' journals.
