@@ -162,7 +162,7 @@ fn plan() -> Plan {
             step(None, Class::Keep, Action::None),
             device,
         ],
-        notes: Vec::new(),
+        notes: vec!["a note".into()],
         warnings: vec!["a warning".into()],
         errors: vec!["an error".into()],
         obstacles: vec!["an obstacle".into()],

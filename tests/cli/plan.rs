@@ -12,8 +12,14 @@ use serde_json::Value;
 use crate::program::{svirt_exec, text};
 
 fn plan(directory: &Path, words: &[&OsStr]) -> (Value, Output) {
+    plan_with(directory, &[], words)
+}
+
+fn plan_with(directory: &Path, options: &[&str], words: &[&OsStr]) -> (Value, Output) {
     let output = svirt_exec()
-        .args(["plan", "--json", "qemu-system-x86_64"])
+        .args(["plan", "--json"])
+        .args(options)
+        .arg("qemu-system-x86_64")
         .args(words)
         .current_dir(directory)
         .output()
@@ -377,4 +383,77 @@ fn a_pipe_named_by_its_descriptor_is_said_to_be_one() {
         assert!(said.contains("is a pipe without a name"), "{path}: {said}");
         assert!(said.contains("-chardev stdio"), "{said}");
     }
+}
+
+/// Runs `qemu-img create` in a directory.
+fn create(directory: &Path, words: &[&str]) {
+    let made = Command::new("qemu-img")
+        .args(["create", "-q", "-u", "-f", "qcow2"])
+        .args(words)
+        .current_dir(directory)
+        .status()
+        .unwrap();
+    assert!(made.success());
+}
+
+#[test]
+fn a_data_file_that_only_a_header_names_is_refused_unless_stated_or_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    create(
+        directory.path(),
+        &["-o", "data_file=d.raw", "disk.qcow2", "1M"],
+    );
+    let planned = |options: &[&str], further: &str| {
+        let drive = format!("file=disk.qcow2,format=qcow2{further}");
+        let words = ["-drive", &drive].map(OsStr::new);
+        plan_with(directory.path(), options, &words)
+    };
+    let (document, output) = planned(&[], "");
+    assert_eq!(output.status.code(), Some(125));
+    let errors = document["errors"].to_string();
+    for part in [
+        "cannot give",
+        "d.raw",
+        "--accept-chain",
+        "data-file.filename=",
+    ] {
+        assert!(errors.contains(part), "{part}: {errors}");
+    }
+    for (options, further) in [
+        (&["--accept-chain", "disk.qcow2"][..], ""),
+        (&[], ",data-file.driver=file,data-file.filename=d.raw"),
+        (&[], ",readonly=on"),
+        // Nothing is labelled.
+        (&["--no-relabel"], ""),
+    ] {
+        let (document, output) = planned(options, further);
+        assert_eq!(output.status.code(), Some(0), "{document}");
+    }
+}
+
+#[test]
+fn each_name_that_only_a_header_gives_is_noted() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("base.raw"), [0; 512]).unwrap();
+    create(
+        directory.path(),
+        &["-b", "base.raw", "-F", "raw", "mid.qcow2", "1M"],
+    );
+    create(
+        directory.path(),
+        &["-b", "mid.qcow2", "-F", "qcow2", "top.qcow2", "1M"],
+    );
+    let notes = |further: &str| {
+        let drive = format!("file=top.qcow2,format=qcow2{further}");
+        let words = ["-drive", &drive].map(OsStr::new);
+        let (document, output) = plan(directory.path(), &words);
+        assert_eq!(output.status.code(), Some(0), "{document}");
+        document["notes"].clone()
+    };
+    let said = notes("");
+    assert_eq!(said.as_array().unwrap().len(), 2, "{said}");
+    assert!(said[0].as_str().unwrap().contains("mid.qcow2"), "{said}");
+    assert!(said[1].as_str().unwrap().contains("base.raw"), "{said}");
+    let said = notes(",backing.driver=raw,backing.file.filename=base.raw");
+    assert_eq!(said, Value::Null);
 }
