@@ -185,6 +185,13 @@ fn the_hosts_own_kernel_boots_without_being_relabelled() {
         .find(|path| path.to_string_lossy().contains("vmlinuz"))
         .unwrap();
     let before = label(&kernel);
+    let mut command = svirt_exec([QEMU, "-S", "-display", "none", "-accel", "tcg", "-kernel"]);
+    let output = command.arg(&kernel).output().unwrap();
+    refused(
+        &output,
+        &["/boot/", "setsebool -P svirt_launcher_read_boot on"],
+    );
+    let _on = Boolean::turned("svirt_launcher_read_boot", "on");
     let guest = Guest::qemu(&[], ["-S".as_ref(), "-kernel".as_ref(), kernel.as_os_str()]);
     assert_eq!(label(&kernel), before);
     guest.end();

@@ -6,6 +6,7 @@ mod acts;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -180,6 +181,103 @@ fn has_what_others_want(mut command: Command) -> (Child, BTreeMap<String, (Strin
     panic!("it ended: {:?}", child.wait());
 }
 
+/// A drive of the host's that no guest was given.
+struct Removable(String);
+
+impl Removable {
+    fn new(backing: &Path) -> Self {
+        let device = run(&["losetup", "--find", "--show", backing.to_str().unwrap()]);
+        let device = device.trim().to_owned();
+        chcon(&["-t", "removable_device_t"], Path::new(&device));
+        Self(device)
+    }
+
+    fn path(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Removable {
+    fn drop(&mut self) {
+        chcon(&["-t", "fixed_disk_device_t"], Path::new(&self.0));
+        let _ = Command::new("losetup").args(["--detach", &self.0]).status();
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn what_a_guest_made_setuid_nobody_executes_and_it_is_setuid_no_more_afterwards() {
+    let directory = directory();
+    let (disk, tree) = (
+        directory.path().join("disk.img"),
+        directory.path().join("tree"),
+    );
+    let at = |name: &str| tree.join(name);
+    fs::create_dir(&tree).unwrap();
+    for file in [&disk, &at("theirs"), &at("program")] {
+        fs::copy("/usr/bin/true", file).unwrap();
+        set_mode(file, 0o755);
+    }
+    // In a tree that is a system of its own.
+    set_mode(&at("program"), 0o4755);
+    assert!(Command::new(&disk).status().unwrap().success());
+    let before = labels(&[disk.clone(), at("theirs"), at("program")]);
+
+    let mut command = svirt_exec(["--label-tree".as_ref(), tree.as_os_str(), STUB.as_ref()]);
+    let share = format!(
+        "local,path={},mount_tag=x,security_model=none",
+        tree.display()
+    );
+    command.args(["-virtfs", &share, "-drive"]);
+    command.arg(format!("file={},format=raw", disk.display()));
+    let mut guest = Hostile::start(command);
+    // What 9p shares are for goes on.
+    for act in [
+        format!("make {}", at("made").display()),
+        format!("attribute {}", at("made").display()),
+        format!("mode {} 6755", at("made").display()),
+        format!("mode {} 4755", at("theirs").display()),
+        format!("mode {} 6755", disk.display()),
+    ] {
+        assert_eq!(guest.tries(&act), "ok", "{act}");
+    }
+    assert_eq!(mode(&disk), 0o6755);
+    for program in [&disk, &at("theirs"), &at("made")] {
+        let error = Command::new(program).status().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EACCES), "{program:?}");
+    }
+    guest.ends();
+    keepers_done();
+    assert_eq!(labels(&[disk.clone(), at("theirs"), at("program")]), before);
+    let modes = [&disk, &at("theirs"), &at("made"), &at("program")].map(|file| mode(file));
+    assert_eq!(
+        modes.map(|mode| format!("{mode:o}")),
+        ["755", "755", "755", "4755"]
+    );
+    assert!(Command::new(&disk).status().unwrap().success());
+
+    // And it is said, where somebody listens.
+    let guest = Guest::stub(&disk);
+    set_mode(&disk, 0o4755);
+    abandon(guest);
+    let output = svirt_exec(["restore"]).output().unwrap();
+    let said = stderr(&output);
+    assert!(
+        said.contains("disk.img' setuid, which it is no more"),
+        "{output:?}"
+    );
+    assert_eq!((output.status.code(), mode(&disk)), (Some(0), 0o755));
+    assert_eq!(label(&disk), before[0]);
+}
+
 #[test]
 #[ignore = "needs the bed: make test"]
 fn a_guest_that_was_taken_over_is_denied() {
@@ -187,6 +285,7 @@ fn a_guest_that_was_taken_over_is_denied() {
     let disk = image(directory.path(), "theirs.img");
     let own_disk = image(directory.path(), "own.img");
     let at_host = image(directory.path(), "host.img");
+    let removable = Removable::new(&at_host);
     let victims = "/run/svirt-exec/victim";
     let mut command = svirt_exec(["--runtime-dir", "--name", "victim", STUB, "-hda"]);
     command
@@ -218,6 +317,9 @@ fn a_guest_that_was_taken_over_is_denied() {
     let own = guest.label();
     assert!(own.contains(":svirt_prot_exec_t:s0:c"), "{own}");
     assert_ne!(own, victim_label);
+    run(&["systemctl", "start", "virtlogd.socket", "libvirtd"]);
+    let drive = removable.path();
+    let host_terminal = &hosts["terminal"].0;
     let pair = &level(&own);
     let theirs = disk.to_str().unwrap();
     let mine = own_disk.to_str().unwrap();
@@ -277,6 +379,32 @@ fn a_guest_that_was_taken_over_is_denied() {
         // To be it.
         format!("setcon {victim_label}"),
         format!("exec-as {victim_label} {STUB}"),
+        // The host's daemons, whose sockets are at s0.
+        "unix /run/libvirt/libvirt-sock".into(),
+        "unix /run/libvirt/libvirt-sock-ro".into(),
+        "unix /run/systemd/private".into(),
+        "unix /run/dbus/system_bus_socket".into(),
+        // Terminals: one of a login, of the console, of nobody.
+        format!("read {host_terminal}"),
+        format!("open-rw {host_terminal}"),
+        format!("terminal-input {host_terminal}"),
+        "read /dev/tty1".into(),
+        "open-rw /dev/tty1".into(),
+        "open-rw /dev/ttyS0".into(),
+        "open-rw /dev/console".into(),
+        // What root could do by its user ID.
+        "tcp-bind 22".into(),
+        "tcp-bind 53".into(),
+        "tcp-bind 80".into(),
+        "tcp-bind 443".into(),
+        "udp-bind 53".into(),
+        "set-uid 1001".into(),
+        "chroot".into(),
+        "make /var/cache/libvirt/ours".into(),
+        format!("open-rw {drive}"),
+        "list /boot/".into(),
+        "userfaultfd".into(),
+        format!("stat {theirs}"),
         // What confines it.
         format!(
             "relabel {mine} {}",
@@ -341,7 +469,19 @@ fn a_guest_that_was_taken_over_is_denied() {
     }
     assert_eq!(process_label(pid), victim_label);
     assert_eq!(label(&disk), image_label);
-    assert_eq!(guest.tries(&format!("open-rw {mine}")), "ok");
+    for granted in [
+        format!("open-rw {mine}"),
+        format!("read {drive}"),
+        "io-uring".into(),
+        "tcp-bind 5900".into(),
+        "tcp-bind 10022".into(),
+        "udp-bind 10053".into(),
+    ] {
+        assert_eq!(guest.tries(&granted), "ok", "{granted}");
+    }
+    let on = Boolean::turned("svirt_launcher_use_userfaultfd", "on");
+    assert_eq!(guest.tries("userfaultfd"), "ok");
+    drop(on);
     guest.ends();
     for process in [&mut victim, &mut host] {
         drop(process.stdin.take());

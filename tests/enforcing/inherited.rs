@@ -253,6 +253,25 @@ fn output_arrives_on_a_terminal() {
 
 #[test]
 #[ignore = "needs the bed: make test"]
+fn a_terminal_that_qemu_makes_is_opened_and_the_guests_own() {
+    let mut guest = Guest::qemu(&[], ["-S", "-chardev", "pty,id=p", "-serial", "chardev:p"]);
+    let answer = guest.qmp("{\"execute\":\"query-chardev\"}");
+    let path = answer
+        .split("pty:")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .unwrap_or_else(|| panic!("{answer}"));
+    let terminal = label(Path::new(path));
+    assert_eq!(level(&terminal), level(&guest.label()));
+    assert!(
+        terminal.contains(":svirt_prot_exec_devpts_t:"),
+        "{terminal}"
+    );
+    assert_eq!(guest.end(), 0);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
 fn output_arrives_through_a_pipe_that_another_user_made() {
     let home = Path::new("/home/alice");
     let disk = home.join("relay.img");

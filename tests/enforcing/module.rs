@@ -72,7 +72,7 @@ fn the_module_is_upgraded_removed_and_installed_under_way() {
 
 #[test]
 #[ignore = "needs the bed: make test"]
-fn each_boolean_that_is_on_is_what_something_works_by() {
+fn each_boolean_is_what_something_works_by() {
     let directory = directory();
     let disk = image(directory.path(), "disk.img");
     let backend = image(directory.path(), "memory");
@@ -86,6 +86,8 @@ fn each_boolean_that_is_on_is_what_something_works_by() {
         backend.display()
     );
     let device = "virtio-net-pci,netdev=s";
+    let kernel = run(&["sh", "-c", "ls /boot/vmlinuz-* | head -n 1"]);
+    let kernel = kernel.trim().to_owned();
     // QEMU goes on without io_uring, and says so with the first read.
     let ask = "{\"execute\":\"qmp_capabilities\"}\n\
                {\"execute\":\"human-monitor-command\",\"arguments\":\
@@ -107,6 +109,8 @@ fn each_boolean_that_is_on_is_what_something_works_by() {
         ("svirt_launcher_use_io_uring", &["-drive", &drive]),
         ("svirt_launcher_map_images", &["-object", &memory]),
         ("svirt_launcher_change_user", &["-run-with", "user=bob"]),
+        ("svirt_launcher_change_user", &["-run-with", "chroot=/srv"]),
+        ("svirt_launcher_read_boot", &["-kernel", &kernel]),
     ] {
         let options = [
             "--preflight=warn",
@@ -128,15 +132,39 @@ fn each_boolean_that_is_on_is_what_something_works_by() {
             let works = output.status.success() && !said.contains("Permission denied");
             (works && !said.contains("falling back"), said)
         };
-        let (on, said) = works();
-        assert!(on, "{boolean}: {said}");
-        let turned = Boolean::turned(boolean, "off");
-        let (off, said) = works();
+        let is_on = run(&["getsebool", boolean]).trim().ends_with(" on");
+        let (worked, said) = works();
+        assert_eq!(worked, is_on, "{boolean}: {said}");
+        let turned = Boolean::turned(boolean, if is_on { "off" } else { "on" });
+        let (works_then, said_then) = works();
         drop(turned);
-        assert!(!off, "{boolean}: {said}");
-        println!("{boolean} off: {said}");
+        assert_eq!(works_then, !is_on, "{boolean}: {said_then}");
+        let off = if is_on { said_then } else { said };
+        println!("{boolean} off: {off}");
         keepers_done();
     }
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_serial_port_is_given_away_where_the_boolean_says_so_and_the_message_names_it() {
+    // A console that nobody has: of the same type as serial ports.
+    let port = Path::new("/dev/tty62");
+    let before = label(port);
+    assert!(before.contains(":tty_device_t:"), "{before}");
+    let launch = |what: &str| {
+        let mut command = svirt_exec([STUB, "-serial", "/dev/tty62"]);
+        command.env("STUB", what).output().unwrap()
+    };
+    let without = launch("open rw /dev/tty62");
+    let on = Boolean::turned("svirt_launcher_use_serial", "on");
+    let done = launch("open rw /dev/tty62");
+    keepers_done();
+    let after = label(port);
+    drop(on);
+    refused(&without, &["setsebool -P svirt_launcher_use_serial on"]);
+    assert_eq!(stdout(&done), "ok\n", "{done:?}");
+    assert_eq!(after, before);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Command;
 
 use crate::lib::*;
 
@@ -141,10 +142,53 @@ fn users_have_theirs_below_their_number() {
 
 #[test]
 #[ignore = "needs the bed: make test"]
+fn its_parents_are_made_at_boot_by_systemd() {
+    let labels_now = || labels(&[ROOT.into(), Path::new(ROOT).join("users"), STATE.into()]);
+    let before = labels_now();
+    // As a boot finds /run.
+    for directory in [&format!("{ROOT}/users"), ROOT] {
+        let children = fs::read_dir(directory).unwrap().flatten();
+        children
+            .filter(|child| child.file_name() != "users")
+            .for_each(|child| fs::remove_dir(child.path()).unwrap());
+    }
+    fs::remove_dir(format!("{ROOT}/users")).unwrap();
+    fs::remove_dir(ROOT).unwrap();
+    let domain = "SELinuxContext=system_u:system_r:systemd_tmpfiles_t:s0";
+    let done = Command::new("systemd-run")
+        .args([
+            "--quiet",
+            "--wait",
+            "-p",
+            domain,
+            "systemd-tmpfiles",
+            "--create",
+        ])
+        .arg("/usr/lib/tmpfiles.d/svirt-exec.conf")
+        .status()
+        .unwrap();
+    let denied = denials(&[":systemd_tmpfiles_t:", "svirt_launcher_"]);
+    // The tests that follow need them, whoever makes them.
+    run(&["systemd-tmpfiles", "--create", "svirt-exec.conf"]);
+    assert!(done.success(), "{done:?}: {denied:#?}");
+    assert_eq!(denied, Vec::<String>::new());
+    assert_eq!(labels_now(), before);
+    assert!(
+        before[0].contains(":svirt_launcher_runtime_t:s0"),
+        "{before:?}"
+    );
+    let mode = |path: &str| fs::metadata(path).unwrap().mode() & 0o7777;
+    assert_eq!(mode(ROOT), 0o711);
+    assert_eq!(mode(&format!("{ROOT}/users")), 0o1777);
+}
+
+#[test]
+#[ignore = "needs the bed: make test"]
 fn it_belongs_to_the_user_that_qemu_becomes() {
     let socket = Path::new(ROOT).join("drops/monitor");
     let monitor = format!("unix:{},server=on,wait=off", socket.display());
     let name = ["-name", "drops", "-run-with", "user=bob"];
+    let _on = Boolean::turned("svirt_launcher_change_user", "on");
     let guest = Guest::qemu(
         &["--runtime-dir"],
         [&name[..], &["-monitor", &monitor]].concat(),

@@ -122,6 +122,22 @@ fn attempt(words: &[&str]) -> io::Result<()> {
         ["link", from, to] => fs::hard_link(from, to),
         ["rename", from, to] => fs::rename(from, to),
         ["chmod", path] => fs::set_permissions(path, fs::Permissions::from_mode(0o777)),
+        ["mode", path, octal] => {
+            let mode = u32::from_str_radix(octal, 8).unwrap_or_default();
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        }
+        ["stat", path] => fs::metadata(path).map(|_| ()),
+        // As 9p shares keep what their guest asks for (mapped-xattr).
+        ["attribute", path] => checked(libc::c_long::from(unsafe {
+            libc::setxattr(
+                c(path).as_ptr(),
+                c"user.virtfs.uid".as_ptr(),
+                c"0000".as_ptr().cast(),
+                4,
+                0,
+            )
+        }))
+        .map(|_| ()),
         ["chown", path] => std::os::unix::fs::chown(path, Some(12_345), None),
         ["relabel", path, label] => {
             let label = c(label);
@@ -172,6 +188,21 @@ fn attempt(words: &[&str]) -> io::Result<()> {
         ["tcp", port] => {
             let address = ("127.0.0.1", number::<u16>(port));
             std::net::TcpStream::connect(address).map(|_| ())
+        }
+        ["tcp-bind", port] => {
+            std::net::TcpListener::bind(("127.0.0.1", number::<u16>(port))).map(|_| ())
+        }
+        ["udp-bind", port] => {
+            std::net::UdpSocket::bind(("127.0.0.1", number::<u16>(port))).map(|_| ())
+        }
+        // UFFD_USER_MODE_ONLY: without CAP_SYS_PTRACE.
+        ["userfaultfd"] => checked(unsafe { libc::syscall(libc::SYS_userfaultfd, 1) }).map(|_| ()),
+        ["io-uring"] => {
+            // struct io_uring_params, 120 bytes.
+            let mut parameters = [0_u64; 15];
+            let made =
+                unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) };
+            checked(made).map(|_| ())
         }
         ["tcp-listen"] => std::net::TcpListener::bind("127.0.0.1:0").map(|_| ()),
         ["udp"] => std::net::UdpSocket::bind("127.0.0.1:0").map(|_| ()),
