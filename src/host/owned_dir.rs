@@ -217,9 +217,17 @@ pub fn names_user(name: &OsStr) -> Option<u32> {
 /// # Errors
 /// Those of reading random bytes.
 pub fn unforeseeable(uid: Uid) -> io::Result<String> {
+    Ok(format!("{uid}.{}", random_part()?))
+}
+
+/// Returns a part of a name that nobody can foresee, in hexadecimal.
+///
+/// # Errors
+/// Those of reading random bytes.
+pub fn random_part() -> io::Result<String> {
     let mut bytes = [0_u8; RANDOM];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(format!("{uid}.{}", hex::encode(&bytes)))
+    Ok(hex::encode(&bytes))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use nix::unistd::{Uid, User};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::host::owned_dir::{self, OwnedDirectory};
 use crate::host::policy::Policy;
 use crate::model::label::Context;
 use crate::selinux;
@@ -79,6 +80,22 @@ pub struct Directory {
     /// The user whom QEMU is to become (`-run-with user=`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     owner: Option<u32>,
+    /// The directory of this user's that it is in, if somebody else has taken his number for a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    below: Option<String>,
+}
+
+/// Returns the name of the directory that this user's are in, if it is not his number.
+fn below(uid: Uid) -> Option<String> {
+    let users = OwnedDirectory::open_shared(Path::new(USERS)).ok()?;
+    let plain = uid.to_string();
+    let own = users.of_user(uid).ok()?.into_iter().next();
+    let name = match own {
+        Some(own) => own.path().file_name()?.to_str()?.to_owned(),
+        None if users.look_at(plain.as_ref()).is_err() => return None,
+        None => owned_dir::unforeseeable(uid).ok()?,
+    };
+    (name != plain).then_some(name)
 }
 
 impl Directory {
@@ -91,6 +108,9 @@ impl Directory {
         let directory = Self {
             name: name.to_owned(),
             owner: run_as.map(user).transpose()?,
+            below: Some(Uid::effective())
+                .filter(|uid| !uid.is_root())
+                .and_then(below),
         };
         if directory.is_named_well() {
             return Ok(directory);
@@ -104,6 +124,23 @@ impl Directory {
             && self.name.chars().all(good)
             && !self.name.starts_with('.')
             && self.name != "users"
+            && self
+                .below
+                .as_ref()
+                .is_none_or(|below| owned_dir::names_user(below.as_ref()).is_some())
+    }
+
+    /// Says where it is, if that is not where its user expects it.
+    pub fn displaced(&self) -> Option<String> {
+        let uid = Uid::effective();
+        self.below.as_ref().map(|_| {
+            format!(
+                "another user has taken the name {}: the guest's directory is {}; root can remove the \
+                 other one",
+                quoted(Path::new(USERS).join(uid.to_string())),
+                quoted(self.path(uid))
+            )
+        })
     }
 
     /// Returns where it is, for a guest that this user starts.
@@ -111,7 +148,9 @@ impl Directory {
         if uid.is_root() {
             Path::new(ROOT).join(&self.name)
         } else {
-            Path::new(USERS).join(uid.to_string()).join(&self.name)
+            let plain = || uid.to_string();
+            let below = self.below.clone().unwrap_or_else(plain);
+            Path::new(USERS).join(below).join(&self.name)
         }
     }
 
@@ -327,9 +366,15 @@ mod tests {
 
     #[test]
     fn a_journal_cannot_name_a_directory_elsewhere() {
-        let directory: Directory = serde_json::from_str(r#"{"name":"../../etc"}"#).unwrap();
-        assert!(!directory.is_named_well());
-        directory.clear().unwrap();
+        for text in [
+            r#"{"name":"../../etc"}"#,
+            r#"{"name":"web","below":"../.."}"#,
+            r#"{"name":"web","below":"1000.x"}"#,
+        ] {
+            let directory: Directory = serde_json::from_str(text).unwrap();
+            assert!(!directory.is_named_well(), "{text}");
+            directory.clear().unwrap();
+        }
     }
 
     #[test]

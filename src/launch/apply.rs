@@ -9,6 +9,7 @@ use nix::sys::stat::{SFlag, mknodat};
 use nix::unistd::Pid;
 
 use crate::host::image_lock;
+use crate::host::owned_dir;
 use crate::host::pinned::{self, Kind, Pinned};
 use crate::host::runtime_dir;
 use crate::host::{Files, Policy, RealHost};
@@ -47,6 +48,7 @@ pub fn new_entry(
     );
     entry.records = records(&plan.steps);
     entry.runtime = runtime;
+    entry.control = Some(owned_dir::random_part()?);
     Ok(entry)
 }
 

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use serde::Serialize;
 
 use crate::cli::Attached;
+use crate::host::owned_dir;
 use crate::host::pinned::Kind;
 use crate::host::sysfs::SysRoot;
 use crate::host::{Policy, Processes, RealHost};
@@ -272,6 +273,7 @@ fn write_down(
         host.procfs().boot()?.to_owned(),
         guest.context.to_string(),
     );
+    entry.control = Some(owned_dir::random_part()?);
     entry.records = apply::records(&plan.steps);
     // The guest's own already, and in another entry of it.
     entry

@@ -31,7 +31,7 @@ use crate::seclabel::mcs;
 use crate::seclabel::pair_error::LevelError;
 use crate::sys;
 use crate::text::escape::quoted;
-use crate::text::message::{Message, Refusal, refuse};
+use crate::text::message::{Message, Refusal, refuse, say};
 
 /// What `-netdev bridge` runs.
 const BRIDGE_HELPER: &str = "qemu-bridge-helper";
@@ -92,6 +92,9 @@ pub fn read(
             .as_ref()
             .map(|user| user.to_string_lossy());
         let directory = runtime_dir::Directory::new(name.as_deref(), run_as.as_deref())?;
+        if let Some(where_it_is) = directory.displaced() {
+            say(format_args!("warning: {where_it_is}"));
+        }
         Some(directory)
     } else {
         None

@@ -386,7 +386,7 @@ impl Work<'_> {
             }
         });
         if let Some(owner) = owner {
-            self.names.insert(owner, hold.names_left());
+            self.names.insert(owner, hold.names);
         }
         let notes = hold.notes().into_iter().map(FromKeeper::Line);
         notes.for_each(&mut *self.tell);

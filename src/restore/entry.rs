@@ -74,6 +74,9 @@ pub struct JournalEntry {
     /// Its directory below /run (`--runtime-dir`), which is to be removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<runtime_dir::Directory>,
+    /// What ends the name of its keeper's control socket, which others shall not be able to take before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<String>,
     /// What to put back, in the order in which it was labelled.
     #[serde(deserialize_with = "records")]
     pub records: Vec<Record>,
@@ -114,6 +117,7 @@ impl JournalEntry {
             boot,
             context,
             runtime: None,
+            control: None,
             records: Vec::new(),
         }
     }

@@ -33,8 +33,8 @@ pub struct Hold {
     entry: JournalEntry,
     word: Word,
     files: Option<GuestFiles>,
-    /// Names that are looked at still in trees.
-    names: usize,
+    /// Names in trees that are looked at still.
+    pub names: usize,
     categories: Categories,
     /// Whether others have overlapping categories (`--share-level`).
     is_shared: bool,
@@ -392,6 +392,11 @@ impl Hold {
         self.found.is_empty() && self.entry.runtime.is_none()
     }
 
+    /// Returns the entry, as it was last read or written.
+    pub fn entry(&self) -> &JournalEntry {
+        &self.entry
+    }
+
     /// Returns the guest's directory below /run.
     pub fn directory(&self) -> Option<&runtime_dir::Directory> {
         self.entry.runtime.as_ref()
@@ -400,11 +405,6 @@ impl Hold {
     /// Notes that the guest's directory below /run is gone.
     pub fn directory_is_gone(&mut self) {
         self.entry.runtime = None;
-    }
-
-    /// Returns how many names in trees are looked at still.
-    pub fn names_left(&self) -> usize {
-        self.names
     }
 
     /// Returns the records that are held.

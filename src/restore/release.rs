@@ -18,7 +18,7 @@ use crate::restore::file_lock::Wait;
 use crate::restore::hold::Hold;
 use crate::restore::journal::Journal;
 use crate::restore::journals;
-use crate::restore::keeper::control::{self, Request, Verb};
+use crate::restore::keeper::control::{self, Address, Request, Verb};
 use crate::restore::keeper::job::{self, Tell};
 use crate::restore::keeper::protocol::FromKeeper;
 use crate::restore::wanted::Wanted;
@@ -56,7 +56,8 @@ fn ask(context: &str, paths: &[Vec<u8>], tell: &mut Tell<'_>) -> Result<bool, Re
             }
         }
         if !names.is_empty() {
-            asked.push((found.journal.owner(), found.path, names));
+            let address = Address::new(&found.path, &found.entry);
+            asked.push((found.journal.owner(), address, names));
         }
     })?;
     let unknown: Vec<Message> = wanted
@@ -76,9 +77,9 @@ fn ask(context: &str, paths: &[Vec<u8>], tell: &mut Tell<'_>) -> Result<bool, Re
         return Err(Refusal::new(unknown));
     }
     let mut done = true;
-    for (owner, path, names) in asked {
+    for (owner, address, names) in asked {
         let mut say = |line: &str| tell(FromKeeper::Line(line.to_owned()));
-        done &= control::ask(&path, owner, (Verb::Release, &names), &mut say)?;
+        done &= control::ask(&address, owner, (Verb::Release, &names), &mut say)?;
     }
     Ok(done)
 }

@@ -14,7 +14,7 @@ use crate::restore::entry::Record;
 use crate::restore::hold::Hold;
 use crate::restore::journal::Journal;
 use crate::restore::journals;
-use crate::restore::keeper::control::{self, Request, Verb};
+use crate::restore::keeper::control::{self, Address, Request, Verb};
 use crate::restore::keeper::job::{self, Tell};
 use crate::restore::keeper::protocol::FromKeeper;
 use crate::restore::wanted::Wanted;
@@ -35,8 +35,8 @@ fn ask(paths: &[Vec<u8>], tell: &mut Tell<'_>) -> io::Result<bool> {
     Ok(done)
 }
 
-/// An entry whose keeper is to be asked: its owner, its path, and the names that it has for the file.
-type Holder = (u32, PathBuf, Vec<PathBuf>);
+/// A keeper to be asked: whose it is, where it is reached, and the names that its entry has for the file.
+type Holder = (u32, Address, Vec<PathBuf>);
 
 /// Finds the entries that have a path as private content.
 fn holders(path: &Path) -> io::Result<Vec<Holder>> {
@@ -51,7 +51,8 @@ fn holders(path: &Path) -> io::Result<Vec<Holder>> {
             .map(|record| record.path.clone())
             .collect();
         if !names.is_empty() {
-            found.push((it.journal.owner(), it.path, names));
+            let address = Address::new(&it.path, &it.entry);
+            found.push((it.journal.owner(), address, names));
         }
     })?;
     Ok(found)
@@ -60,9 +61,9 @@ fn holders(path: &Path) -> io::Result<Vec<Holder>> {
 /// Asks every keeper that holds a path as private content. Returns whether all have shared it.
 fn ask_for(path: &Path, holders: &[Holder], tell: &mut Tell<'_>) -> bool {
     let mut done = true;
-    for (owner, path, names) in holders {
+    for (owner, address, names) in holders {
         let mut say = |line: &str| tell(FromKeeper::Line(line.to_owned()));
-        match control::ask(path, *owner, (Verb::Share, names), &mut say) {
+        match control::ask(address, *owner, (Verb::Share, names), &mut say) {
             Ok(shared) => done &= shared,
             Err(refusal) => {
                 done = false;

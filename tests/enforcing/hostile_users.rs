@@ -227,14 +227,20 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "take the name of another user's control socket",
-        "python3 -c \"$BIND\" $AE",
+        "python3 -c \"$BIND\" $(grep -o \"@$AE.*\" /proc/net/unix)",
     ),
     (
         "take the name of root's control socket",
-        "python3 -c \"$BIND\" $RE",
+        "python3 -c \"$BIND\" $(grep -o \"@$RE.*\" /proc/net/unix)",
     ),
-    ("ask another user's keeper", "python3 -c \"$ASK\" $AE $AD"),
-    ("ask root's keeper", "python3 -c \"$ASK\" $RE $RD"),
+    (
+        "ask another user's keeper",
+        "python3 -c \"$ASK\" $(grep -o \"@$AE.*\" /proc/net/unix) $AD",
+    ),
+    (
+        "ask root's keeper",
+        "python3 -c \"$ASK\" $(grep -o \"@$RE.*\" /proc/net/unix) $RD",
+    ),
     (
         "attach to another user's guest by its name",
         "$X attach private-name-of-alice /home/bob/own.img",
@@ -337,11 +343,12 @@ const HARMLESS: &[(&str, &str)] = &[
     ),
 ];
 
-const BIND: &str = "import socket, sys; socket.socket(socket.AF_UNIX).bind('\\0' + sys.argv[1])";
+const BIND: &str =
+    "import socket, sys; socket.socket(socket.AF_UNIX).bind('\\0' + sys.argv[1][1:])";
 
 /// Succeeds if a keeper gives a file back.
 const ASK: &str = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.settimeout(10); \
-                   s.connect('\\0' + sys.argv[1]); s.sendall(b'R' + sys.argv[2].encode() + b'\\0\\0'); \
+                   s.connect('\\0' + sys.argv[1][1:]); s.sendall(b'R' + sys.argv[2].encode() + b'\\0\\0'); \
                    sys.exit(s.recv(4096)[:1] != b'D')";
 
 #[test]

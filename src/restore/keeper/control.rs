@@ -1,6 +1,7 @@
 //! The control socket of a keeper: how it is asked for something while its guest runs. Its name is
-//! abstract (unix(7)), so that it ends with the keeper. Only processes of the keeper's domain, of the
-//! same user or of root, are heard.
+//! abstract (unix(7)), so that it ends with the keeper; any user can take such a name, so a part of it is
+//! written in the journal entry only. Only processes of the keeper's domain, of the same user or of root,
+//! are heard.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, Read, Write};
@@ -14,6 +15,7 @@ use std::time::Duration;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Uid;
 
+use crate::restore::entry::JournalEntry;
 use crate::restore::keeper::job;
 use crate::restore::keeper::protocol::{END, FromKeeper};
 use crate::text::escape::quoted;
@@ -47,15 +49,37 @@ impl Verb {
 #[derive(Debug)]
 pub struct ControlSocket(UnixListener);
 
-fn address(entry: &Path) -> io::Result<SocketAddr> {
-    SocketAddr::from_abstract_name(entry.as_os_str().as_bytes())
+/// Which keeper is meant: the path of its entry, and what the entry has for the end of its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    entry: PathBuf,
+    control: Option<String>,
+}
+
+impl Address {
+    /// Names the keeper of an entry.
+    pub fn new(path: &Path, entry: &JournalEntry) -> Self {
+        Self {
+            entry: path.to_path_buf(),
+            control: entry.control.clone(),
+        }
+    }
+
+    fn socket(&self) -> io::Result<SocketAddr> {
+        let mut name = self.entry.as_os_str().as_bytes().to_vec();
+        if let Some(control) = &self.control {
+            name.push(b'@');
+            name.extend_from_slice(control.as_bytes());
+        }
+        SocketAddr::from_abstract_name(name)
+    }
 }
 
 impl ControlSocket {
     /// Opens the socket of an entry's keeper. None if that fails: nothing is given back or shared before
     /// the guest's end then.
-    pub fn open(entry: &Path) -> Option<Self> {
-        UnixListener::bind_addr(&address(entry).ok()?)
+    pub fn open(address: &Address) -> Option<Self> {
+        UnixListener::bind_addr(&address.socket().ok()?)
             .ok()
             .map(Self)
     }
@@ -148,13 +172,13 @@ fn encode(verb: Verb, paths: &[PathBuf]) -> Vec<u8> {
 /// # Errors
 /// That it cannot be reached, or what it refuses.
 pub fn ask(
-    entry: &Path,
+    address: &Address,
     owner: u32,
     (verb, paths): (Verb, &[PathBuf]),
     tell: &mut dyn FnMut(&str),
 ) -> Result<bool, Refusal> {
     let connect = || -> io::Result<UnixStream> {
-        let mut stream = UnixStream::connect_addr(&address(entry)?)?;
+        let mut stream = UnixStream::connect_addr(&address.socket()?)?;
         if getsockopt(&stream, PeerCredentials)?.uid() != owner {
             return Err(io::Error::other("its name is taken by somebody else"));
         }
@@ -163,7 +187,10 @@ pub fn ask(
     };
     let keeper = connect().map_err(|error| {
         refuse(Message::new(
-            format!("cannot reach the keeper of {}: {error}", quoted(entry)),
+            format!(
+                "cannot reach the keeper of {}: {error}",
+                quoted(&address.entry)
+            ),
             "labels go back at the guest's end, or, where the keeper was killed, with svirt-exec restore \
              after that",
         ))

@@ -24,7 +24,7 @@ use crate::restore::journal::Journal;
 use crate::restore::journals;
 use crate::restore::keeper::claim::{Claim, ClaimError, check_claim, claim, join};
 use crate::restore::keeper::client::{PIDFD, TALK, send};
-use crate::restore::keeper::control::{ControlSocket, Verb};
+use crate::restore::keeper::control::{Address, ControlSocket, Verb};
 use crate::restore::keeper::protocol::{FromKeeper, FromLauncher};
 use crate::restore::keeper::relay;
 use crate::restore::keeper::wait::{Asked, End, wait_for_context, wait_for_end};
@@ -174,7 +174,7 @@ fn take_over(guest: Guest) -> u8 {
     match Keeping::begin(&host, talk, path.clone(), guest, claim) {
         Ok(keeping) => {
             // Who is told that it is ready may call at once.
-            let socket = ControlSocket::open(&path);
+            let socket = ControlSocket::open(&keeping.address());
             say(verdict);
             sys::drop_code_pages();
             keeping.keep(pidfd, socket)
@@ -308,6 +308,11 @@ impl<'a> Keeping<'a> {
             directory,
             lock,
         })
+    }
+
+    /// Returns where it is to be reached.
+    fn address(&self) -> Address {
+        Address::new(&self.path, self.hold.entry())
     }
 
     /// Serves until the guest has ended, and puts the labels back. Returns the exit status.
