@@ -177,3 +177,54 @@ fn a_socket_is_made_in_a_directory_that_becomes_the_guests_by_this_launch() {
     guest.end();
     wait_until("the label is back", || level(&label(&root)) == "s0");
 }
+
+/// The disk's record comes before the tree's in the entry, so the tree is swept first.
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_hard_link_of_a_disk_in_a_tree_does_not_decide_the_disks_label() {
+    let (directory, root, _outside) = tree();
+    let disk = directory.path().join("disk.img");
+    fs::write(&disk, [0; 4096]).unwrap();
+    chcon(&["-t", "virt_image_t"], &disk);
+    let before = label(&disk);
+    let mut launch = sharing(&root);
+    launch.arg("-hda").arg(&disk);
+    let guest = Guest::start_stub(launch);
+    assert_ne!(label(&disk), before);
+    fs::hard_link(&disk, root.join("sub/second")).unwrap();
+    guest.end();
+    assert_eq!(label(&disk), before);
+}
+
+/// A guest may make a tree of any depth, which no path names the end of.
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_chain_of_ten_thousand_directories_that_the_guest_made_goes_back() {
+    use nix::fcntl::{OFlag, open, openat};
+    use nix::sys::stat::{Mode, mkdirat};
+    use std::os::fd::AsFd;
+
+    let (_directory, root, _outside) = tree();
+    let before = label(&root);
+    let guest = Guest::start_stub(sharing(&root));
+    let given = label(&root).parse().unwrap();
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+    let top = || open(&root, flags, Mode::empty()).unwrap();
+    svirt_exec::selinux::set_create_context(Some(&given)).unwrap();
+    let mut at = top();
+    for _ in 0..10_000 {
+        mkdirat(&at, "d", Mode::S_IRWXU).unwrap();
+        at = openat(at.as_fd(), "d", flags, Mode::empty()).unwrap();
+    }
+    svirt_exec::selinux::set_create_context(None).unwrap();
+    drop(at);
+    guest.end();
+    let mut at = top();
+    for depth in 0..10_000 {
+        let now = svirt_exec::selinux::label_of_fd(at.as_fd()).unwrap();
+        assert_eq!(now.unwrap().to_string(), before, "{depth}");
+        at = openat(at.as_fd(), "d", flags, Mode::empty()).unwrap();
+    }
+    drop(at);
+    run(&["rm", "-rf", root.to_str().unwrap()]);
+}
