@@ -278,3 +278,112 @@ impl Failures {
         self.lines
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::unix::fs::chown;
+
+    use nix::fcntl::{open, openat};
+    use nix::sys::stat::mkdirat;
+
+    use super::*;
+    use crate::selinux;
+
+    const BARE: &str = "u:object_r:user_home_t:s0";
+    const GUESTS: &str = "u:object_r:svirt_image_t:s0:c1,c2";
+
+    /// Labels a file. False where only a kernel with SELinux lets labels be set: not as root here.
+    fn set(fd: impl AsFd, label: &str) -> bool {
+        selinux::set_label_of_fd(fd.as_fd(), &label.parse().unwrap()).is_ok()
+    }
+
+    fn now(path: &Path) -> String {
+        let label = selinux::label_of_path(path).unwrap();
+        label.unwrap().to_string()
+    }
+
+    fn sweep(root: &Path, owner: Option<u32>, settled: &Settled, left: &mut usize) -> Vec<String> {
+        let host = RealHost::new().unwrap();
+        let guest: Context = GUESTS.parse().unwrap();
+        let sweep = Sweep {
+            host: &host,
+            categories: &guest.categories(),
+            owner,
+            settled,
+            left,
+        };
+        sweep.run(pinned::pin(root).unwrap())
+    }
+
+    fn directory(path: &Path) -> OwnedFd {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        open(path, flags, Mode::empty()).unwrap()
+    }
+
+    #[test]
+    fn a_chain_of_ten_thousand_directories_takes_a_bounded_number_of_descriptors() {
+        let top = tempfile::tempdir().unwrap();
+        let mut at = directory(top.path());
+        if !set(&at, BARE) {
+            return;
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        let mut fds = Vec::new();
+        for depth in 0..10_000 {
+            mkdirat(&at, "d", Mode::S_IRWXU).unwrap();
+            at = openat(at.as_fd(), "d", flags, Mode::empty()).unwrap();
+            assert!(set(&at, GUESTS));
+            if depth % 1000 == 999 {
+                fds.push(at.try_clone().unwrap());
+            }
+        }
+        let mut left = MAX_NAMES;
+        let failures = sweep(top.path(), None, &Settled::default(), &mut left);
+        assert_eq!(failures, Vec::<String>::new());
+        for fd in fds {
+            let label = selinux::label_of_fd(fd.as_fd()).unwrap().unwrap();
+            assert_eq!(label.to_string(), BARE);
+        }
+        let status = std::process::Command::new("rm")
+            .arg("-rf")
+            .arg(top.path())
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    #[test]
+    fn files_of_others_and_what_has_a_record_of_its_own_keep_their_labels() {
+        let top = tempfile::tempdir().unwrap();
+        if !set(directory(top.path()), BARE) {
+            return;
+        }
+        let at = |name: &str| top.path().join(name);
+        for name in ["his", "others", "disk"] {
+            fs::write(at(name), "").unwrap();
+            assert!(set(fs::File::open(at(name)).unwrap(), GUESTS));
+            chown(at(name), Some(if name == "others" { 7 } else { 8 }), None).unwrap();
+        }
+        fs::hard_link(at("disk"), at("second")).unwrap();
+        let disk = pinned::pin(&at("disk")).unwrap().identity;
+        let settled = Settled {
+            files: [(disk.dev, disk.ino)].into(),
+            nodes: HashSet::new(),
+        };
+        let mut left = MAX_NAMES;
+        let failures = sweep(top.path(), Some(8), &settled, &mut left);
+        assert_eq!(failures.len(), 1, "{failures:?}");
+        assert!(
+            failures[0].contains("others") && failures[0].contains("user 7"),
+            "{failures:?}"
+        );
+        let labels = ["his", "others", "disk", "second"].map(|name| now(&at(name)));
+        assert_eq!(labels, [BARE, GUESTS, GUESTS, GUESTS]);
+        // Nobody makes root look for longer than is stated.
+        let mut left = 2;
+        let failures = sweep(top.path(), None, &Settled::default(), &mut left);
+        assert!(failures[0].contains("too many files"), "{failures:?}");
+        assert_eq!(left, 0);
+    }
+}
