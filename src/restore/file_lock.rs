@@ -111,6 +111,13 @@ impl FileLock {
     }
 }
 
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Descriptors of the same description may be open still: to sync the file system by.
+        let _ = sys::flock(self.0.as_fd(), LockKind::No);
+    }
+}
+
 impl AsFd for FileLock {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -187,6 +187,8 @@ pub enum LockKind {
     Shared,
     /// By one alone.
     Alone,
+    /// By this description no more, whoever else has a descriptor of it.
+    No,
 }
 
 /// Locks an open file, or changes its lock, without waiting; flock(2).
@@ -197,6 +199,7 @@ pub fn flock(file: BorrowedFd<'_>, kind: LockKind) -> io::Result<()> {
     let how = match kind {
         LockKind::Shared => libc::LOCK_SH,
         LockKind::Alone => libc::LOCK_EX,
+        LockKind::No => libc::LOCK_UN,
     };
     // SAFETY: takes two numbers, the first of a descriptor that is borrowed.
     check(libc::c_long::from(unsafe {
