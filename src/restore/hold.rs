@@ -67,7 +67,7 @@ impl Hold {
     /// Each file that somebody holds or that cannot be opened; an entry without a context.
     pub fn take(host: &RealHost, entry: JournalEntry) -> Result<Self, HoldError> {
         let categories = entry.context.parse::<Context>()?.categories();
-        let found = find_all(host, &entry, &entry.records)?;
+        let found = find_all(host, &entry, &entry.records).map_err(HoldError::Files)?;
         Ok(Self {
             entry,
             word: Word::Own,
@@ -128,7 +128,8 @@ impl Hold {
         if entry.context != self.entry.context || !begins_alike {
             return Err(HoldError::OtherGuest);
         }
-        let mut found = find_all(host, &entry, entry.records.get(known..).unwrap_or_default())?;
+        let new = entry.records.get(known..).unwrap_or_default();
+        let mut found = find_all(host, &entry, new).map_err(HoldError::Files)?;
         check_names_unchanged(&found)?;
         if self.is_shared {
             check_without_categories(host, &found)?;

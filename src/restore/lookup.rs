@@ -13,7 +13,6 @@ use crate::host::pinned::{self, Kind, Pinned};
 use crate::host::{Files, Policy, ProcessLabels, Processes, RealHost};
 use crate::model::resource::Class;
 use crate::restore::entry::{JournalEntry, Record};
-use crate::restore::error::HoldError;
 use crate::restore::file_lock::{FileLock, NotLocked, Wait};
 use crate::restore::liveness::is_of_this_boot;
 use crate::seclabel::domain;
@@ -278,7 +277,7 @@ pub fn find_all(
     host: &RealHost,
     entry: &JournalEntry,
     records: &[Record],
-) -> Result<Vec<(Record, Lookup)>, HoldError> {
+) -> Result<Vec<(Record, Lookup)>, Vec<LookupError>> {
     let mut found = Vec::with_capacity(records.len());
     let mut failures: Vec<LookupError> = Vec::new();
     for record in records {
@@ -290,7 +289,7 @@ pub fn find_all(
     if failures.is_empty() {
         Ok(found)
     } else {
-        Err(HoldError::Files(failures))
+        Err(failures)
     }
 }
 

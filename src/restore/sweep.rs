@@ -313,6 +313,7 @@ mod tests {
             owner,
             settled,
             left,
+            notes: &mut Vec::new(),
         };
         sweep.run(pinned::pin(root).unwrap())
     }
