@@ -419,7 +419,10 @@ fn what_an_ordinary_user_tries_harms_no_guest_of_others() {
     fs::set_permissions("/root", fs::Permissions::from_mode(0o700)).unwrap();
     run(&["chmod", "700", "/home/alice"]);
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(REFUSED.len() + HARMLESS.len() >= 40);
+    assert_eq!(
+        REFUSED.len() + HARMLESS.len(),
+        stated_acts("hostile_users::what_an_ordinary_user_tries_harms_no_guest_of_others")
+    );
 }
 
 /// What a user writes down of a file, with all that he can find out of it.
