@@ -1,5 +1,7 @@
 # make demo   two confined guests, on a real SELinux host, as a transcript
 # make test   everything: on this machine, and in the bed (tests/bed)
+# make test-all
+#             the same, and then everything of which that takes a sample: some hours
 # make bench  speed, as ratios within one run (tests/bench)
 # make lint   formatting and clippy, warnings denied
 # make manual writes man/svirt-exec.1 and man/completions from src/cli.rs, src/launch/settings.rs and man/*.in
@@ -53,6 +55,10 @@ test: dependencies
 	tests/bed/jobs/prepare test $(TARGET) second power fresh
 	$(SUDO) tests/bed/bed try $(TARGET)/bed/job
 	$(MAKE) --no-print-directory -j 2 test-bed-first test-bed-second test-bed-power test-bed-fresh
+
+test-all: test
+	echo exhaustive >$(TARGET)/bed/job/filter
+	BED_TIMEOUT=20000 $(SUDO) tests/bed/bed run $(TARGET)/bed/job $(TARGET)/bed/results.all
 
 test-here:
 	$(CARGO) test --locked
@@ -168,5 +174,5 @@ uninstall:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build dependencies test test-here test-bed-build \
+.PHONY: all build dependencies test test-all test-here test-bed-first test-bed-second test-bed-build \
 	test-bed-power test-bed-fresh demo shell bench fuzz manual policy policy-check deb deb-quiet emulators rpm packages-check lint install uninstall clean

@@ -15,6 +15,9 @@ const KTHREADD: i32 = 2;
 /// pause, or where somebody has them do so.
 const MAX_PASSES: usize = 128;
 
+/// Processes that ended before they could be looked at, after which a look is called incomplete, too.
+const MAX_LOST: usize = 1000;
+
 /// Passes in a row that find nothing new, after which nobody can have been missed; [`Procfs::look_besides`].
 const QUIET_PASSES: usize = 2;
 
@@ -189,7 +192,7 @@ impl Procfs {
         let besides: BTreeSet<Pid> = another.into_iter().chain([Pid::this()]).collect();
         let mut seen = besides.clone();
         let mut look = ProcessLook::default();
-        let mut quiet = 0_usize;
+        let (mut quiet, mut lost) = (0_usize, 0_usize);
         let mut last = self.last_pid()?;
         for _ in 0..MAX_PASSES {
             let mut moves = false;
@@ -202,6 +205,7 @@ impl Procfs {
                 // behind.
                 let labels = of_kernel(pid).or_else(|| self.labels_of(pid));
                 moves |= labels.as_ref().is_none_or(ProcessLabels::has_categories);
+                lost = lost.saturating_add(usize::from(labels.is_none()));
                 look.processes.extend(labels);
             }
             let now = self.last_pid()?;
@@ -215,6 +219,9 @@ impl Procfs {
             quiet = if moves { 0 } else { quiet.saturating_add(1) };
             if quiet == QUIET_PASSES {
                 look.is_complete = true;
+                break;
+            }
+            if lost > MAX_LOST {
                 break;
             }
         }

@@ -11,6 +11,8 @@
 //!   with one, or with more, they would take a thousand pairs from everybody, or all. Root's processes and those
 //!   of system users, libvirt's among them, count whatever they have
 
+use std::ops::Range;
+
 use nix::unistd::{Pid, Uid};
 
 use crate::host::process_labels::{ProcessLabels, Reserves};
@@ -19,8 +21,12 @@ use crate::model::label::{Category, CategoryPair, Context, Level};
 use crate::selinux;
 use crate::selinux::names::{KEEPER_DOMAIN, OWN_DOMAIN};
 
-/// The lowest number of a person's account; UID_MIN of login.defs(5), which is the same on Debian and Fedora.
-const FIRST_REGULAR_USER: u32 = 1000;
+/// Numbers of people's accounts: UID_MIN and UID_MAX of login.defs(5), the same on Debian and Fedora. Debian's
+/// libvirt-qemu has one above them, as have users of the system's own making (systemd's DynamicUser=).
+const PEOPLE: Range<u32> = 1000..60_001;
+
+/// The lowest number that a user may become in a namespace; SUB_UID_MIN of login.defs(5).
+const FIRST_SUBORDINATE: u32 = 100_000;
 
 /// Permissions of class process that the policies' constraints for categories cover, and of which each domain
 /// has some for itself (policy/mcs of refpolicy and of Fedora's).
@@ -73,7 +79,7 @@ fn is_confined(domain: &Context) -> Option<bool> {
 
 /// Tells whether a process belongs to a person other than this one.
 fn is_of_another_person(procfs: &Procfs, pid: Pid) -> bool {
-    procfs
-        .user_of(pid)
-        .is_some_and(|user| user >= FIRST_REGULAR_USER && user != Uid::effective().as_raw())
+    procfs.user_of(pid).is_some_and(|user| {
+        (PEOPLE.contains(&user) || user >= FIRST_SUBORDINATE) && user != Uid::effective().as_raw()
+    })
 }

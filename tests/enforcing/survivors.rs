@@ -181,7 +181,7 @@ fn two_hundred_that_fork_and_end_as_fast_as_they_can_do_not_slip_through() {
     let theirs = level(&left.context);
     assert_ne!(labelled, before);
 
-    for round in 0..3 {
+    for round in 0..2 {
         let restored = frugal(&["restore", "chains"]).output().unwrap();
         assert_ne!(restored.status.code(), Some(0), "{round}: {restored:?}");
         assert_eq!(label(&disk), labelled, "{round}: {restored:?}");

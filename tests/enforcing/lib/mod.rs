@@ -4,11 +4,12 @@
 //! all, and reads what they print; `guest` has guests that run for as long as a test needs them;
 //! `processes` finds processes by their SELinux attributes; `journal` reads what svirt-exec writes
 //! down; `refused` checks that a launch was refused and left no trace; `policy` turns booleans and
-//! reads the audit log; `stated` reads the numbers of SECURITY.md. `observer` watches from outside which processes have overlapping MCS
+//! reads the audit log; `stated` reads the numbers of SECURITY.md; `sample`
+//! draws what an ordinary run tries. `observer` watches from outside which processes have overlapping MCS
 //! categories. `fixtures`, `strace` and `planned` serve the differential test: the files of a case,
 //! what QEMU did, and what the plan says.
 //!
-//! The names of the first eight are handed out here; the others are named by their module.
+//! The names of the first nine are handed out here; the others are named by their module.
 
 mod command;
 pub mod fixtures;
@@ -19,6 +20,7 @@ pub mod planned;
 mod policy;
 mod processes;
 mod refused;
+mod sample;
 mod stated;
 pub mod strace;
 mod support;
@@ -29,5 +31,6 @@ pub use journal::*;
 pub use policy::*;
 pub use processes::*;
 pub use refused::*;
+pub use sample::*;
 pub use stated::*;
 pub use support::*;
