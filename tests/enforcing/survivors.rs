@@ -33,9 +33,10 @@ impl Left {
 
     /// Does the same. `while_it_runs` is called with the guest's context before QEMU ends.
     fn of(options: &[&str], image: &Path, how: &str, while_it_runs: impl FnOnce(&str)) -> Self {
-        let mut launch = Command::new(HOST_STUB);
+        // With little of the processor, so that this test has some: hundreds of them want it all.
+        let mut launch = Command::new("nice");
         launch
-            .arg(SVIRT_EXEC)
+            .args(["-n", "19", HOST_STUB, SVIRT_EXEC])
             .args(options)
             .args([STUB, "-hda"])
             .arg(image)
@@ -181,48 +182,46 @@ fn two_hundred_that_fork_and_end_as_fast_as_they_can_do_not_slip_through() {
     let theirs = level(&left.context);
     assert_ne!(labelled, before);
 
-    for round in 0..2 {
-        let restored = frugal(&["restore", "chains"]).output().unwrap();
-        assert_ne!(restored.status.code(), Some(0), "{round}: {restored:?}");
-        assert_eq!(label(&disk), labelled, "{round}: {restored:?}");
-        assert_eq!(claimants(&left.context).len(), 1, "{round}: its keeper");
+    let restored = frugal(&["restore", "chains"]).output().unwrap();
+    assert_ne!(restored.status.code(), Some(0), "{restored:?}");
+    assert_eq!(label(&disk), labelled, "{restored:?}");
+    assert_eq!(claimants(&left.context).len(), 1, "its keeper");
 
-        // Of 28 pairs 27 are free. It gets one of those, or none.
-        let other = image(directory.path(), &format!("other-{round}.img"));
-        let launch = frugal(&[
-            "--mcs-range",
-            "c0.c7",
-            STUB,
-            "-hda",
-            other.to_str().unwrap(),
-        ])
-        .env("STUB", "dump")
+    // Of 28 pairs 27 are free. It gets one of those, or none.
+    let other = image(directory.path(), "other.img");
+    let launch = frugal(&[
+        "--mcs-range",
+        "c0.c7",
+        STUB,
+        "-hda",
+        other.to_str().unwrap(),
+    ])
+    .env("STUB", "dump")
+    .output()
+    .unwrap();
+    let said = stdout(&launch);
+    let got = said.lines().find_map(|line| line.strip_prefix("label "));
+    match launch.status.code() {
+        Some(0) => assert_ne!(level(got.unwrap()), theirs),
+        _ => {
+            refused(&launch, &["some process may have been missed"]);
+        }
+    }
+    // Among all pairs one is found.
+    let launch = frugal(&[STUB, "-hda", other.to_str().unwrap()])
+        .env("STUB", "exit 0")
         .output()
         .unwrap();
-        let said = stdout(&launch);
-        let got = said.lines().find_map(|line| line.strip_prefix("label "));
-        match launch.status.code() {
-            Some(0) => assert_ne!(level(got.unwrap()), theirs, "{round}"),
-            _ => {
-                refused(&launch, &["some process may have been missed"]);
-            }
-        }
-        // Among all pairs one is found.
-        let launch = frugal(&[STUB, "-hda", other.to_str().unwrap()])
-            .env("STUB", "exit 0")
-            .output()
-            .unwrap();
-        ended_with(&launch, 0, &[]);
+    ended_with(&launch, 0, &[]);
 
-        let listed = frugal(&["list", "--json"]).output().unwrap();
-        ended_with(&listed, 0, &[]);
-        let list: serde_json::Value = serde_json::from_str(&stdout(&listed)).unwrap();
-        let names: Vec<_> = list["guests"].as_array().unwrap().iter().collect();
-        let seen = names.iter().any(|guest| guest["name"] == "chains");
-        assert!(seen || list["complete"] == false, "{list}");
-        let verdict = frugal(&["verify"]).output().unwrap();
-        assert_eq!(verdict.status.code(), Some(1), "{verdict:?}");
-    }
+    let listed = frugal(&["list", "--json"]).output().unwrap();
+    ended_with(&listed, 0, &[]);
+    let list: serde_json::Value = serde_json::from_str(&stdout(&listed)).unwrap();
+    let names: Vec<_> = list["guests"].as_array().unwrap().iter().collect();
+    let seen = names.iter().any(|guest| guest["name"] == "chains");
+    assert!(seen || list["complete"] == false, "{list}");
+    let verdict = frugal(&["verify"]).output().unwrap();
+    assert_eq!(verdict.status.code(), Some(1), "{verdict:?}");
     passes_are_bounded();
 
     left.end();
@@ -252,13 +251,14 @@ fn a_command_line_without_end_costs_nobody_memory() {
     let disk = image(directory.path(), "cmdline.img");
     let before = label(&disk);
     let left = Left::behind(&["--name", "endless"], &disk, "cmdline 4");
-    let endless = left.pids.iter().filter(|pid| {
-        let path = format!("/proc/{pid}/cmdline");
+    let is_endless = |pid: &u32| {
         let mut first = [0_u8; 4096];
-        let file = std::fs::File::open(path).unwrap();
+        let file = std::fs::File::open(format!("/proc/{pid}/cmdline")).unwrap();
         std::io::Read::read(&mut &file, &mut first).unwrap() == first.len()
+    };
+    wait_until("the kernel shows them so", || {
+        left.pids.iter().all(is_endless)
     });
-    assert_eq!(endless.count(), 4, "the kernel shows them so");
     for words in [&["list"][..], &["list", "--json"], &["verify", "endless"]] {
         let output = frugal(words).output().unwrap();
         assert!(
