@@ -207,8 +207,9 @@ fn two_hundred_that_fork_and_end_as_fast_as_they_can_do_not_slip_through() {
             refused(&launch, &["some process may have been missed"]);
         }
     }
-    // Among all pairs one is found.
-    let launch = frugal(&[STUB, "-hda", other.to_str().unwrap()])
+    // Among all pairs one is found. (The keeper of the launch before cannot tell yet that its guest has ended.)
+    let another = image(directory.path(), "another.img");
+    let launch = frugal(&[STUB, "-hda", another.to_str().unwrap()])
         .env("STUB", "exit 0")
         .output()
         .unwrap();
