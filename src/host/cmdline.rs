@@ -47,6 +47,9 @@ impl RunningCommandLine {
     }
 }
 
+/// Words that are read of a command line: a guest with some thousand disks has fewer.
+const MOST_WORDS: usize = 16_384;
+
 /// Splits the bytes of `/proc/PID/cmdline`.
 fn split(bytes: &[u8]) -> Vec<OsString> {
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
@@ -55,6 +58,7 @@ fn split(bytes: &[u8]) -> Vec<OsString> {
     }
     bytes
         .split(|byte| *byte == 0)
+        .take(MOST_WORDS)
         .map(|word| OsString::from_vec(word.to_vec()))
         .collect()
 }
@@ -97,5 +101,10 @@ mod tests {
             let read = RunningCommandLine::parse(&split(line));
             assert_eq!(read.and_then(|line| line.name()).as_deref(), name);
         }
+    }
+
+    #[test]
+    fn a_command_line_of_nothing_but_ends_of_words_has_a_bounded_number_of_them() {
+        assert_eq!(split(&[0; 1 << 18]).len(), MOST_WORDS);
     }
 }

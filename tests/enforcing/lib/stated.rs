@@ -4,10 +4,10 @@
 pub fn stated_acts(test: &str) -> usize {
     let document = include_str!("../../../SECURITY.md");
     let cited = format!("`{test}`");
-    let row = document.lines().find(|line| {
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        cells.get(3).is_some_and(|cell| *cell == cited)
+    let stated = document.lines().find_map(|line| {
+        let mut cells = line.split('|').map(str::trim).skip(2);
+        let number = cells.next()?.parse().ok()?;
+        (cells.next()? == cited).then_some(number)
     });
-    let row = row.unwrap_or_else(|| panic!("SECURITY.md states no number of acts for {test}"));
-    row.split('|').nth(2).unwrap().trim().parse().unwrap()
+    stated.unwrap_or_else(|| panic!("SECURITY.md states no number of acts for {test}"))
 }
