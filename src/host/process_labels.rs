@@ -16,7 +16,7 @@ const KTHREADD: i32 = 2;
 const MAX_PASSES: usize = 128;
 
 /// Processes that ended before they could be looked at, after which a look is called incomplete, too.
-const MAX_LOST: usize = 1000;
+const MAX_LOST: usize = 256;
 
 /// Passes in a row that find nothing new, after which nobody can have been missed; [`Procfs::look_besides`].
 const QUIET_PASSES: usize = 2;
