@@ -162,7 +162,7 @@ fn a_stranger_with_overlapping_categories_is_found() {
     drop(stranger);
     assert_eq!(output.status.code(), Some(1), "{verdict}");
     let said = problems(&verdict);
-    let expected = format!("process {pid} (cat, ");
+    let expected = format!("process {pid} (qemu-stub, ");
     assert!(
         said.contains(&expected) && said.contains("has overlapping MCS categories"),
         "{said}"
