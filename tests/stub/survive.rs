@@ -194,6 +194,6 @@ pub fn adopt() -> u8 {
     unsafe { libc::close(0) };
     // Nobody becomes a zombie, and wait(2) returns when the last has ended.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
-    unsafe { libc::wait(std::ptr::null_mut()) };
+    while unsafe { libc::wait(std::ptr::null_mut()) } != -1 {}
     0
 }
