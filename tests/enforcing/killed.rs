@@ -2,7 +2,7 @@
 //! put back. strace(1) kills: `inject=CALL:signal=SIGKILL:when=N` ends the process as it enters its
 //! Nth call of that name, so that the call is not made.
 //!
-//! An ordinary run kills at half of the steps that change something, and at one in sixteen of the rest, drawn by a
+//! An ordinary run kills at a quarter of the steps that change something, and at one in 32 of the rest, drawn by a
 //! seed that it prints; `exhaustive` in the bed's filter (`make test-all`) kills at all of them.
 
 use std::collections::HashMap;
@@ -68,7 +68,7 @@ fn changes((name, _): &Call) -> bool {
     STEPS.contains(&name.as_str())
 }
 
-/// Draws half of the calls that change something, and one in sixteen of the others.
+/// Draws a quarter of the calls that change something, and one in 32 of the others.
 fn some(calls: Vec<Call>) -> Vec<Call> {
     say_sample("calls");
     let (steps, others): (Vec<Call>, Vec<Call>) = calls.into_iter().partition(changes);
@@ -78,7 +78,7 @@ fn some(calls: Vec<Call>) -> Vec<Call> {
             .filter(move |(at, _)| is_taken(*at, every))
             .map(|(_, call)| call)
     };
-    one_in(2, steps).chain(one_in(16, others)).collect()
+    one_in(4, steps).chain(one_in(32, others)).collect()
 }
 
 fn kill_at(call: &Call, arguments: &[&str], follow: bool) {
