@@ -168,25 +168,15 @@ fn what_looks_ended_is_found_without_a_keeper_too() {
 }
 
 #[test]
-#[ignore = "needs the bed: make test"]
-fn processes_that_fork_and_end_as_fast_as_they_can_do_not_slip_through() {
-    forkers_do_not_slip_through(20);
-}
-
-#[test]
 #[ignore = "needs the bed, and half an hour there: filter 'exhaustive'"]
 fn exhaustive_two_hundred_that_fork_and_end_as_fast_as_they_can_do_not_slip_through() {
-    forkers_do_not_slip_through(200);
-}
-
-fn forkers_do_not_slip_through(count: usize) {
     let directory = directory();
     let disk = image(directory.path(), "chains.img");
     let before = label(&disk);
     let left = Left::behind(
         &["--name", "chains", "--mcs-range", "c0.c7"],
         &disk,
-        &format!("chain {count}"),
+        "chain 200",
     );
     let labelled = label(&disk);
     let theirs = level(&left.context);
