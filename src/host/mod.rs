@@ -15,6 +15,7 @@
 //! * `image_lock`, `lock_holders`: QEMU's own locks on images; who holds a lock of flock(2)
 //! * `runtime_dir`: a guest's own directory below /run
 //! * `privsep`: processes that open and parse images, and can do nothing else
+//! * `random`: random bytes
 //! * `io_error`: errors of the system in words
 //! * `real`: all of it, as this host has it
 
@@ -34,6 +35,7 @@ pub(crate) mod policy;
 pub mod privsep;
 pub(crate) mod process_labels;
 mod procfs;
+pub(crate) mod random;
 pub(crate) mod real;
 mod reserving;
 pub(crate) mod runtime_dir;

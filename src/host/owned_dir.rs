@@ -7,16 +7,17 @@
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
-use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
 use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
 
+use crate::host::random;
 use crate::text::escape::quoted;
 use crate::text::hex;
 
@@ -108,6 +109,45 @@ impl OwnedDirectory {
     /// Those of openat(2).
     pub fn reopen(&self) -> io::Result<File> {
         Ok(openat(&self.fd, ".", flags(), Mode::empty())?.into())
+    }
+
+    /// Opens a file in it for reading, whatever has been put in its place: no link is followed, and nothing waited
+    /// for (FIFOs, leases of fcntl(2)).
+    ///
+    /// # Errors
+    /// Those of openat(2).
+    pub fn open_file(&self, name: &OsStr) -> io::Result<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        Ok(openat(&self.fd, name, flags, Mode::empty())?.into())
+    }
+
+    /// Puts a text in the place of a file, whole or not at all; it is called `new` until it is written. The name is
+    /// on disk after [`OwnedDirectory::sync`].
+    ///
+    /// # Errors
+    /// Those of openat(2), write(2), fsync(2) and renameat(2).
+    pub fn put(&self, name: &OsStr, new: &OsStr, text: &[u8]) -> io::Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let result = (|| {
+            let file = openat(&self.fd, new, flags | OFlag::O_CLOEXEC, mode)?;
+            let mut file = File::from(file);
+            file.write_all(text)?;
+            file.sync_all()?;
+            Ok(renameat(&self.fd, new, &self.fd, name)?)
+        })();
+        if result.is_err() {
+            let _ = self.remove(new);
+        }
+        result
+    }
+
+    /// Writes its names to disk; fsync(2).
+    ///
+    /// # Errors
+    /// Those of openat(2) and fsync(2).
+    pub fn sync(&self) -> io::Result<()> {
+        self.reopen()?.sync_all()
     }
 
     /// Calls `visit` with each name in it, until that returns false; never with `.` and `..`.
@@ -226,7 +266,7 @@ pub fn unforeseeable(uid: Uid) -> io::Result<String> {
 /// Those of reading random bytes.
 pub fn random_part() -> io::Result<String> {
     let mut bytes = [0_u8; RANDOM];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    random::fill(&mut bytes)?;
     Ok(hex::encode(&bytes))
 }
 

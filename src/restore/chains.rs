@@ -5,9 +5,10 @@
 //! not one for all: launches at the same time wait for nobody, and none undoes what another has written.
 //! Written by a launch, before QEMU runs; what is in a header when a guest ends is not believed.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +16,7 @@ use nix::unistd::{Uid, getpid};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::host::owned_dir::OwnedDirectory;
 use crate::model::chain::{Chain, ChainFile, DiskKey};
 use crate::restore::journals;
 use crate::text::escape::quoted;
@@ -106,12 +108,22 @@ impl ChainStore {
         }
     }
 
+    /// Opens the directory, which has to be this user's own. Others may make one of its name, or a link, where
+    /// everybody may.
+    fn open(&self) -> io::Result<OwnedDirectory> {
+        let own = Uid::effective();
+        match OwnedDirectory::open(&self.directory) {
+            Ok(directory) if directory.owner() == own.as_raw() => Ok(directory),
+            Err(error) if error.kind() != io::ErrorKind::NotADirectory => Err(error),
+            _ => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("its directory is none that belongs to user {own}"),
+            )),
+        }
+    }
+
     fn read(&self, path: &Path) -> io::Result<Document> {
-        check_own(&self.directory)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(path)?;
+        let file = self.open()?.open_file(name_of(path))?;
         let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.uid() != Uid::effective().as_raw() {
             return Err(io::Error::other(format!(
@@ -149,7 +161,7 @@ impl ChainStore {
             self.prune(MAX_RECORDS, SLACK);
         }
         if written {
-            let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
+            let synced = self.open().and_then(|directory| directory.sync());
             synced.map_err(|source| RememberError {
                 path: self.directory.clone(),
                 source,
@@ -163,28 +175,11 @@ impl ChainStore {
             .recursive(true)
             .mode(0o700)
             .create(&self.directory)?;
-        check_own(&self.directory)?;
         // Two launches may share a disk.
         let new = path.with_extension(format!("{}.{UNFINISHED}", getpid()));
-        let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(&new)?;
-            let mut text = serde_json::to_vec(&Document::of(chain))?;
-            text.push(b'\n');
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&new, path)
-        };
-        let written = write();
-        if written.is_err() {
-            let _ = fs::remove_file(&new);
-        }
-        written
+        let mut text = serde_json::to_vec(&Document::of(chain))?;
+        text.push(b'\n');
+        self.open()?.put(name_of(path), name_of(&new), &text)
     }
 
     /// Removes the oldest records if there are more than `most`, `slack` more than it takes, and what writers
@@ -241,16 +236,9 @@ fn now() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-/// Checks that a directory is this user's own. Others may make one of its name where everybody may.
-fn check_own(directory: &Path) -> io::Result<()> {
-    let metadata = fs::symlink_metadata(directory)?;
-    if metadata.is_dir() && metadata.uid() == Uid::effective().as_raw() {
-        return Ok(());
-    }
-    Err(io::Error::new(
-        io::ErrorKind::PermissionDenied,
-        format!("its directory belongs to user {}", metadata.uid()),
-    ))
+/// Returns the last part of a path of [`ChainStore::path_of`].
+fn name_of(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or_default()
 }
 
 /// Reads the text of a record.

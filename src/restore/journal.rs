@@ -8,12 +8,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg, OFlag, openat, renameat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::Uid;
 use thiserror::Error;
 
@@ -191,24 +190,8 @@ impl Journal {
                 MAX_ENTRY >> 20
             )));
         }
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW;
-        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-        let result = (|| {
-            let file = openat(&self.directory, &new, flags | OFlag::O_CLOEXEC, mode)?;
-            let mut file = File::from(file);
-            file.write_all(&text)?;
-            file.sync_all()?;
-            renameat(&self.directory, &new, &self.directory, name)?;
-            self.sync()
-        })();
-        if result.is_err() {
-            let _ = self.directory.remove(new.as_os_str());
-        }
-        result
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.directory.reopen()?.sync_all()
+        self.directory.put(name, new.as_os_str(), &text)?;
+        self.directory.sync()
     }
 
     /// Opens an entry, whatever has been put in its place: no link is followed, and nothing waited for
@@ -217,8 +200,7 @@ impl Journal {
     /// # Errors
     /// Those of openat(2).
     pub fn open_entry(&self, path: &Path) -> io::Result<File> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        Ok(openat(&self.directory, self.name(path)?, flags, Mode::empty())?.into())
+        self.directory.open_file(self.name(path)?)
     }
 
     /// Reads an entry: a regular file of the directory's owner, with this one name, and no larger than
@@ -285,7 +267,7 @@ impl Journal {
     /// Those of unlink(2) and fsync(2).
     pub fn remove(&self, path: &Path) -> io::Result<()> {
         self.directory.remove(self.own_name(path)?)?;
-        self.sync()
+        self.directory.sync()
     }
 
     /// Removes an entry for good, if it is there still.

@@ -7,11 +7,11 @@
 //! common directory, and holds across users.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 
 use nix::unistd::Pid;
 
 use crate::host::process_labels::{ProcessLabels, ProcessLook, Processes};
+use crate::host::random;
 use crate::model::label::{Categories, Category, CategoryPair, Context, Level, Range};
 use crate::seclabel::pair_error::{ATTEMPTS, FEWEST, LevelError, PairError};
 
@@ -51,17 +51,12 @@ fn random_below(bound: u32) -> Result<u32, PairError> {
     let fair = u32::MAX.saturating_sub(u32::MAX.checked_rem(bound).unwrap_or(0));
     loop {
         let mut bytes = [0_u8; 4];
-        getrandom(&mut bytes).map_err(PairError::Random)?;
+        random::fill(&mut bytes).map_err(PairError::Random)?;
         let number = u32::from_ne_bytes(bytes);
         if number < fair {
             return Ok(number.checked_rem(bound).unwrap_or(0));
         }
     }
-}
-
-fn getrandom(bytes: &mut [u8]) -> io::Result<()> {
-    use std::io::Read;
-    std::fs::File::open("/dev/urandom")?.read_exact(bytes)
 }
 
 /// The pairs of a range that overlap no set in use. A set of one category excludes every pair that

@@ -1,6 +1,7 @@
 //! Tests of `mcs` on hosts whose processes do not stand still: claiming.
 
 use std::cell::RefCell;
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use super::*;
