@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 
 use crate::host::mountinfo::{self, MOUNTINFO};
 use crate::host::pinned::Identity;
+use crate::host::procfs::Procfs;
 use crate::host::sysfs::{SysRoot, SystemFiles};
 use crate::host::{Files, RealHost};
 
@@ -54,48 +55,92 @@ impl InMaps {
     /// # Errors
     /// The process may not be looked into, or its table is longer than any that is read.
     pub fn is_mapped(&self, host: &RealHost, pid: Pid) -> io::Result<bool> {
-        let table = match host.procfs().open_file(&format!("{pid}/maps")) {
-            Err(error) if has_ended(&error) => return Ok(false),
-            table => File::from(table?),
+        let mut is_mapped = false;
+        let seen = each(host.procfs(), pid, &mut |mapping| {
+            is_mapped = self.is(mapping);
+            !is_mapped
+        });
+        match seen {
+            Err(error) if !Procfs::is_gone(&error) => Err(error),
+            _ => Ok(is_mapped),
+        }
+    }
+
+    fn is(&self, mapping: &Mapping<'_>) -> bool {
+        let devices = self.devices.as_ref();
+        mapping.inode == self.inode
+            && devices.is_none_or(|devices| devices.contains(&mapping.device))
+    }
+}
+
+/// A line of a table of mappings: `address permissions offset major:minor inode name`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mapping<'a> {
+    /// Such as `rw-s`.
+    pub permissions: &'a [u8],
+    /// The device of the file's file system.
+    pub device: u64,
+    /// 0 for memory without a file.
+    pub inode: u64,
+    /// The file's name, newlines in it as `\012`; empty for memory without a file or name.
+    pub name: &'a [u8],
+}
+
+impl<'a> Mapping<'a> {
+    /// Reads a line. None if it is none.
+    pub fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut rest = line.strip_suffix(b"\n").unwrap_or(line);
+        let mut field = || {
+            rest = rest.trim_ascii_start();
+            let end = rest.iter().position(|byte| *byte == b' ');
+            let (field, after) = rest.split_at(end.unwrap_or(rest.len()));
+            rest = after;
+            field
         };
-        match self.is_in(BufReader::with_capacity(64 << 10, table), MAX_TABLE) {
-            Err(error) if has_ended(&error) => Ok(false),
-            found => found,
-        }
-    }
-
-    fn is_in(&self, table: impl BufRead, most: u64) -> io::Result<bool> {
-        let mut table = table.take(most);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let length = (&mut table).take(MAX_LINE).read_until(b'\n', &mut line)?;
-            if length == 0 && table.limit() > 0 {
-                return Ok(false);
-            }
-            if line.last() != Some(&b'\n') {
-                return Err(io::Error::other("its table of mappings is too long"));
-            }
-            if self.is_line(&line).unwrap_or(false) {
-                return Ok(true);
-            }
-        }
-    }
-
-    /// Reads a line: `address permissions offset major:minor inode name`. None if it is none.
-    fn is_line(&self, line: &[u8]) -> Option<bool> {
-        let mut fields = line
-            .split(|byte| byte.is_ascii_whitespace())
-            .filter(|field| !field.is_empty());
-        let device = std::str::from_utf8(fields.nth(3)?).ok()?;
-        let inode: u64 = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-        if inode != self.inode {
-            return Some(false);
-        }
-        let (major, minor) = device.split_once(':')?;
+        let (_, permissions, _, device, inode) = (field(), field(), field(), field(), field());
+        let (major, minor) = std::str::from_utf8(device).ok()?.split_once(':')?;
         let number = |text| u64::from_str_radix(text, 16).ok();
-        let device = makedev(number(major)?, number(minor)?);
-        Some(self.devices.is_none_or(|devices| devices.contains(&device)))
+        Some(Self {
+            permissions,
+            device: makedev(number(major)?, number(minor)?),
+            inode: std::str::from_utf8(inode).ok()?.parse().ok()?,
+            name: rest.trim_ascii_start(),
+        })
+    }
+}
+
+/// Calls `visit` with each mapping of a process, until that returns false.
+///
+/// # Errors
+/// The process may not be looked into, is gone, or its table is longer than any that is read.
+pub fn each(
+    procfs: &Procfs,
+    pid: Pid,
+    visit: &mut dyn FnMut(&Mapping<'_>) -> bool,
+) -> io::Result<()> {
+    let table = File::from(procfs.open_file(&format!("{pid}/maps"))?);
+    each_in(BufReader::with_capacity(64 << 10, table), MAX_TABLE, visit)
+}
+
+fn each_in(
+    table: impl BufRead,
+    most: u64,
+    visit: &mut dyn FnMut(&Mapping<'_>) -> bool,
+) -> io::Result<()> {
+    let mut table = table.take(most);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let length = (&mut table).take(MAX_LINE).read_until(b'\n', &mut line)?;
+        if length == 0 && table.limit() > 0 {
+            return Ok(());
+        }
+        if line.last() != Some(&b'\n') {
+            return Err(io::Error::other("its table of mappings is too long"));
+        }
+        if Mapping::parse(&line).is_some_and(|mapping| !visit(&mapping)) {
+            return Ok(());
+        }
     }
 }
 
@@ -103,10 +148,6 @@ impl InMaps {
 fn devices(table: &[u8], mount: u64, device: u64) -> Option<[u64; 2]> {
     let mount = mountinfo::mounts(table).find(|found| found.id == mount)?;
     (mount.type_ != b"overlay").then_some([device, mount.device])
-}
-
-fn has_ended(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
 #[cfg(test)]
@@ -117,6 +158,15 @@ mod tests {
         7f00-7f10 rw-s 00001000 00:2a 4711                       /srv/a b\\012.img (deleted)\n\
         7f10-7f20 rw-p 00000000 00:00 0 \n\
         7f20-7f30 rw-p 00000000 00:00 0                          [heap]\n";
+
+    fn is_in(wanted: &InMaps, table: impl BufRead, most: u64) -> io::Result<bool> {
+        let mut found = false;
+        each_in(table, most, &mut |mapping| {
+            found |= wanted.is(mapping);
+            !found
+        })?;
+        Ok(found)
+    }
 
     fn in_maps(inode: u64, devices: Option<[u64; 2]>) -> InMaps {
         InMaps { inode, devices }
@@ -138,25 +188,29 @@ mod tests {
             (in_maps(4711, None), true),
             (in_maps(1, None), false),
         ] {
-            assert_eq!(wanted.is_in(TABLE, MAX_TABLE).unwrap(), found, "{wanted:?}");
+            assert_eq!(
+                is_in(&wanted, TABLE, MAX_TABLE).unwrap(),
+                found,
+                "{wanted:?}"
+            );
         }
     }
 
     #[test]
     fn a_table_that_is_cut_off_or_too_long_is_no_answer() {
         let wanted = in_maps(1, None);
-        assert!(wanted.is_in(&TABLE[..TABLE.len() - 1], MAX_TABLE).is_err());
+        assert!(is_in(&wanted, &TABLE[..TABLE.len() - 1], MAX_TABLE).is_err());
         let long = [
             b"7f00-7f10 rw-s 00001000 00:2a 1 /",
             &[b'x'; 30_000][..],
             b"\n",
         ]
         .concat();
-        assert!(wanted.is_in(long.as_slice(), MAX_TABLE).is_err());
-        assert!(!wanted.is_in(&b""[..], MAX_TABLE).unwrap());
+        assert!(is_in(&wanted, long.as_slice(), MAX_TABLE).is_err());
+        assert!(!is_in(&wanted, &b""[..], MAX_TABLE).unwrap());
         // More than any that is read, without an end.
         let endless = io::repeat(b'\n');
-        assert!(wanted.is_in(BufReader::new(endless), 1000).is_err());
+        assert!(is_in(&wanted, BufReader::new(endless), 1000).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io;
 
 use nix::unistd::Pid;
 
-use crate::host::procfs::{Procfs, is_gone};
+use crate::host::procfs::Procfs;
 use crate::model::label::Context;
 
 /// The thread that all others of the kernel are children of, in the initial PID namespace.
@@ -126,7 +126,9 @@ impl Procfs {
         // in this order a claim cannot slip through in between.
         let pending = self.context(&format!("{pid}/attr/exec"));
         let current = self.context(&format!("{pid}/attr/current"));
-        if pending.as_ref().is_err_and(is_gone) || current.as_ref().is_err_and(is_gone) {
+        let gone =
+            |error: &io::Error| Self::is_gone(error) || error.raw_os_error() == Some(libc::EINVAL);
+        if pending.as_ref().is_err_and(gone) || current.as_ref().is_err_and(gone) {
             return None;
         }
         let labels = ProcessLabels {

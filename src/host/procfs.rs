@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{OFlag, open, openat, readlink};
@@ -76,14 +76,6 @@ pub enum Lifetime {
     Unknown,
 }
 
-/// Tells whether an error of /proc means that the process is gone.
-pub(in crate::host) fn is_gone(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::ENOENT | libc::ESRCH | libc::EINVAL)
-    )
-}
-
 /// Reads a label as the kernel shows it. None if it shows none.
 pub(in crate::host) fn parsed(text: &str) -> io::Result<Option<Context>> {
     if text.trim_end_matches(['\0', '\n']).is_empty() {
@@ -145,15 +137,6 @@ impl Procfs {
         Ok(bytes)
     }
 
-    /// Reads the lines of a file below /proc as bytes, one at a time.
-    ///
-    /// # Errors
-    /// Those of openat(2); those of read(2) come with the lines.
-    pub fn lines(&self, name: &str) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
-        let file = BufReader::new(File::from(self.open_file(name)?));
-        Ok(file.split(b'\n'))
-    }
-
     /// Opens a file below /proc for reading.
     pub(in crate::host) fn open_file(&self, name: &str) -> io::Result<OwnedFd> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
@@ -186,6 +169,11 @@ impl Procfs {
         Stat::parse(&self.read_bytes(&format!("{pid}/stat")).ok()?)
     }
 
+    /// Tells whether an error of a process's files means that it is gone, or a descriptor of it.
+    pub fn is_gone(error: &io::Error) -> bool {
+        matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+    }
+
     /// Returns whether a process lives, and since when.
     pub fn lifetime(&self, pid: Pid) -> Lifetime {
         match self.read_bytes(&format!("{pid}/stat")) {
@@ -194,7 +182,7 @@ impl Procfs {
                 Some(stat) => Lifetime::Since(stat.started),
                 None => Lifetime::Unknown,
             },
-            Err(error) if is_gone(&error) => Lifetime::Ended,
+            Err(error) if Self::is_gone(&error) => Lifetime::Ended,
             Err(_) => Lifetime::Unknown,
         }
     }

@@ -3,9 +3,10 @@
 //! Sockets and anonymous inodes are left out: they are not on disk, and their label is that of the
 //! process that made them.
 
-use crate::host::RealHost;
 use crate::host::mangle::{NEWLINE, unmangled};
+use crate::host::mappings::{self, Mapping};
 use crate::host::pinned;
+use crate::host::{Procfs, RealHost};
 use crate::model::label::Context;
 use crate::selinux;
 use nix::unistd::Pid;
@@ -66,15 +67,10 @@ impl OpenFiles {
     fn add(&mut self, path: PathBuf, read: io::Result<Option<OpenFile>>) {
         match read {
             Ok(file) => self.files.extend(file),
-            Err(error) if ended(&error) => {}
+            Err(error) if Procfs::is_gone(&error) => {}
             Err(error) => self.unreadable.push(Unreadable { path, error }),
         }
     }
-}
-
-/// Tells whether an error of /proc means that the process or the descriptor is gone.
-fn ended(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
 /// Reads everything that a process has open and mapped. A process that has ended has nothing.
@@ -84,7 +80,7 @@ fn ended(error: &io::Error) -> bool {
 pub(crate) fn open_files_of(host: &RealHost, pid: Pid) -> io::Result<OpenFiles> {
     let mut found = OpenFiles::default();
     match descriptors(host, pid, &mut found).and_then(|()| mapped(host, pid, &mut found)) {
-        Err(error) if !ended(&error) => Err(error),
+        Err(error) if !Procfs::is_gone(&error) => Err(error),
         _ => Ok(found),
     }
 }
@@ -133,7 +129,7 @@ fn descriptors(host: &RealHost, pid: Pid, found: &mut OpenFiles) -> io::Result<(
         let path = match fs::read_link(&link) {
             Ok(path) if is_labelled(&path) => path,
             Ok(_) => continue,
-            Err(error) if ended(&error) => continue,
+            Err(error) if Procfs::is_gone(&error) => continue,
             Err(error) => return Err(error),
         };
         let read = || -> io::Result<Option<OpenFile>> {
@@ -159,46 +155,41 @@ fn descriptors(host: &RealHost, pid: Pid, found: &mut OpenFiles) -> io::Result<(
     Ok(())
 }
 
-/// A file in `/proc/PID/maps`.
+/// A file that is mapped.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Mapping {
+struct MappedFile {
     path: PathBuf,
     inode: u64,
     writes: bool,
 }
 
-/// Reads a line of `/proc/PID/maps`. None for memory without a file, or with a deleted one: only a
-/// descriptor leads to that. Newlines in names are `\012`; proc(5).
-fn mapping(line: &[u8]) -> Option<Mapping> {
-    let mut rest = line;
-    let mut field = || {
-        let start = rest.iter().position(|byte| *byte != b' ')?;
-        let from = rest.get(start..)?;
-        let end = from.iter().position(|byte| *byte == b' ')?;
-        rest = from.get(end..)?;
-        std::str::from_utf8(from.get(..end)?).ok()
-    };
-    let (_, permissions, _, _, inode) = (field()?, field()?, field()?, field()?, field()?);
-    let start = rest.iter().position(|byte| *byte != b' ')?;
-    let name = rest.get(start..)?;
-    if !name.starts_with(b"/") || name.ends_with(b" (deleted)") {
+/// Returns the file of a mapping. None for memory without a file, or with a deleted one: only a descriptor leads
+/// to that. Newlines in names are `\012`; proc(5).
+fn mapped_file(mapping: &Mapping<'_>) -> Option<MappedFile> {
+    if mapping.inode == 0
+        || !mapping.name.starts_with(b"/")
+        || mapping.name.ends_with(b" (deleted)")
+    {
         return None;
     }
-    Some(Mapping {
-        path: unmangled(name, NEWLINE).into(),
-        inode: inode.parse().ok().filter(|inode| *inode != 0)?,
-        writes: permissions.contains('w') && permissions.contains('s'),
+    Some(MappedFile {
+        path: unmangled(mapping.name, NEWLINE).into(),
+        inode: mapping.inode,
+        writes: [b'w', b's']
+            .iter()
+            .all(|permission| mapping.permissions.contains(permission)),
     })
 }
 
 /// Adds what a process has mapped.
 fn mapped(host: &RealHost, pid: Pid, found: &mut OpenFiles) -> io::Result<()> {
     let mut all = BTreeSet::new();
-    for line in host.procfs().lines(&format!("{pid}/maps"))? {
-        all.extend(mapping(&line?));
-        if all.len() > MOST {
-            return Err(too_many());
-        }
+    mappings::each(host.procfs(), pid, &mut |mapping| {
+        all.extend(mapped_file(mapping));
+        all.len() <= MOST
+    })?;
+    if all.len() > MOST {
+        return Err(too_many());
     }
     for mapping in all {
         // By the process's root: libvirt gives each guest a mount namespace.
@@ -231,11 +222,11 @@ mod tests {
 
     #[test]
     fn lines_of_maps() {
-        let read = |line: &str| mapping(line.as_bytes());
+        let read = |line: &str| Mapping::parse(line.as_bytes()).and_then(|line| mapped_file(&line));
         let one = read("7f00-7f10 rw-s 00001000 fd:00 4711                       /srv/a b.img");
         assert_eq!(
             one,
-            Some(Mapping {
+            Some(MappedFile {
                 path: "/srv/a b.img".into(),
                 inode: 4711,
                 writes: true
