@@ -170,7 +170,7 @@ struct Work<'a> {
     found: Vec<WantedState>,
     /// Names in trees that are looked at still, by the user whose entries name the trees.
     names: HashMap<u32, usize>,
-    /// The contexts of guests, as the policy's files state them.
+    /// The contexts of guests, as the policy's files state them; for entries of others only.
     guests: VirtualContexts,
     tell: &'a mut Tell<'a>,
     pace: Pace,
@@ -214,7 +214,11 @@ pub fn put_back<'a>(
         wanted,
         found: vec![WantedState::default(); wanted.len()],
         names: HashMap::new(),
-        guests: host.virtual_contexts().unwrap_or_default(),
+        guests: if journals.iter().any(Journal::is_anothers) {
+            host.virtual_contexts().unwrap_or_default()
+        } else {
+            VirtualContexts::default()
+        },
         tell,
         pace: Pace::default(),
         done: 0,
