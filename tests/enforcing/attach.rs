@@ -1,9 +1,8 @@
 //! `svirt-exec attach` and `detach`: hot-plug for guests that run.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Output;
 
 use crate::lib::*;
 
@@ -107,35 +106,22 @@ fn a_file_that_the_guest_has_mapped_and_closed_is_not_given_back() {
     let directory = directory();
     let disk = image(directory.path(), "mapped.img");
     let before = label(&disk);
-    let mut child = svirt_exec(["--name", "maps", STUB, "-drive"])
-        .arg(format!("file={},format=raw", disk.display()))
-        .env("STUB", "acts")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut say = child.stdin.take().unwrap();
-    let mut hear = BufReader::new(child.stdout.take().unwrap());
-    let mut tries = |act: &str| {
-        writeln!(say, "{act}").unwrap();
-        let mut answer = String::new();
-        hear.read_line(&mut answer).unwrap();
-        assert_eq!(answer, "ok\n", "{act}");
-    };
-    tries(&format!("map {}", disk.display()));
+    let mut launch = svirt_exec(["--name", "maps", STUB, "-drive"]);
+    launch.arg(format!("file={},format=raw", disk.display()));
+    let mut guest = Hostile::start(launch);
+    assert_eq!(guest.tries(&format!("map {}", disk.display())), "ok");
     let held = label(&disk);
-    let mapped = format!("process {} of the guest has it mapped", child.id());
+    let mapped = format!("process {} of the guest has it mapped", guest.id());
     refused(
         &plug("detach", &[], "maps", &disk),
         &[&mapped, "mapped.img"],
     );
     assert_eq!(label(&disk), held);
-    tries("unmap");
+    assert_eq!(guest.tries("unmap"), "ok");
     let output = plug("detach", &[], "maps", &disk);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(label(&disk), before);
-    drop(say);
-    child.wait().unwrap();
+    guest.ends();
     keepers_done();
     nothing_happened(&disk, &before);
 }

@@ -59,20 +59,15 @@ fn goes(output: &Output) -> String {
 
 /// Has a guest whose disk this is replace all that is in it, in the guest's own domain.
 fn taken_over(disk: &Path, format: &str, with: &Path) {
-    let mut child = svirt_exec([STUB, "-drive"])
+    let mut launch = svirt_exec([STUB, "-drive"]);
+    launch
         .arg(drive(disk, &format!(",format={format}")))
         .arg("-drive")
-        .arg(drive(with, ",format=raw,readonly=on"))
-        .env("STUB", "acts")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut say = child.stdin.take().unwrap();
-    writeln!(say, "replace {} {}", disk.display(), with.display()).unwrap();
-    drop(say);
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(stdout(&output), "ok\n", "{output:?}");
+        .arg(drive(with, ",format=raw,readonly=on"));
+    let mut guest = Hostile::start(launch);
+    let act = format!("replace {} {}", disk.display(), with.display());
+    assert_eq!(guest.tries(&act), "ok");
+    guest.ends();
     keepers_done();
 }
 

@@ -5,59 +5,15 @@ mod acts;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::lib::*;
 
 /// The stub, labelled as svirt-exec is: it runs in the launcher's domain.
 const LAUNCHER_STUB: &str = "/usr/local/bin/launcher-stub";
-
-/// The stub in a place of the host's programs, which runs without categories.
-const HOST_STUB: &str = "/usr/local/bin/host-stub";
-
-/// A program that tries what it is told to.
-struct Hostile {
-    child: Child,
-    say: ChildStdin,
-    hear: BufReader<ChildStdout>,
-}
-
-impl Hostile {
-    fn start(mut command: Command) -> Self {
-        let mut child = command
-            .env("STUB", "acts")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Self {
-            say: child.stdin.take().unwrap(),
-            hear: BufReader::new(child.stdout.take().unwrap()),
-            child,
-        }
-    }
-
-    /// What the kernel says to an act.
-    fn tries(&mut self, act: &str) -> String {
-        writeln!(self.say, "{act}").unwrap();
-        let mut answer = String::new();
-        self.hear.read_line(&mut answer).unwrap();
-        assert!(!answer.is_empty(), "it ended at: {act}");
-        answer.trim().to_owned()
-    }
-
-    fn label(&self) -> String {
-        process_label(self.child.id())
-    }
-
-    fn ends(mut self) {
-        drop(self.say);
-        self.child.wait().unwrap();
-    }
-}
 
 /// An act is refused: it is not done, and not for a reason of this test's own (a missing file).
 fn is_refusal(answer: &str) -> bool {

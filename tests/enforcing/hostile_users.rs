@@ -22,6 +22,13 @@ fn users(name: impl ToString) -> PathBuf {
     Path::new(STATE).join("users").join(name.to_string())
 }
 
+fn make_bobs_journal() {
+    let journal = users(BOB);
+    let path = journal.to_str().unwrap();
+    run(&["install", "-d", "-o", "bob", "-m", "700", path]);
+    run(&["restorecon", "-F", path]);
+}
+
 /// Runs a script of bash(1) as a user.
 fn as_(user: &str, script: &str) -> Command {
     let mut command = Command::new("runuser");
@@ -360,16 +367,7 @@ fn what_an_ordinary_user_tries_harms_no_guest_of_others() {
     let own = Path::new("/home/bob/own.img");
     file_of(BOB, own);
     let own_label = label(own);
-    run(&[
-        "install",
-        "-d",
-        "-o",
-        "bob",
-        "-m",
-        "700",
-        users(BOB).to_str().unwrap(),
-    ]);
-    run(&["restorecon", "-F", users(BOB).to_str().unwrap()]);
+    make_bobs_journal();
     let libvirts: u32 = run(&["id", "-u", "libvirt-qemu"]).trim().parse().unwrap();
     let victims = [
         Victim::new("alice", ALICE, Path::new("/home/alice/victim.img")),
@@ -456,16 +454,7 @@ impl Journal {
     fn new() -> Self {
         let path = users(BOB);
         let _ = fs::remove_dir_all(&path);
-        run(&[
-            "install",
-            "-d",
-            "-o",
-            "bob",
-            "-m",
-            "700",
-            path.to_str().unwrap(),
-        ]);
-        run(&["restorecon", "-F", path.to_str().unwrap()]);
+        make_bobs_journal();
         Self(path)
     }
 

@@ -7,9 +7,6 @@ use std::process::{Child, Command, Stdio};
 
 use crate::lib::*;
 
-/// The stub in a place of the host's programs, which runs unconfined.
-const HOST_STUB: &str = "/usr/local/bin/host-stub";
-
 /// Bytes of memory of its own that a command may have in use: 64 MiB.
 const MEMORY: &str = "--data=67108864";
 

@@ -10,6 +10,9 @@ use serde_json::Value;
 pub const SVIRT_EXEC: &str = "/usr/bin/svirt-exec";
 /// The stand-in for QEMU, labelled qemu_exec_t by the bed's job.
 pub const STUB: &str = "/usr/local/bin/qemu-stub";
+
+/// The stub in a place of the host's programs, which runs in the caller's domain, without categories.
+pub const HOST_STUB: &str = "/usr/local/bin/host-stub";
 /// The real one.
 pub const QEMU: &str = "qemu-system-x86_64";
 

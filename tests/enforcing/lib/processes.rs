@@ -61,7 +61,7 @@ impl Stranger {
     pub fn start_as(user: &str, domain: &str, level: &str) -> Self {
         // Guests' domains are entered by QEMU, a login's by the host's programs.
         let program = if domain == "unconfined_t" {
-            "/usr/local/bin/host-stub"
+            HOST_STUB
         } else {
             STUB
         };
