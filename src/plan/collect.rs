@@ -14,8 +14,9 @@ use crate::model::resource::{Access, Class, HostDevice, Request, Target};
 use crate::plan::disk_key;
 use crate::plan::image_chain;
 use crate::plan::label_tree;
-use crate::plan::remembered;
-use crate::plan::resource::{CollectContext, Collected, DeferredHeader, QueuedRequest, Resource};
+use crate::plan::resource::{
+    CollectContext, Collected, DeferredHeader, QueuedRequest, Resource, Role,
+};
 use crate::text::escape::{escaped, quoted};
 use crate::text::message::Message;
 use std::collections::{BTreeMap, VecDeque};
@@ -163,7 +164,7 @@ fn attribute(
     // The last that was read: an image may be named twice.
     let mut headers = out.headers.iter_mut().rev();
     if let Some(header) = headers.find(|header| header.identity == *direct) {
-        let role = remembered::role(&resource.origin);
+        let role = Role::of(&resource.origin);
         header.direct.push((file.clone(), role));
     }
     for identity in further {

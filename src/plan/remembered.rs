@@ -10,23 +10,9 @@
 //! Pure.
 
 use crate::model::chain::{Chain, ChainFile, DiskKey};
-use crate::model::resource::Origin;
-use crate::plan::resource::FollowedHeader;
+use crate::plan::resource::{FollowedHeader, Role};
 use crate::text::escape::{quoted, shell_word};
 use crate::text::message::Message;
-
-/// Returns what a header calls a file that it names.
-pub fn role(origin: &Origin) -> &'static str {
-    match origin {
-        Origin::BackingOf { .. } => "backing file",
-        Origin::DataFileOf { .. } => DATA_FILE,
-        Origin::ExtentOf { .. } => EXTENT,
-        Origin::Word { .. } | Origin::TreeOf { .. } => "file",
-    }
-}
-
-const DATA_FILE: &str = "data file";
-const EXTENT: &str = "extent";
 
 /// What is known of disks, and what the caller says.
 pub struct Memory<'a> {
@@ -95,8 +81,8 @@ fn judge_names(
         }
         match recalled {
             Some(chain) if chain.covers(file) => {}
-            Some(_) => out.errors.push(unheard_of(header, file, role)),
-            None if file.written => out.errors.push(not_for_writing(header, file, role)),
+            Some(_) => out.errors.push(unheard_of(header, file, *role)),
+            None if file.written => out.errors.push(not_for_writing(header, file, *role)),
             None => out.notes.push(
                 format!(
                     "the header of {} ({}) names {} as its {role}, and the command line does not",
@@ -132,18 +118,18 @@ fn chain_of(header: &FollowedHeader, stated: &[ChainFile], recalled: Option<&Cha
 }
 
 /// Says how the caller can have a file that only a header names.
-fn remedy(header: &FollowedHeader, role: &str) -> String {
+fn remedy(header: &FollowedHeader, role: Role) -> String {
     let accept = format!("--accept-chain {}", shell_word(&header.path));
     let state = match role {
-        EXTENT => return format!("if it is right, say so: {accept}"),
-        DATA_FILE => "data-file.filename=",
-        _ => "backing.file.filename=",
+        Role::Extent => return format!("if it is right, say so: {accept}"),
+        Role::DataFile => "data-file.filename=",
+        Role::Backing | Role::Other => "backing.file.filename=",
     };
     format!("if it is right, say so: {state} on the line, or {accept}")
 }
 
 /// Refuses a name that a header did not have.
-fn unheard_of(header: &FollowedHeader, file: &ChainFile, role: &str) -> Message {
+fn unheard_of(header: &FollowedHeader, file: &ChainFile, role: Role) -> Message {
     Message::new(
         format!(
             "cannot follow the header of {} ({}): it names {} as its {role}, and did not when a guest had \
@@ -157,7 +143,7 @@ fn unheard_of(header: &FollowedHeader, file: &ChainFile, role: &str) -> Message 
 }
 
 /// Refuses what would be written because a header says so.
-fn not_for_writing(header: &FollowedHeader, file: &ChainFile, role: &str) -> Message {
+fn not_for_writing(header: &FollowedHeader, file: &ChainFile, role: Role) -> Message {
     Message::new(
         format!(
             "cannot give {} to the guest to be written: only the header of {} ({}) names it, as its {role}",

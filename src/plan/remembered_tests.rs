@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::host::pinned::Identity;
+use crate::model::resource::Origin;
 
 /// A file as a chain has it; its key is made of its name, and a file that will be written begins with `!`.
 fn file(name: &str) -> ChainFile {
@@ -44,9 +45,9 @@ fn header(direct: &[&str], below: &[&str], replaced: &[&str]) -> FollowedHeader 
             .iter()
             .map(|name| {
                 let role = if name.starts_with('!') {
-                    "data file"
+                    Role::DataFile
                 } else {
-                    "backing file"
+                    Role::Backing
                 };
                 (file(name), role)
             })

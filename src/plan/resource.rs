@@ -1,6 +1,7 @@
 //! Resources as they are on this host, and what is known of them before they are planned for.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::host::pinned::{Identity, Kind, Pinned};
@@ -119,6 +120,42 @@ pub struct DeferredHeader {
     pub identity: Identity,
 }
 
+/// What a header calls a file that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A backing file.
+    Backing,
+    /// An external data file (qcow2).
+    DataFile,
+    /// An extent (VMDK).
+    Extent,
+    /// What the line names itself.
+    Other,
+}
+
+impl Role {
+    /// Returns the role of what was named so.
+    pub fn of(origin: &Origin) -> Self {
+        match origin {
+            Origin::BackingOf { .. } => Self::Backing,
+            Origin::DataFileOf { .. } => Self::DataFile,
+            Origin::ExtentOf { .. } => Self::Extent,
+            Origin::Word { .. } | Origin::TreeOf { .. } => Self::Other,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Backing => "backing file",
+            Self::DataFile => "data file",
+            Self::Extent => "extent",
+            Self::Other => "file",
+        })
+    }
+}
+
 /// An image whose header was read, or that has none, and what it names.
 #[derive(Clone, Debug)]
 pub struct FollowedHeader {
@@ -135,7 +172,7 @@ pub struct FollowedHeader {
     /// Whether the guest may write to it.
     pub is_written: bool,
     /// What the header itself names, and as what.
-    pub direct: Vec<(ChainFile, &'static str)>,
+    pub direct: Vec<(ChainFile, Role)>,
     /// What the headers of those name.
     pub below: Vec<ChainFile>,
     /// What the header names and QEMU does not open, since the line has something in its place.
