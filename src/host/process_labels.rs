@@ -117,7 +117,7 @@ pub trait Processes {
 }
 
 /// Why a look is incomplete.
-pub const INCOMPLETE: &str = "processes start and end faster than they can be looked at";
+pub const INCOMPLETE: &str = "processes start and end faster than they can be looked at; stop what starts them, and try again";
 
 impl Procfs {
     /// Returns the labels of one process. None if it has ended.
