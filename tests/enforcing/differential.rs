@@ -178,8 +178,10 @@ struct Run {
 }
 
 /// Disks of a case whose headers name what is written, which nobody has launched before: their caller
-/// accepts that.
+/// accepts that. The case says which (`accept`) where the line, not the format, has it written.
 fn accepted(case: &Case) -> Vec<OsString> {
+    let stated = case.definition["accept"].as_array().into_iter().flatten();
+    let stated = stated.map(|path| fixtures::os(&case.definition, path.as_str().unwrap()));
     let files = case.definition["files"].as_array().into_iter().flatten();
     let names_data = |file: &Value, path: &OsStr| {
         !file["data_file"].is_null() || path.as_bytes().ends_with(b".vmdk")
@@ -190,7 +192,9 @@ fn accepted(case: &Case) -> Vec<OsString> {
             (file, path)
         })
         .filter(|(file, path)| names_data(file, path) && Path::new(path).is_file())
-        .flat_map(|(_, path)| [OsString::from("--accept-chain"), path])
+        .map(|(_, path)| path)
+        .chain(stated)
+        .flat_map(|path| [OsString::from("--accept-chain"), path])
         .collect()
 }
 
