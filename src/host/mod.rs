@@ -43,6 +43,6 @@ pub mod sysfs;
 
 pub use files::{Files, Host};
 pub use policy::{Policy, VirtualContexts};
-pub use process_labels::{ProcessLabels, ProcessLook, Processes};
+pub use process_labels::{ProcessLabels, ProcessLook, Processes, Sought};
 pub use procfs::Procfs;
 pub use real::RealHost;

@@ -1,6 +1,6 @@
 //! The labels of every process on the host: who has which categories, and who has asked for which.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 
 use nix::unistd::Pid;
@@ -68,11 +68,23 @@ impl ProcessLabels {
 pub struct ProcessLook {
     /// Those that were seen.
     pub processes: Vec<ProcessLabels>,
-    /// Whether they are all: not if processes start and end faster than they can be looked at.
+    /// Whether nothing of what was sought is missing: it may be if processes start and end faster than they can be
+    /// looked at.
     pub is_complete: bool,
 }
 
 impl ProcessLook {
+    /// Returns the processes, if they are all.
+    ///
+    /// # Errors
+    /// That processes start and end faster than they can be looked at.
+    pub fn complete(self) -> io::Result<Vec<ProcessLabels>> {
+        if self.is_complete {
+            return Ok(self.processes);
+        }
+        Err(io::Error::other(INCOMPLETE))
+    }
+
     /// Tells whether it proves anything about processes that it does not show: no process hides its labels
     /// (hidepid, a PID namespace, the policy), and none was missed.
     pub fn shows_all(&self) -> bool {
@@ -82,22 +94,18 @@ impl ProcessLook {
 
 /// What choosing and claiming a pair needs of the host's processes.
 pub trait Processes {
-    /// Looks at every process but this one.
+    /// Looks at the processes other than this one until each label with categories has been seen.
     ///
     /// # Errors
     /// Those of reading /proc.
     fn look(&self) -> io::Result<ProcessLook>;
 
-    /// Returns every process but this one, with its labels.
+    /// Returns the processes of such a look.
     ///
     /// # Errors
-    /// Those of [`Processes::look`], and that processes start and end faster than they can be looked at.
+    /// Those of [`Processes::look`] and [`ProcessLook::complete`].
     fn processes(&self) -> io::Result<Vec<ProcessLabels>> {
-        let look = self.look()?;
-        if look.is_complete {
-            return Ok(look.processes);
-        }
-        Err(io::Error::other(INCOMPLETE))
+        self.look()?.complete()
     }
 
     /// Returns them as [`Processes::processes`] does, without what was asked for and not entered yet:
@@ -114,6 +122,16 @@ pub trait Processes {
     /// # Errors
     /// Those of setexeccon(3), and that the kernel has noted something else.
     fn claim(&self, context: &Context) -> io::Result<()>;
+}
+
+/// What a look goes on for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sought {
+    /// Each label with categories that some process has: who has which pair, and whether a guest has ended. A
+    /// process that forks keeps its label, so one of a label is enough.
+    Labels,
+    /// Each process that has categories.
+    Processes,
 }
 
 /// Why a look is incomplete.
@@ -164,35 +182,46 @@ impl Procfs {
         Some((pids.map(Pid::from_raw).collect(), context.ok()??))
     }
 
-    /// Looks at every process but this one and `another`.
+    /// Returns the labels of one of these threads, if it has their context.
+    fn labels_of_kernel(
+        &self,
+        pid: Pid,
+        kernel: Option<&(BTreeSet<Pid>, Context)>,
+    ) -> Option<ProcessLabels> {
+        let (_, context) = kernel.filter(|(pids, _)| pids.contains(&pid))?;
+        let current = self.context(&format!("{pid}/attr/current"));
+        let current = current.ok()?.filter(|current| current == context)?;
+        Some(ProcessLabels {
+            pid,
+            pending: None,
+            current: Some(current),
+            hidden: false,
+            reserves: Reserves::BOTH,
+        })
+    }
+
+    /// Looks at the processes other than this one and `another`.
     ///
     /// The kernel lists processes by ascending number (`next_tgid` of fs/proc/base.c), and a child has a
     /// higher one than its parent, unless numbers have started again from the bottom. So the descendants of a
     /// process that forks and ends without pause cannot slip through a list unseen: one of them is always
     /// still to come, and is listed, though it may have ended by the time that it is looked at. A pass that
-    /// lost nobody so, found nobody new with categories, and in which numbers did not start again has
+    /// lost nobody so, found nothing new of what is sought, and in which numbers did not start again has
     /// therefore seen every line of descent that began below the last number given; one that began above that
     /// (its process is older than the last start from the bottom) has been seen by the pass before, or has
     /// come down below it. After two such passes in a row nobody is missing.
     ///
     /// # Errors
     /// Those of listing /proc.
-    pub(in crate::host) fn look_besides(&self, another: Option<Pid>) -> io::Result<ProcessLook> {
+    pub(in crate::host) fn look_besides(
+        &self,
+        another: Option<Pid>,
+        sought: Sought,
+    ) -> io::Result<ProcessLook> {
         let kernel = self.kernel_threads();
-        let of_kernel = |pid| {
-            let (_, context) = kernel.as_ref().filter(|(pids, _)| pids.contains(&pid))?;
-            let current = self.context(&format!("{pid}/attr/current"));
-            let current = current.ok()?.filter(|current| current == context)?;
-            Some(ProcessLabels {
-                pid,
-                pending: None,
-                current: Some(current),
-                hidden: false,
-                reserves: Reserves::BOTH,
-            })
-        };
         let besides: BTreeSet<Pid> = another.into_iter().chain([Pid::this()]).collect();
         let mut seen = besides.clone();
+        let mut known = HashSet::new();
         let mut look = ProcessLook::default();
         let (mut quiet, mut lost) = (0_usize, 0_usize);
         let mut last = self.last_pid()?;
@@ -205,8 +234,14 @@ impl Procfs {
                 // One without categories that claims some later will see the caller's claim, made before
                 // this. One that has categories, or has ended since it was listed, may have left others
                 // behind.
-                let labels = of_kernel(pid).or_else(|| self.labels_of(pid));
-                moves |= labels.as_ref().is_none_or(ProcessLabels::has_categories);
+                let labels = self
+                    .labels_of_kernel(pid, kernel.as_ref())
+                    .or_else(|| self.labels_of(pid));
+                moves |= labels.as_ref().is_none_or(|labels| {
+                    labels.has_categories()
+                        && (known.insert((labels.pending.clone(), labels.current.clone()))
+                            || sought == Sought::Processes)
+                });
                 lost = lost.saturating_add(usize::from(labels.is_none()));
                 look.processes.extend(labels);
             }
@@ -214,6 +249,7 @@ impl Procfs {
             if now < last {
                 // A number may stand for another process by now.
                 seen.clone_from(&besides);
+                known.clear();
                 look.processes.clear();
                 moves = true;
             }

@@ -14,7 +14,7 @@ use crate::host::files::{Files, HeaderError};
 use crate::host::pinned::{self, Kind, Pinned};
 use crate::host::policy::{self, Policy, VirtualContexts};
 use crate::host::privsep::Assistants;
-use crate::host::process_labels::{ProcessLabels, ProcessLook, Processes};
+use crate::host::process_labels::{ProcessLabels, ProcessLook, Processes, Sought};
 use crate::host::procfs::{self, Procfs};
 use crate::host::reserving;
 use crate::image::{self, ImageFormat, References};
@@ -46,12 +46,12 @@ impl RealHost {
         &self.procfs
     }
 
-    /// Looks at every process but this one and `another`.
+    /// Looks at the processes other than this one and `another`.
     ///
     /// # Errors
     /// Those of listing /proc.
-    pub fn look_besides(&self, another: Option<Pid>) -> io::Result<ProcessLook> {
-        let mut look = self.procfs.look_besides(another)?;
+    pub fn look_besides(&self, another: Option<Pid>, sought: Sought) -> io::Result<ProcessLook> {
+        let mut look = self.procfs.look_besides(another, sought)?;
         reserving::note(&self.procfs, &mut look.processes);
         Ok(look)
     }
@@ -143,7 +143,7 @@ impl Files for RealHost {
 
 impl Processes for RealHost {
     fn look(&self) -> io::Result<ProcessLook> {
-        self.look_besides(None)
+        self.look_besides(None, Sought::Labels)
     }
 
     fn entered(&self) -> io::Result<Vec<ProcessLabels>> {

@@ -3,7 +3,7 @@
 
 use crate::host::cmdline::{self, RunningCommandLine};
 use crate::host::pinned;
-use crate::host::{Files, Policy, ProcessLabels, Processes, RealHost};
+use crate::host::{Files, Policy, ProcessLabels, RealHost, Sought};
 use crate::model::label::Context;
 use crate::restore::entry::{JournalEntry, Record};
 use crate::restore::journals;
@@ -275,7 +275,7 @@ pub(crate) fn view(host: &RealHost) -> io::Result<View> {
     let stated = host.virtual_contexts().unwrap_or_default();
     let is_guest = |context: &Context| domain::is_among(&stated, context);
     let entries = journal_entries(host);
-    let look = host.look()?;
+    let look = host.look_besides(None, Sought::Processes)?;
     let mut view = View {
         is_incomplete: !look.is_complete,
         ..View::default()

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use crate::host::mappings::InMaps;
 use crate::host::pinned::Identity;
-use crate::host::{Processes, RealHost};
+use crate::host::{RealHost, Sought};
 use crate::model::label::Context;
 use crate::restore::entry::Record;
 use crate::restore::file_lock::Wait;
@@ -147,7 +147,7 @@ enum Use {
 /// SCM_RIGHTS), a file registered with io_uring.
 fn user_of(host: &RealHost, context: &Context, record: &Record) -> io::Result<Option<(Pid, Use)>> {
     let in_maps = InMaps::of(host, &record.path, record.identity);
-    for process in host.processes()? {
+    for process in host.look_besides(None, Sought::Processes)?.complete()? {
         if process.current.as_ref() != Some(context) {
             continue;
         }

@@ -5,7 +5,7 @@ use std::io;
 use nix::unistd::Pid;
 use thiserror::Error;
 
-use crate::host::{Processes, RealHost};
+use crate::host::{Processes, RealHost, Sought};
 use crate::model::label::Context;
 use crate::restore::keeper::client::PIDFD;
 use crate::restore::keeper::protocol::FromKeeper;
@@ -72,7 +72,7 @@ pub fn join(host: &RealHost, context: &Context) -> Result<Others, ClaimError> {
     claim(host, context)?;
     // A launcher that has looked itself may mean to share its level (`--share-level`), and still must not
     // talk a keeper into taking a running guest's files.
-    let look = host.look_besides(Some(launcher))?;
+    let look = host.look_besides(Some(launcher), Sought::Labels)?;
     let overlapping = mcs::overlapping_process(&context.categories(), &look.processes);
     Ok(Others {
         overlapping: overlapping.map(|(pid, _)| pid),
