@@ -32,7 +32,7 @@ MAN1  = man/svirt-exec.1
 MAN8  = man/svirt-exec_selinux.8 man/svirt-exec@.service.8
 DOCS  = LICENSE README.md SECURITY.md CHANGELOG.md
 UNITS = packaging/svirt-exec-restore.service packaging/svirt-exec-restore.path packaging/svirt-exec@.service
-SUDO   = $(shell [ "$$(id -u)" = 0 ] || echo "sudo --preserve-env=BED_MIRROR,BED_SUITE,BED_ACCEL,BED_TIMEOUT,BED_MEMORY,CARGO_TARGET_DIR")
+SUDO   = $(shell [ "$$(id -u)" = 0 ] || echo "sudo --preserve-env=BED_MIRROR,BED_SUITE,BED_ACCEL,BED_TIMEOUT,BED_MEMORY,BED_CPUS,CARGO_TARGET_DIR")
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 
 all: build
@@ -44,21 +44,21 @@ build: dependencies
 dependencies:
 	@$(DEPENDENCIES)
 
-# The bed is made while cargo is at work. The suite runs in two beds side by side, and so do the jobs of several
-# boots after it: they wait for nothing by the clock.
+# The bed is made while cargo is at work. Then what needs the packages, two things at a time: the suite is three
+# jobs, which run on one disk that has been installed and is booted again. There are two processors: a job has one,
+# if its tests can do with one.
 test: dependencies
 	mkdir -p $(TARGET)/bed
 	$(MAKE) --no-print-directory -j 2 test-bed-build test-here
 	tests/bed/leftovers
-	$(MAKE) --no-print-directory policy-check
-	$(MAKE) --no-print-directory packages-check
-	tests/bed/jobs/prepare test $(TARGET) second power fresh
-	$(SUDO) tests/bed/bed try $(TARGET)/bed/job
-	$(MAKE) --no-print-directory -j 2 test-bed-first test-bed-second test-bed-power test-bed-fresh
+	$(MAKE) --no-print-directory deb-quiet
+	tests/bed/jobs/prepare test $(TARGET) install first second parallel power fresh
+	$(MAKE) --no-print-directory -j 2 policy-check packages-check test-bed-try \
+		test-bed-first test-bed-second test-bed-parallel test-bed-power test-bed-fresh
 
 test-all: test
 	echo exhaustive >$(TARGET)/bed/job/filter
-	BED_TIMEOUT=20000 $(SUDO) tests/bed/bed run $(TARGET)/bed/job $(TARGET)/bed/results.all
+	BED_TIMEOUT=20000 $(SUDO) tests/bed/bed installed $(TARGET)/bed/job $(TARGET)/bed/results
 
 test-here:
 	$(CARGO) test --locked
@@ -66,11 +66,16 @@ test-here:
 test-bed-build:
 	$(SUDO) tests/bed/bed build
 
-test-bed-first:
-	$(SUDO) tests/bed/bed run $(TARGET)/bed/job $(TARGET)/bed/results
+test-bed-try:
+	$(SUDO) tests/bed/bed try $(TARGET)/bed/job
 
-test-bed-second:
-	$(SUDO) tests/bed/bed run $(TARGET)/bed/job.second $(TARGET)/bed/results.second
+test-bed-install:
+	$(SUDO) tests/bed/bed install $(TARGET)/bed/job.install
+
+test-bed-first test-bed-second test-bed-power test-bed-fresh: export BED_CPUS = 1
+
+test-bed-first test-bed-second test-bed-parallel: test-bed-%: test-bed-install
+	$(SUDO) tests/bed/bed installed $(TARGET)/bed/job.$* $(TARGET)/bed/results.$*
 
 test-bed-power test-bed-fresh: test-bed-%:
 	$(SUDO) tests/bed/bed $* $(TARGET)/bed/job.$*
@@ -174,5 +179,6 @@ uninstall:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build dependencies test test-all test-here test-bed-first test-bed-second test-bed-build \
+.PHONY: all build dependencies test test-all test-here test-bed-build test-bed-try test-bed-install \
+	test-bed-first test-bed-second test-bed-parallel \
 	test-bed-power test-bed-fresh demo shell bench fuzz manual policy policy-check deb deb-quiet emulators rpm packages-check lint install uninstall clean
