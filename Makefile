@@ -141,6 +141,7 @@ install:
 	install -D -m 644 policy/svirt_launcher.if \
 		$(DESTDIR)$(prefix)/share/selinux/devel/include/distributed/svirt_launcher.if
 	install -D -m 644 policy/svirt_launcher.cil $(DESTDIR)$(prefix)/share/selinux/packages/svirt_launcher.cil
+	install -D -m 644 packaging/svirt-exec.sysusers $(DESTDIR)$(prefix)/lib/sysusers.d/svirt-exec.conf
 	install -D -m 644 packaging/svirt-exec.tmpfiles $(DESTDIR)$(prefix)/lib/tmpfiles.d/svirt-exec.conf
 	install -d $(DESTDIR)$(prefix)/lib/systemd/system
 	for unit in $(UNITS); do \
@@ -164,6 +165,7 @@ uninstall:
 	rm -rf $(DESTDIR)$(prefix)/libexec/svirt-exec
 	rm -f $(DESTDIR)$(prefix)/share/selinux/devel/include/distributed/svirt_launcher.if
 	rm -f $(DESTDIR)$(prefix)/share/selinux/packages/svirt_launcher.cil
+	rm -f $(DESTDIR)$(prefix)/lib/sysusers.d/svirt-exec.conf
 	rm -f $(DESTDIR)$(prefix)/lib/tmpfiles.d/svirt-exec.conf
 	rm -f $(addprefix $(DESTDIR)$(prefix)/lib/systemd/system/,$(notdir $(UNITS)))
 	rm -f $(addprefix $(DESTDIR)$(prefix)/share/man/man1/,$(notdir $(MAN1)))

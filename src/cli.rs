@@ -275,8 +275,9 @@ pub struct Launch {
     /// Make a directory of the guest's own: /run/svirt-exec/NAME
     ///
     /// For its sockets, pid files and logs, which no other guest can use there. Below
-    /// /run/svirt-exec/users/UID for users other than root. NAME is that of --name, or what -name
-    /// says. It is removed with everything in it when the guest has ended.
+    /// /run/svirt-exec/users/UID for users other than root, or below /run/svirt-exec/users/LOGNAME if
+    /// root has made that for the user (tmpfiles.d(5)). NAME is that of --name, or what -name says.
+    /// It is removed with everything in it when the guest has ended.
     #[arg(long, conflicts_with = "no_restore")]
     pub runtime_dir: bool,
     /// What to do when the policy will refuse QEMU something (default: refuse)

@@ -80,7 +80,7 @@ fn entry() -> JournalEntry {
         "0f7a3c52-6c1e-4ad0-9a75-77d7a9f00f21".to_owned(),
         "system_u:system_r:svirt_t:s0:c7,c900".to_owned(),
     );
-    entry.runtime = Some(runtime_dir::Directory::new(Some("web"), None).unwrap());
+    entry.runtime = Some(runtime_dir::Directory::new(Some("web"), None, None).unwrap());
     entry.records = vec![
         record(
             "/srv/web.qcow2".into(),

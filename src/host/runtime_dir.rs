@@ -5,6 +5,7 @@
 //! on Debian. The keeper makes the directory, holds it locked as long as the guest runs, and removes
 //! it with all that is in it: taking away what carries a pair is the keeper's alone.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -26,10 +27,11 @@ use crate::text::escape::{escaped, quoted};
 /// Where the directories of root's guests are.
 const ROOT: &str = "/run/svirt-exec";
 
-/// Where those of other users are, each below the user's number.
+/// Where those of other users are, each below the user's number, or below the name that root has made a
+/// directory of.
 const USERS: &str = "/run/svirt-exec/users";
 
-/// Bytes of the longest name: sun_path of unix(7) has 108, of which a user's directory takes 34.
+/// Bytes of the longest name: sun_path of unix(7) has 108, of which a user's directory takes 39 at most.
 const MAX_NAME: usize = 48;
 
 /// Why a guest gets no directory.
@@ -80,14 +82,31 @@ pub struct Directory {
     /// The user whom QEMU is to become (`-run-with user=`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     owner: Option<u32>,
-    /// The directory of this user's that it is in, if somebody else has taken his number for a name.
+    /// The directory of this user's that it is in, if that is not called by his number: it is called as he is, or
+    /// somebody else has taken his number for a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     below: Option<String>,
 }
 
+/// Tells whether a name may be one of a user, as useradd(8) takes them, and is short.
+fn is_login(name: &str) -> bool {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c);
+    name.len() <= 16 && name.chars().all(good) && name.starts_with(|c: char| c.is_ascii_lowercase())
+}
+
 /// Returns the name of the directory that this user's are in, if it is not his number.
-fn below(uid: Uid) -> Option<String> {
+///
+/// `login` only says which one to look at: it counts if it is his own. A service, which has to know the place before
+/// it knows the number, has one from tmpfiles.d(5).
+fn below(uid: Uid, login: Option<&OsStr>) -> Option<String> {
     let users = OwnedDirectory::open_shared(Path::new(USERS)).ok()?;
+    if let Some(name) = login.and_then(OsStr::to_str).filter(|name| is_login(name))
+        && users
+            .child(name.as_ref())
+            .is_ok_and(|found| found.owner() == uid.as_raw())
+    {
+        return Some(name.to_owned());
+    }
     let plain = uid.to_string();
     let own = users.of_user(uid).ok()?.into_iter().next();
     let name = match own {
@@ -99,18 +118,23 @@ fn below(uid: Uid) -> Option<String> {
 }
 
 impl Directory {
-    /// Names the one for a guest of this name, which QEMU will use as `run_as`.
+    /// Names the one for a guest of this name, which QEMU will use as `run_as`. `login` is what the environment says
+    /// that the user is called (`LOGNAME`).
     ///
     /// # Errors
     /// That there is no name, or none for a directory, or no such user.
-    pub fn new(name: Option<&str>, run_as: Option<&str>) -> Result<Self, RuntimeDirError> {
+    pub fn new(
+        name: Option<&str>,
+        run_as: Option<&str>,
+        login: Option<&OsStr>,
+    ) -> Result<Self, RuntimeDirError> {
         let name = name.ok_or(RuntimeDirError::NoName)?;
         let directory = Self {
             name: name.to_owned(),
             owner: run_as.map(user).transpose()?,
             below: Some(Uid::effective())
                 .filter(|uid| !uid.is_root())
-                .and_then(below),
+                .and_then(|uid| below(uid, login)),
         };
         if directory.is_named_well() {
             return Ok(directory);
@@ -124,16 +148,16 @@ impl Directory {
             && self.name.chars().all(good)
             && !self.name.starts_with('.')
             && self.name != "users"
-            && self
-                .below
-                .as_ref()
-                .is_none_or(|below| owned_dir::names_user(below.as_ref()).is_some())
+            && self.below.as_ref().is_none_or(|below| {
+                is_login(below) || owned_dir::names_user(below.as_ref()).is_some()
+            })
     }
 
     /// Says where it is, if that is not where its user expects it.
     pub fn displaced(&self) -> Option<String> {
         let uid = Uid::effective();
-        self.below.as_ref().map(|_| {
+        let below = self.below.as_ref().filter(|below| !is_login(below));
+        below.map(|_| {
             format!(
                 "another user has taken the name {}: the guest's directory is {}; root can remove the \
                  other one",
@@ -336,7 +360,7 @@ mod tests {
     #[test]
     fn names_that_are_directories_below_ours() {
         for name in ["web", "a", "web-1.2_b", "9", &"x".repeat(MAX_NAME)] {
-            let directory = Directory::new(Some(name), None).unwrap();
+            let directory = Directory::new(Some(name), None, None).unwrap();
             assert_eq!(
                 directory.path(Uid::from_raw(0)),
                 Path::new("/run/svirt-exec").join(name)
@@ -358,9 +382,9 @@ mod tests {
             "x\n",
             &"x".repeat(MAX_NAME + 1),
         ] {
-            assert!(Directory::new(Some(name), None).is_err(), "{name:?}");
+            assert!(Directory::new(Some(name), None, None).is_err(), "{name:?}");
         }
-        let error = Directory::new(None, None).unwrap_err().to_string();
+        let error = Directory::new(None, None, None).unwrap_err().to_string();
         assert!(error.contains("--name"), "{error}");
     }
 
@@ -370,6 +394,9 @@ mod tests {
             r#"{"name":"../../etc"}"#,
             r#"{"name":"web","below":"../.."}"#,
             r#"{"name":"web","below":"1000.x"}"#,
+            r#"{"name":"web","below":"a/b"}"#,
+            r#"{"name":"web","below":".a"}"#,
+            r#"{"name":"web","below":"Alice"}"#,
         ] {
             let directory: Directory = serde_json::from_str(text).unwrap();
             assert!(!directory.is_named_well(), "{text}");

@@ -91,7 +91,9 @@ pub fn read(
             .run_as
             .as_ref()
             .map(|user| user.to_string_lossy());
-        let directory = runtime_dir::Directory::new(name.as_deref(), run_as.as_deref())?;
+        let login = sys::variable(environment, "LOGNAME");
+        let directory =
+            runtime_dir::Directory::new(name.as_deref(), run_as.as_deref(), login.as_deref())?;
         if let Some(where_it_is) = directory.displaced() {
             say(format_args!("warning: {where_it_is}"));
         }

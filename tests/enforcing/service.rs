@@ -32,6 +32,12 @@ impl Service {
             "virt_image_t",
             directory.path().to_str().unwrap(),
         ]);
+        run(&[
+            "chown",
+            "-R",
+            "svirt-exec:",
+            directory.path().to_str().unwrap(),
+        ]);
         let before = label(&disk);
         let config = format!(
             "# A guest of the tests.\n{options}\nqemu-system-x86_64 -machine pc -accel tcg -m 32 \\\n\
@@ -90,14 +96,47 @@ impl Service {
         let process = process_label(self.pid());
         assert!(process.contains(":svirt_prot_exec_t:s0:c"), "{process}");
         assert_eq!(level(&label(&self.disk)), level(&process));
-        let runtime = Path::new("/run/svirt-exec").join(self.name);
-        assert_eq!(level(&label(&runtime)), level(&process));
+        assert_eq!(level(&label(&self.runtime())), level(&process));
         verified(self.name);
     }
 
     fn has_left_nothing(&self) {
         assert_eq!(label(&self.disk), self.before);
-        assert!(!Path::new("/run/svirt-exec").join(self.name).exists());
+        assert!(!self.runtime().exists());
+    }
+
+    fn runtime(&self) -> PathBuf {
+        Path::new("/run/svirt-exec/users/svirt-exec").join(self.name)
+    }
+
+    /// The user that it runs as.
+    fn user(&self) -> String {
+        let user = run(&["ps", "-o", "user:20=", "-p", &self.pid().to_string()]);
+        user.trim().to_owned()
+    }
+}
+
+/// Settings that a unit has besides, for as long as this lives.
+struct DropIn(String);
+
+impl DropIn {
+    fn new(service: &Service, settings: &str) -> Self {
+        let drop_in = Self(format!("/run/systemd/system/{}.d", service.unit()));
+        fs::create_dir_all(&drop_in.0).unwrap();
+        fs::write(
+            format!("{}/test.conf", drop_in.0),
+            format!("[Service]\n{settings}\n"),
+        )
+        .unwrap();
+        run(&["systemctl", "daemon-reload"]);
+        drop_in
+    }
+}
+
+impl Drop for DropIn {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+        let _ = Command::new("systemctl").arg("daemon-reload").status();
     }
 }
 
@@ -127,6 +166,7 @@ fn a_guest_is_started_stopped_and_restarted() {
     service.systemctl("start");
     // Started is: QEMU runs, and its monitor answers.
     service.is_confined();
+    assert_eq!(service.user(), "svirt-exec");
     let first = service.pid();
     service.up(1);
     service.systemctl("restart");
@@ -170,7 +210,7 @@ fn a_guest_that_shuts_itself_down_is_not_started_again() {
     let service = Service::new("leaving", "");
     service.systemctl("start");
     service.up(1);
-    let socket = "/run/svirt-exec/leaving/qmp.systemd";
+    let socket = "/run/svirt-exec/users/svirt-exec/leaving/qmp.systemd";
     // At the level of services: what a login at s0-s0:c0.c1023 connects, no guest may use.
     let helper = "/usr/libexec/svirt-exec/svirt-exec-qmp";
     run(&["runcon", "-l", "s0", helper, "shutdown", socket]);
@@ -181,24 +221,56 @@ fn a_guest_that_shuts_itself_down_is_not_started_again() {
     service.has_left_nothing();
 }
 
+/// As the manual page says it.
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_drop_in_has_a_guest_run_as_root_or_as_another_user() {
+    for (user, runtime) in [
+        ("root", "/run/svirt-exec".to_owned()),
+        (
+            "alice",
+            format!(
+                "/run/svirt-exec/users/{}",
+                run(&["id", "-u", "alice"]).trim()
+            ),
+        ),
+    ] {
+        let service = Service::new("other", "");
+        run(&[
+            "chown",
+            "-R",
+            user,
+            service.directory.path().to_str().unwrap(),
+        ]);
+        let _drop_in = DropIn::new(
+            &service,
+            &format!("User={user}\nEnvironment=RUNTIME={runtime}"),
+        );
+        service.systemctl("start");
+        assert_eq!(service.user(), user);
+        let process = process_label(service.pid());
+        assert_eq!(level(&label(&service.disk)), level(&process));
+        assert_eq!(
+            level(&label(&Path::new(&runtime).join("other"))),
+            level(&process)
+        );
+        service.up(1);
+        service.systemctl("stop");
+        assert_eq!(service.property("Result"), "success");
+        service.has_left_nothing();
+    }
+}
+
 #[test]
 #[ignore = "needs the bed: make test"]
 fn a_guest_that_does_not_react_is_ended_when_the_time_is_up() {
     let service = Service::new("deaf", "");
     // A machine without a power button: it halts.
     fs::write(&service.disk, vec![0; 1 << 20]).unwrap();
-    let drop_in = "/run/systemd/system/svirt-exec@deaf.service.d";
-    fs::create_dir_all(drop_in).unwrap();
-    fs::write(
-        format!("{drop_in}/time.conf"),
-        "[Service]\nTimeoutStopSec=3\n",
-    )
-    .unwrap();
-    run(&["systemctl", "daemon-reload"]);
+    let drop_in = DropIn::new(&service, "TimeoutStopSec=3");
     service.systemctl("start");
     service.systemctl("stop");
-    fs::remove_dir_all(drop_in).unwrap();
-    run(&["systemctl", "daemon-reload"]);
+    drop(drop_in);
     assert_eq!(service.property("Result"), "timeout");
     service.has_left_nothing();
 }
