@@ -20,11 +20,15 @@ impl Hostile {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        Self {
+        let mut started = Self {
             say: child.stdin.take().unwrap(),
             hear: BufReader::new(child.stdout.take().unwrap()),
             child,
-        }
+        };
+        // A parent goes on when the child has a memory of its own (vfork(2)); it has the label of its program a
+        // little later.
+        assert_eq!(started.tries("here"), "ok");
+        started
     }
 
     /// What the kernel says to an act.
