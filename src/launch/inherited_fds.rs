@@ -15,16 +15,12 @@ use crate::sys;
 use crate::text::escape::quoted;
 use crate::text::message::{Message, Refusal, refuse};
 use nix::fcntl::{FcntlArg, OFlag, fcntl, readlink};
-use nix::sys::stat::{FileStat, SFlag, fstat};
+use nix::sys::stat::{SFlag, fstat};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-
-/// The file system of the null device that the kernel puts in the place of a descriptor.
-const SELINUXFS: &str = "/sys/fs/selinux";
 
 /// A descriptor that QEMU will inherit.
 #[derive(Debug)]
@@ -76,13 +72,6 @@ fn permissions(flags: OFlag) -> &'static [&'static str] {
     }
 }
 
-/// Tells whether the kernel has already replaced this descriptor, when svirt-exec was started: it is the
-/// character device of selinuxfs then.
-fn was_taken_away(stat: &FileStat) -> bool {
-    let character = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR;
-    character && fs::metadata(SELINUXFS).is_ok_and(|selinuxfs| selinuxfs.dev() == stat.st_dev)
-}
-
 fn taken_away(number: RawFd) -> Message {
     Message::new(
         format!(
@@ -119,7 +108,7 @@ pub fn inspect(host: &dyn Policy, domain: &Context) -> io::Result<Repairs> {
             .map(PathBuf::from)
             .unwrap_or_default();
         let Ok(stat) = fstat(fd) else { continue };
-        if was_taken_away(&stat) {
+        if sys::was_taken_away(fd) {
             repairs.failures.push(taken_away(number));
             continue;
         }

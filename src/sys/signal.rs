@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::sys::unheard;
+
 /// Ignores SIGTERM, SIGINT and SIGHUP; signal(7).
 pub fn ignore_termination() {
     use nix::sys::signal::{SigHandler, Signal, signal};
@@ -20,10 +22,15 @@ pub fn heed_termination() {
     }
 }
 
-/// Writes to standard error. A reader that went away is no reason to end, so the SIGPIPE that the write
+/// Writes to standard error, or where it is heard if the kernel took that away. A reader that went away is no reason to end, so the SIGPIPE that the write
 /// may raise is taken back before it is delivered.
 pub fn write_error(text: &[u8]) {
     use std::io::Write;
+    use std::os::fd::AsFd;
+    if unheard::was_taken_away(io::stderr().as_fd()) {
+        unheard::say(text);
+        return;
+    }
     let mut pipe = nix::sys::signal::SigSet::empty();
     pipe.add(nix::sys::signal::Signal::SIGPIPE);
     let Ok(before) = pipe.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK) else {

@@ -226,6 +226,45 @@ fn a_file_that_a_guest_may_not_write_to_stops_the_launch_and_is_named() {
     nothing_happened(&disk, &before);
 }
 
+/// Both streams go where the launcher may not write: its refusal is in the system's log, and on the terminal if there
+/// is one.
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_refusal_is_heard_where_standard_error_was_taken_away() {
+    let directory = directory();
+    let disk = image(directory.path(), "silent.img");
+    let before = label(&disk);
+    let place = "/etc/svirt-out";
+    let command = format!(
+        "exec {SVIRT_EXEC} {STUB} -hda {} > {place} 2>&1",
+        disk.display()
+    );
+    let times = || {
+        run(&["journalctl", "--sync"]);
+        let log = run(&["journalctl", "-q", "-o", "cat", "-t", "svirt-exec"]);
+        log.matches("cannot hand descriptor 2 to QEMU").count()
+    };
+    let earlier = times();
+    let output = bash(&command).env("STUB", "write 1 text").output().unwrap();
+    refused(&output, &[]);
+    assert_eq!(times(), earlier + 1);
+
+    let output = Command::new("script")
+        .args(["-q", "-e", "-c", &command, "/dev/null"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    assert!(
+        stdout(&output).contains("cannot hand descriptor 2 to QEMU"),
+        "{output:?}"
+    );
+    assert_eq!(times(), earlier + 2);
+    assert_eq!(fs::read_to_string(place).unwrap(), "");
+    fs::remove_file(place).unwrap();
+    nothing_happened(&disk, &before);
+}
+
 #[test]
 #[ignore = "needs the bed: make test"]
 fn output_arrives_on_a_terminal() {
