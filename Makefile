@@ -22,10 +22,11 @@ CARGO  = cargo
 FUZZ_SECONDS = 600
 # A package build brings its own: DEPENDENCIES=:
 DEPENDENCIES = tests/bed/dependencies
-# The names that libvirt may be given as <emulator>: links to svirt-exec.
-EMULATORS = qemu-kvm $(addprefix qemu-system-,aarch64 alpha arm avr hppa i386 loongarch64 m68k \
-	microblaze microblazeel mips mips64 mips64el mipsel or1k ppc ppc64 riscv32 riscv64 rx s390x sh4 \
-	sh4eb sparc sparc64 tricore x86_64 xtensa xtensaeb)
+# The names that QEMUs have: when one of them comes or goes, packages make the links to svirt-exec anew
+# (packaging/link-emulators).
+EMULATORS = kvm qemu-kvm $(addprefix qemu-system-,aarch64 alpha amd64 arm arm64 armel armhf avr hexagon hppa i386 \
+	loong64 loongarch64 m68k microblaze microblazeel mips mips64 mips64el mipsel or1k powerpc ppc ppc64 ppc64el \
+	ppc64le riscv32 riscv64 rx s390x sh4 sh4eb sparc sparc64 tricore x86_64 x86_64-microvm xtensa xtensaeb)
 # libvirt's hook for its guests: root puts back what a guest's own user could not.
 HOOK  = svirt-exec-libvirt-hook
 MAN1  = man/svirt-exec.1
@@ -136,8 +137,8 @@ lint: dependencies
 install:
 	install -D -m 755 $(TARGET)/release/svirt-exec $(DESTDIR)$(prefix)/bin/svirt-exec
 	install -D -m 755 $(TARGET)/release/svirt-exec-qmp $(DESTDIR)$(prefix)/libexec/svirt-exec/svirt-exec-qmp
-	for name in $(EMULATORS) $(HOOK); do \
-		ln -sf ../../bin/svirt-exec $(DESTDIR)$(prefix)/libexec/svirt-exec/$$name; done
+	ln -sf ../../bin/svirt-exec $(DESTDIR)$(prefix)/libexec/svirt-exec/$(HOOK)
+	install -D -m 755 packaging/link-emulators $(DESTDIR)$(prefix)/share/svirt-exec/link-emulators
 	install -D -m 644 policy/svirt_launcher.if \
 		$(DESTDIR)$(prefix)/share/selinux/devel/include/distributed/svirt_launcher.if
 	install -D -m 644 policy/svirt_launcher.cil $(DESTDIR)$(prefix)/share/selinux/packages/svirt_launcher.cil
@@ -170,7 +171,7 @@ uninstall:
 	rm -f $(addprefix $(DESTDIR)$(prefix)/lib/systemd/system/,$(notdir $(UNITS)))
 	rm -f $(addprefix $(DESTDIR)$(prefix)/share/man/man1/,$(notdir $(MAN1)))
 	rm -f $(addprefix $(DESTDIR)$(prefix)/share/man/man8/,$(notdir $(MAN8)))
-	rm -rf $(DESTDIR)$(prefix)/share/doc/svirt-exec
+	rm -rf $(DESTDIR)$(prefix)/share/doc/svirt-exec $(DESTDIR)$(prefix)/share/svirt-exec
 	rm -f $(DESTDIR)$(prefix)/share/bash-completion/completions/svirt-exec
 	rm -f $(DESTDIR)$(prefix)/share/zsh/site-functions/_svirt-exec
 	rm -f $(DESTDIR)$(prefix)/share/fish/vendor_completions.d/svirt-exec.fish

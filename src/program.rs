@@ -1,6 +1,7 @@
 //! What this program's name and arguments ask for.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -9,17 +10,21 @@ use crate::launch::{attach, dry_run, launch};
 use crate::model::resource::Class;
 use crate::observe;
 use crate::plan::report;
+use crate::qemu;
 use crate::restore::command::{self, Scope};
 use crate::restore::keeper::{client, main};
 use crate::selinux::{self, Mode};
 use crate::sys;
 use crate::text::escape;
-use crate::text::message::{Message, NOT_FOUND, REFUSED, Refusal, say};
+use crate::text::message::{Message, NOT_FOUND, REFUSED, Refusal, refuse, say};
 use crate::text::output::println;
 use crate::version;
 
 /// The name by which libvirt calls this program as a hook.
 const HOOK: &str = "svirt-exec-libvirt-hook";
+
+/// The QEMU of Fedora and RHEL that is in no PATH.
+const FEDORAS: &str = "/usr/libexec/qemu-kvm";
 
 /// Runs the program. Returns the exit status, unless this process has become QEMU.
 pub fn run() -> u8 {
@@ -43,8 +48,10 @@ pub fn run() -> u8 {
             return REFUSED;
         }
     };
-    let done = if name.as_bytes().starts_with(b"qemu-") {
+    let done = if qemu::is_program_name(name) {
         as_emulator(name.to_owned(), words.collect(), &environment)
+    } else if name.as_bytes().starts_with(b"qemu-") {
+        Err(no_emulator(name))
     } else {
         match Cli::read(std::env::args_os().collect()) {
             Ok(cli) => dispatch(cli, &environment),
@@ -62,7 +69,8 @@ pub fn run() -> u8 {
 fn print_usage_error(error: &clap::Error) {
     let plain = error.to_string();
     let harmless = escape::lines(&plain);
-    if harmless == plain {
+    let unheard = error.use_stderr() && sys::was_taken_away(std::io::stderr().as_fd());
+    if harmless == plain && !unheard {
         let _ = error.print();
     } else {
         sys::write_error(harmless.as_bytes());
@@ -158,6 +166,17 @@ fn hook(words: &[OsString]) -> u8 {
         .unwrap_or_else(say_refusal)
 }
 
+/// Says that this program has been given a name of a tool of QEMU's, such as qemu-nbd.
+fn no_emulator(name: &OsStr) -> Refusal {
+    refuse(Message::new(
+        format!(
+            "cannot run as {}: svirt-exec confines QEMUs that run guests, and no other program",
+            escape::quoted(name)
+        ),
+        "call that program itself; links to svirt-exec may be called qemu-system-NAME, qemu-kvm and kvm",
+    ))
+}
+
 /// Runs under the name of a QEMU: every argument is QEMU's, and the QEMU is the next of that name in PATH
 /// that is not this program.
 fn as_emulator(
@@ -167,7 +186,11 @@ fn as_emulator(
 ) -> Result<u8, Refusal> {
     let program = match sys::variable(environment, "SVIRT_EXEC_QEMU") {
         Some(program) => Some(program),
-        None => next_in_path(Path::new(&name), environment).map(PathBuf::into_os_string),
+        None => next_in_path(Path::new(&name), environment)
+            .or_else(|| {
+                Some(PathBuf::from(FEDORAS)).filter(|path| path.ends_with(&name) && path.is_file())
+            })
+            .map(PathBuf::into_os_string),
     };
     let Some(program) = program else {
         return Err(Refusal {

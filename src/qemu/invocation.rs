@@ -3,9 +3,20 @@
 //! Pure values.
 
 use std::borrow::Cow;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 use crate::model::resource::Request;
+
+/// Tells whether a program of this name is a QEMU that runs guests: those of QEMU's own build, and `kvm` (Debian) and
+/// `qemu-kvm` (Fedora, RHEL), which distributions add. The name of a file, without a directory.
+pub fn is_program_name(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    [&b"kvm"[..], b"qemu-kvm"].contains(&name)
+        || name
+            .strip_prefix(b"qemu-system-")
+            .is_some_and(|machine| !machine.is_empty())
+}
 
 /// The caller's environment and QEMU's build-time directories, as far as names depend on them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -33,7 +33,9 @@ mod tables;
 mod usage;
 
 pub use block::backing::{BackingError, backing_requests};
-pub use invocation::{Accelerator, ConfigFile, Diagnostic, Environment, Invocation, RunMode};
+pub use invocation::{
+    Accelerator, ConfigFile, Diagnostic, Environment, Invocation, RunMode, is_program_name,
+};
 pub use parse::{config_files, parse};
 pub use syntax::argv::takes_value;
 pub use tables::keys::{Family, ValueKind, family, knows, meaning, value_kind};

@@ -303,3 +303,92 @@ fn a_launcher_that_looks_qemu_up_has_confined_guests() {
         assert_eq!(label(&disk), before);
     }
 }
+
+/// QEMU's packages have more names for QEMU than one, `kvm` among them.
+#[test]
+#[ignore = "needs the bed: make test"]
+fn each_name_that_qemus_packages_have_for_a_qemu_is_confined_by_path() {
+    let names = run(&[
+        "sh",
+        "-c",
+        "sed -nE 's,^/usr/bin/(kvm|qemu-kvm|qemu-system-.*)$,\\1,p' /var/lib/dpkg/info/qemu-system-*.list",
+    ]);
+    assert!(
+        names.lines().count() > 3 && names.contains("kvm\n"),
+        "{names}"
+    );
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("/usr/libexec/svirt-exec:{path}");
+    for name in names.lines() {
+        let mut command = Command::new("sh");
+        command
+            .args([
+                "-c",
+                "exec \"$0\" \"$@\"",
+                name,
+                "-machine",
+                "none",
+                "-accel",
+                "qtest",
+            ])
+            .args([
+                "-display",
+                "none",
+                "-S",
+                "-chardev",
+                "stdio,id=q",
+                "-mon",
+                "chardev=q,mode=control",
+            ])
+            .env("PATH", &path);
+        let guest = Guest::start(command, "{\"QMP\"");
+        let label = guest.label();
+        assert!(label.contains(":svirt_t:s0:c"), "{name}: {label}");
+        guest.kill();
+    }
+    let doctor = svirt_exec(["doctor", "--json"])
+        .env("PATH", &path)
+        .output()
+        .unwrap();
+    let links = member(&json(&doctor)["checks"], "links").clone();
+    assert!(
+        links["detail"]
+            .as_str()
+            .unwrap()
+            .starts_with("each QEMU in PATH"),
+        "{links}"
+    );
+    // What is not there has no link: who tries one name after another finds the next.
+    assert!(!Path::new("/usr/libexec/svirt-exec/qemu-system-sparc").exists());
+    assert!(!Path::new("/usr/libexec/svirt-exec/qemu-kvm").exists());
+}
+
+/// One that QEMU's package does not have, and one that is no QEMU's.
+#[test]
+#[ignore = "needs the bed: make test"]
+fn a_name_that_no_link_covers_is_told_and_one_of_a_tool_is_refused() {
+    let directory = directory();
+    let own = directory.path().join("qemu-system-mine");
+    fs::copy(STUB, &own).unwrap();
+    let path = format!("{}:/usr/bin", directory.path().display());
+    let doctor = svirt_exec(["doctor", "--json"])
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    let links = member(&json(&doctor)["checks"], "links").clone();
+    assert_eq!(links["ok"], true, "{links}");
+    assert!(
+        links["detail"]
+            .as_str()
+            .unwrap()
+            .contains(own.to_str().unwrap()),
+        "{links}"
+    );
+
+    let tool = directory.path().join("qemu-nbd");
+    std::os::unix::fs::symlink(SVIRT_EXEC, &tool).unwrap();
+    refused(
+        &Command::new(&tool).arg("disk.img").output().unwrap(),
+        &["'qemu-nbd'", "no other program"],
+    );
+}

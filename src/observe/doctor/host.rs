@@ -4,6 +4,7 @@ use crate::host::mountinfo::{self, MOUNTINFO};
 use crate::host::{Processes, RealHost};
 use crate::launch::exec::QemuProgram;
 use crate::observe::doctor::check::Check;
+use crate::qemu;
 use crate::restore::entry::JournalEntry;
 use crate::restore::journal::Journal;
 use crate::restore::journals;
@@ -16,7 +17,6 @@ use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -112,11 +112,43 @@ const EMULATORS: &str = "/usr/libexec/svirt-exec";
 /// Directory of libvirt's daemons, and their names.
 const DAEMONS: (&str, [&str; 2]) = ("/usr/sbin", ["libvirtd", "virtqemud"]);
 
+/// Makes the checks of the links by which svirt-exec is called as a QEMU is.
+pub(crate) fn emulators(environment: &[CString]) -> Vec<Check> {
+    let path = sys::variable(environment, "PATH");
+    let search = path.as_deref();
+    std::iter::once(links(search))
+        .chain(libvirt(search))
+        .collect()
+}
+
+/// Names the QEMUs in PATH that no link covers: whoever has the links first in PATH runs these unconfined.
+fn links(search: Option<&OsStr>) -> Check {
+    let name = "links";
+    let directories = std::env::split_paths(search.unwrap_or_default());
+    let mut uncovered: Vec<String> = directories
+        .filter(|directory| directory != Path::new(EMULATORS))
+        .flat_map(|directory| fs::read_dir(directory).into_iter().flatten().flatten())
+        .filter(|entry| qemu::is_program_name(&entry.file_name()))
+        .filter(|entry| !Path::new(EMULATORS).join(entry.file_name()).exists())
+        .map(|entry| quoted(entry.path()))
+        .collect();
+    uncovered.sort();
+    uncovered.dedup();
+    Check::well(
+        name,
+        if uncovered.is_empty() {
+            format!("each QEMU in PATH has one in {EMULATORS}")
+        } else {
+            format!("none in {EMULATORS} for {}", uncovered.join(", "))
+        },
+    )
+}
+
 /// Checks that libvirt notices an upgrade of QEMU. None if libvirt is not installed.
 ///
 /// libvirt keeps an emulator's capabilities until the ctime of its file changes
 /// (virQEMUCapsIsValid). The target of our links is svirt-exec, whose ctime stays.
-pub(crate) fn libvirt(search: Option<&OsStr>) -> Option<Check> {
+fn libvirt(search: Option<&OsStr>) -> Option<Check> {
     let names = |directory: &str| -> Vec<OsString> {
         let entries = fs::read_dir(directory).into_iter().flatten().flatten();
         entries.map(|entry| entry.file_name()).collect()
@@ -135,10 +167,7 @@ pub(crate) fn libvirt(search: Option<&OsStr>) -> Option<Check> {
     let mut newer = None;
     let mut links = names(EMULATORS);
     links.sort();
-    for link in links
-        .iter()
-        .filter(|link| link.as_bytes().starts_with(b"qemu-"))
-    {
+    for link in links.iter().filter(|link| qemu::is_program_name(link)) {
         let real = std::env::split_paths(search?)
             .map(|directory| directory.join(link))
             .filter_map(|path| Some((fs::metadata(&path).ok()?, path)))

@@ -33,7 +33,6 @@ use crate::observe::guests;
 use crate::plan::preflight::Privilege;
 use crate::seclabel::domain::{self, Accelerator};
 use crate::selinux::Mode;
-use crate::sys;
 
 /// Makes every check, in the order in which a launch would find out.
 pub(crate) fn examine(qemu: Option<&OsStr>, environment: &[CString]) -> Vec<Check> {
@@ -118,7 +117,7 @@ fn examine_confinement(
     }
     checks.push(confinement::no_new_privs(host, own, &domains, privilege));
     checks.push(host::kvm());
-    checks.extend(host::libvirt(sys::variable(environment, "PATH").as_deref()));
+    checks.extend(host::emulators(environment));
     checks.push(host::descriptors());
     checks.extend(host::state(host));
     let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
