@@ -320,30 +320,26 @@ fn each_name_that_qemus_packages_have_for_a_qemu_is_confined_by_path() {
     let path = std::env::var("PATH").unwrap();
     let path = format!("/usr/libexec/svirt-exec:{path}");
     for name in names.lines() {
+        // One of them knows KVM, which is not here, and nothing else but what tests of QEMU's use.
+        let accel = if name.ends_with("microvm") {
+            "qtest"
+        } else {
+            "tcg"
+        };
         let mut command = Command::new("sh");
         command
+            .args(["-c", "exec \"$0\" \"$@\"", name])
             .args([
-                "-c",
-                "exec \"$0\" \"$@\"",
-                name,
-                "-machine",
-                "none",
-                "-accel",
-                "qtest",
+                "-machine", "none", "-accel", accel, "-display", "none", "-S",
             ])
-            .args([
-                "-display",
-                "none",
-                "-S",
-                "-chardev",
-                "stdio,id=q",
-                "-mon",
-                "chardev=q,mode=control",
-            ])
+            .args(["-chardev", "stdio,id=q", "-mon", "chardev=q,mode=control"])
             .env("PATH", &path);
         let guest = Guest::start(command, "{\"QMP\"");
         let label = guest.label();
-        assert!(label.contains(":svirt_t:s0:c"), "{name}: {label}");
+        assert!(
+            label.contains(":svirt_") && label.contains(":s0:c"),
+            "{name}: {label}"
+        );
         guest.kill();
     }
     let doctor = svirt_exec(["doctor", "--json"])
