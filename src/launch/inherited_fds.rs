@@ -73,13 +73,41 @@ fn permissions(flags: OFlag) -> &'static [&'static str] {
 }
 
 fn taken_away(number: RawFd) -> Message {
+    // What it was is gone: a standard descriptor was a file most likely, and another one a lock.
     Message::new(
         format!(
             "cannot hand descriptor {number} to QEMU: SELinux took it away when svirt-exec was started, \
              since svirt_launcher_t may not use what was behind it (ausearch -m avc -ts recent)"
         ),
-        "send it through a pipe instead (| cat > FILE), or close it",
+        advice("file", number, number != 0),
     )
+}
+
+/// Says what to do about a descriptor of a class that a guest may not use.
+fn advice(class: &str, number: RawFd, writes: bool) -> String {
+    match (class, number) {
+        ("file", 0) => "send it through a pipe instead (cat FILE | svirt-exec …)".to_owned(),
+        ("file", 1 | 2) => {
+            "send it through a pipe instead (| cat > FILE), or write it to a directory that is labelled for \
+             guests"
+                .to_owned()
+        }
+        ("file", _) if writes => {
+            format!("close it for QEMU ({number}>&-), which needs no lock or log of the caller's (flock -o)")
+        }
+        ("file", _) => format!("name the file on QEMU's command line instead, or close it ({number}<&-)"),
+        ("dir", _) => format!("close it ({number}<&-): QEMU uses no directory that way"),
+        ("chr_file" | "blk_file", _) => {
+            format!("name the device on QEMU's command line instead, or close it ({number}<&-)")
+        }
+        // qemu:///session: the monitor is a socket of the user's own libvirtd, at a login's level.
+        ("unix_stream_socket", _) => {
+            "close it, or hand down a pipe; where a libvirt daemon of a user's own has opened it, leave the \
+             guest's label to that (no <seclabel type='none'/>)"
+                .to_owned()
+        }
+        _ => format!("close it ({number}<&-), or hand down a pipe"),
+    }
 }
 
 fn numbers() -> io::Result<Vec<RawFd>> {
@@ -156,18 +184,6 @@ pub fn inspect(host: &dyn Policy, domain: &Context) -> io::Result<Repairs> {
 }
 
 fn unusable(inherited: &Inherited, domain: &Context, denied: &[&str]) -> Message {
-    let advice = match inherited.class {
-        "file" => {
-            "send it through a pipe instead (| cat > FILE), or write it to a directory that is labelled for \
-             guests"
-        }
-        // qemu:///session: the monitor is a socket of the user's own libvirtd, at a login's level.
-        "unix_stream_socket" => {
-            "close it, or hand down a pipe; where a libvirt daemon of a user's own has opened it, leave the \
-             guest's label to that (no <seclabel type='none'/>)"
-        }
-        _ => "close it, or hand down a pipe",
-    };
     Message::new(
         format!(
             "cannot hand descriptor {} ({}) to QEMU: {} may not {} {} {}, and the kernel would put a null \
@@ -179,7 +195,7 @@ fn unusable(inherited: &Inherited, domain: &Context, denied: &[&str]) -> Message
             inherited.label,
             inherited.class,
         ),
-        advice,
+        advice(inherited.class, inherited.number, inherited.writes),
     )
 }
 
@@ -273,4 +289,27 @@ pub fn place(replacements: &[Replacement]) -> io::Result<()> {
         sys::place(replacement.end.as_fd(), replacement.number)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_advice_fits_what_the_descriptor_is() {
+        for (class, number, writes, part) in [
+            ("file", 0, false, "cat FILE |"),
+            ("file", 1, true, "| cat > FILE"),
+            ("file", 2, true, "| cat > FILE"),
+            ("file", 9, true, "flock -o"),
+            ("file", 9, true, "(9>&-)"),
+            ("file", 9, false, "command line"),
+            ("dir", 4, false, "(4<&-)"),
+            ("blk_file", 4, true, "name the device"),
+            ("tcp_socket", 0, true, "hand down a pipe"),
+        ] {
+            let said = advice(class, number, writes);
+            assert!(said.contains(part), "{class} {number}: {said}");
+        }
+    }
 }

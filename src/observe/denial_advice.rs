@@ -31,8 +31,9 @@ impl Case<'_> {
 type Question = fn(&Case<'_>) -> Option<String>;
 
 /// The questions about a denial. The first one that applies gives the remedy.
-const QUESTIONS: [Question; 6] = [
+const QUESTIONS: [Question; 7] = [
     already_allowed,
+    handed_down,
     own_module,
     dispensable,
     writable_code,
@@ -92,6 +93,23 @@ fn is_own(case: &Case<'_>) -> bool {
 /// Answers that nothing is to be done if it is allowed now.
 fn already_allowed(case: &Case<'_>) -> Option<String> {
     (case.why == Why::Past).then(|| "nothing, if it does not come again".to_owned())
+}
+
+/// Answers how to hand down what the launcher's caller had open, and the launcher may not use: it uses such a file,
+/// and opens none of that kind.
+fn handed_down(case: &Case<'_>) -> Option<String> {
+    let denial = case.denial;
+    let uses = |permission: &String| ["read", "write", "append"].contains(&permission.as_str());
+    (denial.source.type_ == names::OWN_DOMAIN
+        && ["file", "fifo_file"].contains(&denial.class.as_str())
+        && denial.permissions.iter().all(uses))
+    .then(|| {
+        format!(
+            "svirt-exec was started with {} open, and lost it: send output through a pipe (| cat > FILE), close \
+             a lock for it (flock -o, 9>&-), name an image on QEMU's command line",
+            case.word
+        )
+    })
 }
 
 /// Answers that the policy module is of another version if svirt-exec itself was denied something.

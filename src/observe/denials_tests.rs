@@ -190,6 +190,32 @@ fn fixes_by_what_was_denied() {
     assert!(own.fix.contains("semodule -X 200 -i"));
 }
 
+/// The module is blamed for none of these: cron's line, and a lock.
+#[test]
+fn a_file_that_the_caller_had_open_is_no_fault_of_the_module() {
+    for (permissions, object) in [
+        (
+            "append",
+            r#"path="/var/log/x.log" ino=9 tcontext=u:object_r:cron_log_t:s0 tclass=file"#,
+        ),
+        (
+            "read write",
+            r#"path="/run/lock/vm.lock" ino=9 tcontext=u:object_r:var_lock_t:s0 tclass=file"#,
+        ),
+    ] {
+        let found = one(
+            permissions,
+            &format!("scontext=u:r:svirt_launcher_t:s0 {object}"),
+        );
+        assert!(
+            found.fix.contains("| cat > FILE") && found.fix.contains("flock -o"),
+            "{}",
+            found.fix
+        );
+        assert!(!found.fix.contains("semodule"), "{}", found.fix);
+    }
+}
+
 #[test]
 fn no_command_is_advised_for_a_file_that_an_attacker_may_have_chosen() {
     let source = "scontext=u:r:svirt_t:s0:c1,c2";
