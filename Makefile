@@ -54,7 +54,7 @@ test: dependencies
 	tests/bed/leftovers
 	$(MAKE) --no-print-directory deb-quiet
 	tests/bed/jobs/prepare test $(TARGET) install first second parallel power fresh
-	$(MAKE) --no-print-directory -j 2 policy-check packages-check test-bed-try \
+	$(MAKE) --no-print-directory -k -j 2 policy-check packages-check test-bed-try \
 		test-bed-first test-bed-second test-bed-parallel test-bed-power test-bed-fresh
 
 test-all: test
