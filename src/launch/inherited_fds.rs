@@ -3,8 +3,8 @@
 //! At execve(2) the kernel silently puts a null device in the place of every descriptor that the new domain
 //! may not use (`flush_unauthorized_files`, security/selinux/hooks.c). On Debian a login shell's pipe is
 //! one, because its label has categories that no guest dominates, so `svirt-exec … | tee log` would lose its
-//! output. Each descriptor is therefore asked about beforehand: pipes are made usable, and what cannot be
-//! made usable stops the launch.
+//! output. Each descriptor is therefore asked about beforehand: pipes, and sockets in their place, are made
+//! usable, and what cannot be made usable stops the launch.
 
 use crate::host::Policy;
 use crate::model::label::Context;
@@ -18,7 +18,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl, readlink};
 use nix::sys::stat::{SFlag, fstat};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -40,7 +40,8 @@ pub struct Inherited {
 /// What has to be done before QEMU may use the descriptors.
 #[derive(Debug, Default)]
 pub struct Repairs {
-    pipes: Vec<Inherited>,
+    /// Pipes, and sockets that stand for pipes.
+    streams: Vec<Inherited>,
     /// What cannot be repaired.
     pub failures: Vec<Message>,
 }
@@ -58,6 +59,26 @@ fn socket_class(fd: BorrowedFd<'_>) -> &'static str {
         (libc::AF_PACKET, _) => "packet_socket",
         _ => "socket",
     }
+}
+
+/// Tells whether a socket is one of a pair, as socketpair(2) makes them (Node.js, for its children): whoever has the
+/// other end has it from the caller, and nobody else can be reached by it.
+fn is_of_pair(socket: BorrowedFd<'_>) -> bool {
+    use nix::sys::socket::{UnixAddr, getpeername, getsockname};
+    let is_unnamed = |address: nix::Result<UnixAddr>| {
+        address.is_ok_and(|address| address.path().is_none() && address.as_abstract().is_none())
+    };
+    let number = socket.as_raw_fd();
+    is_unnamed(getsockname(number)) && is_unnamed(getpeername(number))
+}
+
+/// Tells whether a guest may connect to whoever is at the other end (systemd-cat's: journald): by a relay it is to
+/// reach nobody else.
+fn may_reach_peer(host: &dyn Policy, domain: &Context, socket: BorrowedFd<'_>) -> bool {
+    selinux::label_of_peer(socket).is_ok_and(|peer| {
+        let denied = host.denied(domain, &peer, "unix_stream_socket", &["connectto"]);
+        denied.is_ok_and(|denied| denied.is_empty())
+    })
 }
 
 /// Returns what the kernel asks for at execve(2): `file_to_av` of security/selinux/hooks.c.
@@ -99,6 +120,10 @@ fn advice(class: &str, number: RawFd, writes: bool) -> String {
         ("dir", _) => format!("close it ({number}<&-): QEMU uses no directory that way"),
         ("chr_file" | "blk_file", _) => {
             format!("name the device on QEMU's command line instead, or close it ({number}<&-)")
+        }
+        ("unix_stream_socket", 0..=2) => {
+            "hand down a pipe, or a socket of socketpair(2): one that has a name leads to whoever listens there"
+                .to_owned()
         }
         // qemu:///session: the monitor is a socket of the user's own libvirtd, at a login's level.
         ("unix_stream_socket", _) => {
@@ -157,6 +182,9 @@ pub fn inspect(host: &dyn Policy, domain: &Context) -> io::Result<Repairs> {
         if denied.is_empty() {
             continue;
         }
+        let is_stream = class == "unix_stream_socket"
+            && number <= 2
+            && (is_of_pair(fd) || may_reach_peer(host, domain, fd));
         let inherited = Inherited {
             number,
             fd,
@@ -165,17 +193,21 @@ pub fn inspect(host: &dyn Policy, domain: &Context) -> io::Result<Repairs> {
             permissions,
             label,
             identity: (stat.st_dev, stat.st_ino),
-            writes: flags & OFlag::O_ACCMODE != OFlag::O_RDONLY,
+            writes: if is_stream {
+                number != 0
+            } else {
+                flags & OFlag::O_ACCMODE != OFlag::O_RDONLY
+            },
         };
         // A named pipe keeps the label that its owner gave it.
-        if class == "fifo_file"
+        let is_pipe = class == "fifo_file"
             && inherited
                 .object
                 .as_os_str()
                 .as_bytes()
-                .starts_with(b"pipe:")
-        {
-            repairs.pipes.push(inherited);
+                .starts_with(b"pipe:");
+        if is_pipe || is_stream {
+            repairs.streams.push(inherited);
         } else {
             repairs.failures.push(unusable(&inherited, domain, &denied));
         }
@@ -207,13 +239,14 @@ pub struct Replacement {
 }
 
 impl Repairs {
-    /// Makes the pipes usable: by their label or, if that may not be set (the pipe of another user), by a
-    /// pipe of our own and a process that copies.
+    /// Makes the streams usable: a pipe by its label or, if that may not be set (the pipe of another user), by a
+    /// pipe of our own and a process that copies, and a socket by the latter. Bytes pass, and nothing else that a
+    /// socket can carry.
     ///
     /// Labels of pipes are not put back: a pipe ends with its users.
     ///
     /// # Errors
-    /// A pipe that can be made usable in neither way, with its number and label.
+    /// A stream that can be made usable in neither way, with its number and label.
     pub fn apply(
         self,
         host: &dyn Policy,
@@ -223,13 +256,14 @@ impl Repairs {
         let mut label = own.with_type(PIPE_TYPE).bare();
         "object_r".clone_into(&mut label.role);
         let mut replacements: Vec<(Replacement, (u64, u64), bool)> = Vec::new();
-        for inherited in self.pipes {
+        for inherited in self.streams {
             if selinux::label_of_fd(inherited.fd).is_ok_and(|now| now.as_ref() == Some(&label)) {
                 continue;
             }
-            let usable = host
-                .denied(domain, &label, inherited.class, inherited.permissions)
-                .is_ok_and(|denied| denied.is_empty());
+            let usable = inherited.class == "fifo_file"
+                && host
+                    .denied(domain, &label, inherited.class, inherited.permissions)
+                    .is_ok_and(|denied| denied.is_empty());
             if usable && selinux::set_label_of_fd(inherited.fd, &label).is_ok() {
                 continue;
             }
@@ -307,6 +341,8 @@ mod tests {
             ("dir", 4, false, "(4<&-)"),
             ("blk_file", 4, true, "name the device"),
             ("tcp_socket", 0, true, "hand down a pipe"),
+            ("unix_stream_socket", 0, true, "socketpair"),
+            ("unix_stream_socket", 5, true, "libvirt"),
         ] {
             let said = advice(class, number, writes);
             assert!(said.contains(part), "{class} {number}: {said}");

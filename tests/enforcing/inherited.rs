@@ -352,6 +352,94 @@ fn output_arrives_through_a_pipe_that_another_user_made() {
     fs::remove_file(&disk).unwrap();
 }
 
+/// As Node.js has them for its children: a socket for each stream. And one for two of them, as socat and systemd-cat.
+#[test]
+#[ignore = "needs the bed: make test"]
+fn what_is_said_through_socketpairs_arrives() {
+    use std::net::Shutdown;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    let directory = directory();
+    let disk = image(directory.path(), "pair.img");
+    let before = label(&disk);
+    let end = |stream: UnixStream| Stdio::from(OwnedFd::from(stream));
+    let text = vec![b'x'; 200_000];
+    for shared in [false, true] {
+        let (input, theirs) = UnixStream::pair().unwrap();
+        let (mut output, their_output) = if shared {
+            (input.try_clone().unwrap(), theirs.try_clone().unwrap())
+        } else {
+            UnixStream::pair().unwrap()
+        };
+        let mut command = svirt_exec([STUB, "-hda"]);
+        command
+            .arg(&disk)
+            .env("STUB", "cat")
+            .stdin(end(theirs))
+            .stdout(end(their_output))
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let sent = text.clone();
+        let sender = std::thread::spawn(move || {
+            std::io::Write::write_all(&mut &input, &sent).unwrap();
+            input.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut arrived = Vec::new();
+        output.read_to_end(&mut arrived).unwrap();
+        sender.join().unwrap();
+        let mut said = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
+        assert!(child.wait().unwrap().success(), "{said}");
+        assert_eq!(arrived.len(), text.len(), "shared: {shared}: {said}");
+        keepers_done();
+        assert_eq!(label(&disk), before);
+    }
+    // Of standard output and standard error on one socket the order is kept.
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let mut command = svirt_exec([STUB, "-hda"]);
+    command
+        .arg(&disk)
+        .env("STUB", "write 2 text")
+        .stdin(Stdio::null())
+        .stdout(end(theirs.try_clone().unwrap()))
+        .stderr(end(theirs));
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut text = String::new();
+    ours.read_to_string(&mut text).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(text, "text");
+    // journald is open to guests, and what has the name of a login's program is not.
+    let marker = directory.path().display().to_string();
+    let sent = Command::new("systemd-cat")
+        .args(["-t", "svirt-said", SVIRT_EXEC, STUB, "-hda"])
+        .arg(&disk)
+        .env("STUB", format!("write 1 {marker}\n"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(sent.status.success(), "{sent:?}");
+    wait_until("it is in the journal", || {
+        run(&["journalctl", "--sync"]);
+        run(&["journalctl", "-q", "-o", "cat", "-t", "svirt-said"]).contains(&marker)
+    });
+    let name = directory.path().join("listens");
+    let listener = std::os::unix::net::UnixListener::bind(&name).unwrap();
+    let client = UnixStream::connect(&name).unwrap();
+    let mut command = svirt_exec([STUB, "-hda"]);
+    command.arg(&disk).env("STUB", "exit 0").stdin(end(client));
+    refused(&command.output().unwrap(), &["descriptor 0", "socketpair"]);
+    drop(listener);
+    keepers_done();
+    nothing_happened(&disk, &before);
+}
+
 /// Each of several is started in the keeper's domain, whatever the launcher has claimed by then.
 #[test]
 #[ignore = "needs the bed: make test"]

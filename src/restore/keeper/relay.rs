@@ -1,4 +1,4 @@
-//! A relay between two pipes: if the caller's own may not be handed to a guest (`launch::inherited_fds`),
+//! A relay between two pipes, or a pipe and a socket: if the caller's own may not be handed to a guest (`launch::inherited_fds`),
 //! QEMU gets one that the launcher made, and this copies.
 
 use nix::errno::Errno;
