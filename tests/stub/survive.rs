@@ -80,8 +80,11 @@ fn in_a_session_of_its_own() {
     wait();
 }
 
-/// Forks and ends, time and again, under another name each time.
+/// Forks and ends, time and again, under another name each time. With what everybody else leaves of the processor:
+/// hundreds of them want it all, and the test is to have some.
 fn chain() {
+    let lowest = libc::sched_param { sched_priority: 0 };
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const lowest) };
     let mut round = 0_u8;
     while !is_over(0) {
         match unsafe { libc::fork() } {
