@@ -15,7 +15,7 @@ use crate::sys;
 use crate::text::escape::quoted;
 use crate::text::message::{Message, Refusal, refuse};
 use nix::fcntl::{FcntlArg, OFlag, fcntl, readlink};
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::{FileStat, SFlag, fstat};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -37,6 +37,13 @@ pub struct Inherited {
     writes: bool,
 }
 
+impl Inherited {
+    /// Tells whether it is a pipe without a name. One that has a name keeps the label that its owner gave it.
+    fn is_pipe(&self) -> bool {
+        self.class == "fifo_file" && self.object.as_os_str().as_bytes().starts_with(b"pipe:")
+    }
+}
+
 /// What has to be done before QEMU may use the descriptors.
 #[derive(Debug, Default)]
 pub struct Repairs {
@@ -44,6 +51,18 @@ pub struct Repairs {
     streams: Vec<Inherited>,
     /// What cannot be repaired.
     pub failures: Vec<Message>,
+}
+
+/// Returns the class that the kernel checks for a descriptor; `inode_mode_to_security_class`.
+fn class_of(fd: BorrowedFd<'_>, stat: &FileStat) -> &'static str {
+    match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFSOCK => socket_class(fd),
+        SFlag::S_IFIFO => "fifo_file",
+        SFlag::S_IFCHR => "chr_file",
+        SFlag::S_IFBLK => "blk_file",
+        SFlag::S_IFDIR => "dir",
+        _ => "file",
+    }
 }
 
 /// Returns the class that the kernel checks for a socket; `socket_type_to_security_class`.
@@ -70,15 +89,6 @@ fn is_of_pair(socket: BorrowedFd<'_>) -> bool {
     };
     let number = socket.as_raw_fd();
     is_unnamed(getsockname(number)) && is_unnamed(getpeername(number))
-}
-
-/// Tells whether a guest may connect to whoever is at the other end (systemd-cat's: journald): by a relay it is to
-/// reach nobody else.
-fn may_reach_peer(host: &dyn Policy, domain: &Context, socket: BorrowedFd<'_>) -> bool {
-    selinux::label_of_peer(socket).is_ok_and(|peer| {
-        let denied = host.denied(domain, &peer, "unix_stream_socket", &["connectto"]);
-        denied.is_ok_and(|denied| denied.is_empty())
-    })
 }
 
 /// Returns what the kernel asks for at execve(2): `file_to_av` of security/selinux/hooks.c.
@@ -169,22 +179,13 @@ pub fn inspect(host: &dyn Policy, domain: &Context) -> io::Result<Repairs> {
         let Ok(Some(label)) = selinux::label_of_fd(fd) else {
             continue;
         };
-        let class = match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
-            SFlag::S_IFSOCK => socket_class(fd),
-            SFlag::S_IFIFO => "fifo_file",
-            SFlag::S_IFCHR => "chr_file",
-            SFlag::S_IFBLK => "blk_file",
-            SFlag::S_IFDIR => "dir",
-            _ => "file",
-        };
+        let class = class_of(fd, &stat);
         let permissions = permissions(flags);
         let denied = host.denied(domain, &label, class, permissions)?;
         if denied.is_empty() {
             continue;
         }
-        let is_stream = class == "unix_stream_socket"
-            && number <= 2
-            && (is_of_pair(fd) || may_reach_peer(host, domain, fd));
+        let is_stream = class == "unix_stream_socket" && number <= 2 && is_of_pair(fd);
         let inherited = Inherited {
             number,
             fd,
@@ -199,14 +200,7 @@ pub fn inspect(host: &dyn Policy, domain: &Context) -> io::Result<Repairs> {
                 flags & OFlag::O_ACCMODE != OFlag::O_RDONLY
             },
         };
-        // A named pipe keeps the label that its owner gave it.
-        let is_pipe = class == "fifo_file"
-            && inherited
-                .object
-                .as_os_str()
-                .as_bytes()
-                .starts_with(b"pipe:");
-        if is_pipe || is_stream {
+        if inherited.is_pipe() || is_stream {
             repairs.streams.push(inherited);
         } else {
             repairs.failures.push(unusable(&inherited, domain, &denied));
@@ -260,7 +254,7 @@ impl Repairs {
             if selinux::label_of_fd(inherited.fd).is_ok_and(|now| now.as_ref() == Some(&label)) {
                 continue;
             }
-            let usable = inherited.class == "fifo_file"
+            let usable = inherited.is_pipe()
                 && host
                     .denied(domain, &label, inherited.class, inherited.permissions)
                     .is_ok_and(|denied| denied.is_empty());

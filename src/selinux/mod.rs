@@ -171,11 +171,6 @@ pub fn label_of_fd(fd: BorrowedFd<'_>) -> io::Result<Option<Context>> {
     }
 }
 
-/// Returns the context of who made the other end of a socket; `getpeercon_raw(3)`.
-pub fn label_of_peer(socket: BorrowedFd<'_>) -> io::Result<Context> {
-    parse(&SecurityContext::of_peer_socket(&socket.as_raw_fd(), true).map_err(to_io)?)
-}
-
 /// Labels an open descriptor's object; `fsetfilecon_raw(3)`.
 pub fn set_label_of_fd(fd: BorrowedFd<'_>, label: &Context) -> io::Result<()> {
     with(label, |c| c.set_for_file(&fd.as_raw_fd()))?.map_err(to_io)
