@@ -139,7 +139,11 @@ fn links(search: Option<&OsStr>) -> Check {
         if uncovered.is_empty() {
             format!("each QEMU in PATH has one in {EMULATORS}")
         } else {
-            format!("none in {EMULATORS} for {}", uncovered.join(", "))
+            format!(
+                "none in {EMULATORS} for {}: by PATH it runs unconfined (ln -s ../../bin/svirt-exec \
+                 {EMULATORS}/NAME)",
+                uncovered.join(", ")
+            )
         },
     )
 }

@@ -1,9 +1,8 @@
 //! What the tests of the bed have in common. Nothing in it is a test that needs the bed.
 //!
 //! In reading order: `support` has files and their labels; `command` runs programs, svirt-exec above
-//! all, and reads what they print; `guest` has guests that run for as long as a test needs them, `hostile` programs that try what
-//! they are told to;
-//! `processes` finds processes by their SELinux attributes; `journal` reads what svirt-exec writes
+//! all, and reads what they print; `guest` has guests that run for as long as a test needs them,
+//! `hostile` programs that try what they are told to; `processes` finds processes by their SELinux attributes; `journal` reads what svirt-exec writes
 //! down; `refused` checks that a launch was refused and left no trace; `policy` turns booleans and
 //! reads the audit log; `stated` reads the numbers of SECURITY.md; `sample`
 //! draws what an ordinary run tries. `observer` watches from outside which processes have overlapping MCS
